@@ -1,0 +1,144 @@
+"""The JSON documents of a cache: the manifest at its root, a record a shard, a seal a group."""
+
+import json
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from cache_schemas.errors import CacheError, SchemaVersionError
+from cache_schemas.layout import SCHEMA_VERSION
+from cache_schemas.taxonomy import Taxonomy
+
+
+class Document(BaseModel):
+    """A frozen JSON document that refuses unknown fields; lives in the attributes of a Zarr group."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def to_attrs(self) -> dict[str, Any]:
+        """Return the document as JSON-ready attributes."""
+        attrs: dict[str, Any] = self.model_dump(mode="json")
+        return attrs
+
+    @classmethod
+    def from_attrs(cls, attrs: dict[str, Any], where: str) -> Self:
+        """Read the document back from the attributes found at `where`.
+
+        Raises:
+            CacheError: if the attributes are not this document.
+        """
+        try:
+            return cls.model_validate_json(json.dumps(attrs))
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(str(step) for step in first["loc"]) or "document"
+            raise CacheError(
+                f"{where}: not a valid {cls.__name__}: {place}: {first['msg']} (got {first.get('input')!r:.80}); "
+                "rebuild the cache or restore the file"
+            ) from None
+
+
+class PromptRecord(Document):
+    """The prompts behind the class embeddings: names (synonyms) by class, and the templates they filled."""
+
+    name: str
+    digest: str
+    class_names: dict[str, tuple[str, ...]]
+    templates: tuple[str, ...]
+
+
+class TeacherIdentity(Document):
+    """Which network made a group: architecture, name of its weights, and their SHA-256.
+
+    `sha256` is None for untrained weights, which follow from the architecture and the seed in `weights`.
+    """
+
+    architecture: str
+    weights: str
+    sha256: str | None
+
+
+class Teachers(Document):
+    """The preset that was asked for and the two networks that it stands for."""
+
+    preset: str
+    clip: TeacherIdentity
+    sam: TeacherIdentity
+
+
+class CacheManifest(Document):
+    """Root attributes: what the cache holds, and all that made it."""
+
+    schema_version: int
+    dataset: str
+    split: str
+    taxonomy: Taxonomy
+    taxonomy_digest: str
+    ignore_id: Literal[255] = 255
+    prompts: PromptRecord
+    teachers: Teachers
+    config: dict[str, Any]
+    config_digest: str
+    software: dict[str, str]
+
+    @model_validator(mode="after")
+    def _digest_fits(self) -> Self:
+        if self.taxonomy_digest != self.taxonomy.digest:
+            raise ValueError(f"taxonomy_digest {self.taxonomy_digest!r} is not the digest of the class names")
+        return self
+
+    @classmethod
+    def from_attrs(cls, attrs: dict[str, Any], where: str) -> Self:
+        """Read the manifest; a foreign schema version is told apart from a damaged document.
+
+        Raises:
+            SchemaVersionError: if the cache follows another version of the contract.
+            CacheError: if the attributes are not a manifest.
+        """
+        version = attrs.get("schema_version")
+        if "schema_version" in attrs and version != SCHEMA_VERSION:
+            raise SchemaVersionError(
+                f"{where}: schema version {version!r}, this software reads and writes version {SCHEMA_VERSION}; "
+                "use the release that wrote it, or write to another cache folder"
+            )
+        return super().from_attrs(attrs, where)
+
+
+class QuarantinedSample(Document):
+    """A sample left out of its shard, and why; `inputs` tells whether its files changed since."""
+
+    sample: str
+    stage: str
+    reason: str
+    inputs: str
+
+
+class ShardRecord(Document):
+    """Attributes of `shards/<shard>`: the samples it holds, in order, and those left out."""
+
+    scene: str
+    samples: tuple[str, ...]
+    cameras: tuple[str, ...]
+    quarantined: tuple[QuarantinedSample, ...] = ()
+
+
+class ArraySeal(Document):
+    """What an array held when its group was sealed; crc32c is of the C-order bytes of its values."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    crc32c: str
+
+
+class GroupSeal(Document):
+    """Attributes of a finished group; a group without them is not there, as far as readers go.
+
+    `fingerprint` digests all that determines the content; `upstream` holds the fingerprints of the groups it was
+    made from, by group name.
+    """
+
+    state: Literal["sealed"] = "sealed"
+    fingerprint: str
+    upstream: dict[str, str] = Field(default_factory=dict)
+    counts: dict[str, int] = Field(default_factory=dict)
+    arrays: dict[str, ArraySeal]

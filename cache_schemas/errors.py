@@ -1,0 +1,29 @@
+"""Errors that the cache raises; each message quotes the bad value, names the place and says the fix."""
+
+
+class CacheError(Exception):
+    """Anything wrong with a cache that a user can act on."""
+
+
+class NoCacheError(CacheError):
+    """There is no cache at the given place."""
+
+
+class SchemaVersionError(CacheError):
+    """The cache was written under another version of the contract."""
+
+
+class UnsealedGroupError(CacheError):
+    """A reader asked for a group that is absent or was never sealed."""
+
+
+class CacheLockedError(CacheError):
+    """Another run is writing this cache."""
+
+
+class LayoutError(CacheError):
+    """Arrays do not have the shape or dtype that the contract promises."""
+
+
+class TaxonomyError(CacheError):
+    """A taxonomy is unknown, or does not fit what it is used with."""

@@ -1,0 +1,152 @@
+"""Version 1 of the cache layout: which arrays each sealed group holds, and how they lie on disk.
+
+Axis names: S samples of the shard, I images, H x W training size, h x w CLIP grid, hf x wf SAM grid,
+C classes, D embedding size, P points, N pairs. An integer is a fixed size; "S+1" is one more than S.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cache_schemas.errors import LayoutError
+
+SCHEMA_VERSION = 1
+
+Axis = str | int
+AnyArray = NDArray[np.generic]
+
+POINTS_PER_CHUNK = 65_536
+
+
+@dataclass(frozen=True)
+class ArraySpec:
+    """What the contract promises of one array.
+
+    `chunk` is the length of an inner chunk along the first axis (None: the whole array is one chunk);
+    `compressed` arrays take zstd level 1, the others crc32c alone, since they would not shrink.
+    """
+
+    axes: tuple[Axis, ...]
+    dtypes: tuple[str, ...]
+    meaning: str
+    chunk: int | None = None
+    compressed: bool = False
+    optional: bool = False
+
+
+def _per_image(*axes: Axis, dtypes: tuple[str, ...], meaning: str, compressed: bool = False) -> ArraySpec:
+    return ArraySpec(("I", *axes), dtypes, meaning, chunk=1, compressed=compressed)
+
+
+def _per_point(axis: str, *rest: Axis, dtype: str, meaning: str, compressed: bool = False) -> ArraySpec:
+    return ArraySpec((axis, *rest), (dtype,), meaning, chunk=POINTS_PER_CHUNK, compressed=compressed)
+
+
+SHARD_GROUPS: dict[str, dict[str, ArraySpec]] = {
+    "images": {
+        "rgb": _per_image("H", "W", 3, dtypes=("uint8",), meaning="pictures at training size"),
+        "intrinsics": ArraySpec(("I", 3, 3), ("float64",), "camera matrices scaled to H x W, pixels"),
+        "cam_from_cloud": ArraySpec(("I", 4, 4), ("float64",), "rigid transforms, metres"),
+        "offsets": ArraySpec(("S+1",), ("int64",), "images of sample s: offsets[s]:offsets[s+1]"),
+    },
+    "clip": {
+        "logits": _per_image("C", "h", "w", dtypes=("float16",), meaning="cosines of patches to classes"),
+        "features": ArraySpec(
+            ("I", "D", "h", "w"), ("float16",), "unit-norm CLIP features of patches", chunk=1, optional=True
+        ),
+    },
+    "sam": {
+        "mask_ids": _per_image(
+            "H", "W", dtypes=("uint16",), meaning="0 = no mask; smaller masks on top", compressed=True
+        ),
+        "features": _per_image("hf", "wf", 256, dtypes=("int8", "float16"), meaning="valid part of the embedding"),
+        "features_scale": ArraySpec(
+            ("I", 256), ("float32",), "int8 features times this give the embedding", optional=True
+        ),
+    },
+    "points": {
+        "xyz": _per_point("P", 3, dtype="float32", meaning="points in their sensor frame, metres"),
+        "intensity": _per_point("P", dtype="float32", meaning="return strength, 0..1"),
+        "offsets": ArraySpec(("S+1",), ("int64",), "points of sample s: offsets[s]:offsets[s+1]"),
+    },
+    "pairs": {
+        "point": _per_point("N", dtype="int32", meaning="index into the shard's points", compressed=True),
+        "image": _per_point("N", dtype="uint16", meaning="index into the shard's images", compressed=True),
+        "row": _per_point("N", dtype="uint16", meaning="pixel row at H x W", compressed=True),
+        "col": _per_point("N", dtype="uint16", meaning="pixel column at H x W", compressed=True),
+        "offsets": ArraySpec(("S+1",), ("int64",), "pairs of sample s: offsets[s]:offsets[s+1]"),
+    },
+    "labels": {
+        "image_raw": _per_image("H", "W", dtypes=("uint8",), meaning="CLIP argmax, eq 1", compressed=True),
+        "image": _per_image("H", "W", dtypes=("uint8",), meaning="after the vote in masks, eq 4", compressed=True),
+        "point_raw": _per_point("P", dtype="uint8", meaning="image_raw at the point's pixel, eq 2", compressed=True),
+        "point": _per_point("P", dtype="uint8", meaning="image at the point's pixel, eq 3-4", compressed=True),
+    },
+    "truth": {
+        "point": _per_point("P", dtype="uint8", meaning="ground truth, for scoring only", compressed=True),
+        "image": ArraySpec(
+            ("I", "H", "W"), ("uint8",), "ground truth, for scoring only", chunk=1, compressed=True, optional=True
+        ),
+    },
+}
+"""The groups of one shard, each written by one task and sealed on its own."""
+
+OPTIONAL_GROUPS = frozenset({"truth"})
+
+ROOT_GROUPS: dict[str, dict[str, ArraySpec]] = {
+    "text": {"embeddings": ArraySpec(("C", "D"), ("float32",), "unit-norm class embeddings")},
+}
+"""Sealed groups that stand beside `shards`."""
+
+
+def group_specs(group_path: str) -> dict[str, ArraySpec]:
+    """Return the array specs of a group path such as `text` or `shards/<shard>/clip`."""
+    name = group_path.rsplit("/", 1)[-1]
+    table = SHARD_GROUPS if group_path.startswith("shards/") else ROOT_GROUPS
+    if name not in table:
+        raise LayoutError(f"{group_path}: the contract has no group {name!r}; it has {', '.join(table)}")
+    return table[name]
+
+
+def bind_axes(
+    group_path: str, shapes: dict[str, tuple[int, ...]], sizes: dict[str, int] | None = None
+) -> tuple[dict[str, int], list[str]]:
+    """Match the shapes of a group's arrays with its specs.
+
+    `sizes` are axis sizes already known from other groups. Returns all axis sizes, and one sentence for each
+    array that does not fit.
+    """
+    sizes = dict(sizes or {})
+    misfits = []
+    for name, shape in shapes.items():
+        axes = group_specs(group_path)[name].axes
+        if len(axes) != len(shape):
+            misfits.append(f"{name} has shape {shape}, the contract says {axes}")
+            continue
+        for axis, size in zip(axes, shape, strict=True):
+            axis, size = ("S", size - 1) if axis == "S+1" else (axis, size)
+            expected = axis if isinstance(axis, int) else sizes.setdefault(axis, size)
+            if size != expected:
+                misfits.append(f"{name} has shape {shape}: axis {axis} is {size} here, elsewhere {expected}")
+    return sizes, misfits
+
+
+def check_arrays(group_path: str, arrays: dict[str, AnyArray]) -> None:
+    """Check names, dtypes and shapes of a group about to be written.
+
+    Raises:
+        LayoutError: naming every array that breaks the contract.
+    """
+    specs = group_specs(group_path)
+    problems = [f"unknown array {name}" for name in arrays if name not in specs]
+    problems += [f"missing array {name}" for name, spec in specs.items() if not spec.optional and name not in arrays]
+    known = {name: array for name, array in arrays.items() if name in specs}
+    problems += [
+        f"{name} is {array.dtype}, the contract says {' or '.join(specs[name].dtypes)}"
+        for name, array in known.items()
+        if array.dtype.name not in specs[name].dtypes
+    ]
+    problems += bind_axes(group_path, {name: array.shape for name, array in known.items()})[1]
+    if problems:
+        raise LayoutError(f"{group_path}: " + "; ".join(problems))

@@ -1,0 +1,255 @@
+"""The cache itself: create or open it, write and seal whole groups, read sealed ones."""
+
+import json
+import posixpath
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, Self
+
+import google_crc32c
+import numpy as np
+import zarr
+from fsspec.core import url_to_fs
+from zarr.codecs import Crc32cCodec, ZstdCodec
+from zarr.errors import ContainsArrayError
+
+from cache_schemas.documents import ArraySeal, CacheManifest, GroupSeal, ShardRecord
+from cache_schemas.errors import CacheError, NoCacheError, UnsealedGroupError
+from cache_schemas.layout import SHARD_GROUPS, AnyArray, ArraySpec, check_arrays, group_specs
+from cache_schemas.lock import is_url
+
+
+def checksum(array: AnyArray) -> str:
+    """Return the crc32c of the array's values in C order, little-endian, as eight hex digits."""
+    flat = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).reshape(-1).view(np.uint8)
+    return f"{google_crc32c.value(flat.tobytes()):08x}"
+
+
+class Cache:
+    """A cache at a local path or an fsspec URL.
+
+    Groups are named by their path: `text`, or `shards/<shard>/<group>`. Each is written whole by one task, and
+    exists for readers once its seal (the attributes of its Zarr group) is in place.
+    """
+
+    def __init__(self, url: str, mode: Literal["r", "a"] = "r") -> None:
+        """Point at the cache at `url`; use `open` or `create` to also read or write its manifest."""
+        self.url = url.rstrip("/")
+        self._mode = mode
+        self._fs, self._base = url_to_fs(self.url)
+
+    @classmethod
+    def open(cls, url: str, mode: Literal["r", "a"] = "r") -> tuple[Self, CacheManifest]:
+        """Return the existing cache at `url` and its manifest.
+
+        Raises:
+            NoCacheError: if nothing is there.
+            SchemaVersionError: if it follows another version of the contract.
+            CacheError: if its manifest is damaged.
+        """
+        cache = cls(url, mode)
+        manifest = cache.manifest()
+        if manifest is None:
+            raise NoCacheError(f"{url}: no cache here; make one with `labelgen run --cache {url}`")
+        return cache, manifest
+
+    @classmethod
+    def create(cls, url: str, manifest: CacheManifest) -> Self:
+        """Return a writable cache at `url`, made if absent, whose manifest is now `manifest`.
+
+        Raises:
+            CacheError: if the place cannot be written.
+        """
+        cache = cls(url, "a")
+        try:
+            root = zarr.open_group(cache.url, mode="a")
+            root.require_group("shards")
+            root.attrs.put(manifest.to_attrs())
+        except (OSError, ContainsArrayError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise CacheError(f"{url}: cannot write the cache here ({reason}); choose another cache folder") from error
+        return cache
+
+    def manifest(self) -> CacheManifest | None:
+        """Return the manifest, or None where there is no cache."""
+        attrs = self._attributes([""]).get("")
+        if attrs is None:
+            return None
+        if "schema_version" not in attrs:
+            raise CacheError(f"{self.url}: a Zarr group, but not a cache of ours; choose another cache folder")
+        return CacheManifest.from_attrs(attrs, self.url)
+
+    def shard_keys(self) -> list[str]:
+        """Return the keys of all shards, sealed or not, sorted."""
+        folder = self._path("shards")
+        if not self._fs.isdir(folder):
+            return []
+        entries = self._fs.ls(folder, detail=True)
+        return sorted(posixpath.basename(entry["name"].rstrip("/")) for entry in entries if entry["type"] == "directory")
+
+    def shard_records(self, keys: Iterable[str]) -> dict[str, ShardRecord]:
+        """Return the records of those shards that have one, by key."""
+        paths = {f"shards/{key}": key for key in keys}
+        found = self._attributes(paths)
+        return {
+            paths[path]: ShardRecord.from_attrs(attrs, f"{self.url}/{path}") for path, attrs in found.items() if attrs
+        }
+
+    def write_shard_record(self, key: str, record: ShardRecord) -> None:
+        """Create the shard's Zarr group if need be, and set its record."""
+        self._check_writable()
+        self._root().require_group(f"shards/{key}").attrs.put(record.to_attrs())
+
+    def seals(self, group_paths: Iterable[str]) -> dict[str, GroupSeal]:
+        """Return the seals of those groups that are sealed, by path; many are read at once."""
+        found = self._attributes(group_paths)
+        return {
+            path: GroupSeal.from_attrs(attrs, f"{self.url}/{path}")
+            for path, attrs in found.items()
+            if attrs.get("state") == "sealed"
+        }
+
+    def shard_seals(self, key: str) -> dict[str, GroupSeal]:
+        """Return the seals of one shard's sealed groups, by group name."""
+        found = self.seals(f"shards/{key}/{name}" for name in SHARD_GROUPS)
+        return {path.rsplit("/", 1)[-1]: seal for path, seal in found.items()}
+
+    def write_group(
+        self,
+        group_path: str,
+        arrays: Mapping[str, AnyArray],
+        *,
+        fingerprint: str,
+        upstream: Mapping[str, str] | None = None,
+        counts: Mapping[str, int] | None = None,
+    ) -> GroupSeal:
+        """Write a whole group and seal it; whatever stood there before is removed first.
+
+        Raises:
+            LayoutError: if the arrays break the contract; nothing is touched then.
+            OSError: if the place cannot be written; the group is then unsealed.
+        """
+        check_arrays(group_path, dict(arrays))
+        self.remove_group(group_path)
+        group = self._root().create_group(group_path)
+        specs = group_specs(group_path)
+        for name, array in arrays.items():
+            _write_array(group, name, array, specs[name])
+        seal = GroupSeal(
+            fingerprint=fingerprint,
+            upstream=dict(upstream or {}),
+            counts=dict(counts or {}),
+            arrays={
+                name: ArraySeal(shape=array.shape, dtype=array.dtype.name, crc32c=checksum(array))
+                for name, array in arrays.items()
+            },
+        )
+        group.attrs.put(seal.to_attrs())
+        return seal
+
+    def remove_group(self, group_path: str) -> None:
+        """Remove a group if it is there, its seal first."""
+        self._check_writable()
+        seal, folder = self._path(f"{group_path}/zarr.json"), self._path(group_path)
+        if self._fs.exists(seal):
+            self._fs.rm_file(seal)
+        if self._fs.exists(folder):
+            self._fs.rm(folder, recursive=True)
+
+    def arrays(self, group_path: str, *names: str) -> dict[str, Any]:
+        """Return Zarr arrays of a sealed group (those named, or all), by name, without reading their values.
+
+        Raises:
+            UnsealedGroupError: if the group is absent or not sealed.
+        """
+        seal = self.seals([group_path]).get(group_path)
+        if seal is None:
+            raise UnsealedGroupError(
+                f"{self.url}/{group_path}: not sealed; the run that writes it has not finished, run it again"
+            )
+        group = self._root()[group_path]
+        assert isinstance(group, zarr.Group)
+        return {name: group[name] for name in names or seal.arrays}
+
+    def read(self, group_path: str, *names: str) -> dict[str, AnyArray]:
+        """Return values of a sealed group's arrays, by name: those named, or all.
+
+        Raises:
+            UnsealedGroupError: if the group is absent or not sealed.
+        """
+        return {name: np.asarray(array[...]) for name, array in self.arrays(group_path, *names).items()}
+
+    def stored_bytes(self, group_path: str) -> dict[str, int]:
+        """Return the bytes on disk of each array of a group, by name."""
+        prefix = self._path(group_path).rstrip("/") + "/"
+        sizes: dict[str, int] = {}
+        for path, entry in self._fs.find(prefix, detail=True).items():
+            name, _, rest = path.removeprefix(prefix).partition("/")
+            if rest:
+                sizes[name] = sizes.get(name, 0) + int(entry["size"])
+        return sizes
+
+    def files(self) -> list[str]:
+        """Return the paths of all files, relative to the cache."""
+        prefix = self._base.rstrip("/") + "/"
+        return sorted(str(path).removeprefix(prefix) for path in self._fs.find(self._base))
+
+    def _check_writable(self) -> None:
+        if self._mode == "r":
+            raise CacheError(f"{self.url}: opened for reading; open it with mode 'a' to write")
+
+    def _root(self) -> zarr.Group:
+        mode: Literal["r", "r+"] = "r" if self._mode == "r" else "r+"
+        return zarr.open_group(self.url, mode=mode, use_consolidated=False)
+
+    def _path(self, relative: str) -> str:
+        return posixpath.join(self._base, relative) if relative else self._base
+
+    def _attributes(self, group_paths: Iterable[str]) -> dict[str, dict[str, Any]]:
+        """Read the attributes of many groups at once; absent groups are left out."""
+        documents = {self._path(posixpath.join(path, "zarr.json")): path for path in group_paths}
+        if is_url(self.url):
+            found = self._fs.cat(list(documents), on_error="return") if documents else {}
+            found = {path: text for path, text in found.items() if not isinstance(text, FileNotFoundError)}
+        else:
+            found = _read_present(documents)
+        attributes = {}
+        for document, text in found.items():
+            if isinstance(text, Exception):
+                raise CacheError(f"{document}: cannot be read ({text})") from text
+            try:
+                attributes[documents[document]] = dict(json.loads(text).get("attributes", {}))
+            except (ValueError, TypeError, AttributeError) as error:
+                raise CacheError(f"{document}: not a Zarr group ({error}); remove it, then run again") from None
+        return attributes
+
+
+def _read_present(paths: Iterable[str]) -> dict[str, bytes]:
+    found = {}
+    for path in paths:
+        try:
+            with open(path, "rb") as file:
+                found[path] = file.read()
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+    return found
+
+
+def _write_array(group: zarr.Group, name: str, array: AnyArray, spec: ArraySpec) -> None:
+    """Write one array as a single Zarr shard, so that it is one file whatever its inner chunks are."""
+    length = max(1, array.shape[0])
+    chunk = min(spec.chunk or length, length)
+    rest = tuple(max(1, size) for size in array.shape[1:])
+    target = group.create_array(
+        name,
+        shape=array.shape,
+        dtype=array.dtype,
+        chunks=(chunk, *rest),
+        shards=(-(-length // chunk) * chunk, *rest),
+        compressors=[ZstdCodec(level=1, checksum=True) if spec.compressed else Crc32cCodec()],
+        filters=None,
+        fill_value=0,
+        dimension_names=[str(axis) for axis in spec.axes],
+        config={"write_empty_chunks": True},
+    )
+    if array.size:
+        target[...] = array

@@ -1,0 +1,71 @@
+"""Taxonomies: the ordered class names that label ids stand for, with their colours."""
+
+import hashlib
+import json
+from importlib import resources
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from cache_schemas.errors import TaxonomyError
+
+IGNORE = 255
+"""The id of "no label", in every label array of every dataset."""
+
+Colour = tuple[int, int, int]
+
+
+class TaxonomyClass(BaseModel):
+    """One class: its name and its display colour (RGB, 0..255)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(min_length=1)
+    colour: Colour
+
+
+class Taxonomy(BaseModel):
+    """An ordered list of classes; a label id is a position in it, and 255 is "ignore".
+
+    Raises:
+        ValueError: if there are more than 255 classes, or two of one name.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    classes: tuple[TaxonomyClass, ...] = Field(min_length=1, max_length=IGNORE)
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> Self:
+        if len(set(self.names)) != len(self.names):
+            raise ValueError(f"taxonomy {self.name!r} names a class twice: {self.names}")
+        return self
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Class names in id order."""
+        return tuple(entry.name for entry in self.classes)
+
+    @property
+    def colours(self) -> tuple[Colour, ...]:
+        """RGB colours in id order."""
+        return tuple(entry.colour for entry in self.classes)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the ordered class names: equal digests mean that label ids mean the same."""
+        return hashlib.sha256(json.dumps(self.names).encode()).hexdigest()
+
+
+def load_taxonomy(name: str) -> Taxonomy:
+    """Return the shipped taxonomy called `name`.
+
+    Raises:
+        TaxonomyError: if no such taxonomy ships with the package.
+    """
+    folder = resources.files("cache_schemas") / "taxonomies"
+    known = sorted(entry.name.removesuffix(".json") for entry in folder.iterdir() if entry.name.endswith(".json"))
+    if name not in known:
+        raise TaxonomyError(f"no taxonomy {name!r}; known: {', '.join(known)} (add one under cache_schemas/taxonomies/)")
+    return Taxonomy.model_validate_json((folder / f"{name}.json").read_text())

@@ -1,0 +1,269 @@
+"""nuScenes: six cameras and LIDAR_TOP at keyframes, from any official version folder."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cache_schemas.taxonomy import IGNORE, load_taxonomy
+from labelgen.datasets.adapter import Adapter
+from labelgen.datasets.nuscenes_splits import ALL, split_names, split_scenes
+from labelgen.datasets.nuscenes_tables import (
+    CalibratedSensorRow,
+    CategoryRow,
+    EgoPoseRow,
+    LidarsegRow,
+    SampleDataRow,
+    SampleRow,
+    SceneRow,
+    SensorRow,
+    read_ego_poses,
+    read_keyframe_data,
+    read_table,
+)
+from labelgen.errors import DatasetError, SampleError
+from labelgen.geometry import check_intrinsics, invert_rigid, rigid_from_quaternion
+from labelgen.samples import Camera, Cloud, Sample, Scene
+
+CAMERAS = ("CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_BACK_RIGHT", "CAM_BACK", "CAM_BACK_LEFT", "CAM_FRONT_LEFT")
+LIDAR = "LIDAR_TOP"
+FLOATS_PER_POINT = 5  # x, y, z, intensity, ring
+MAX_INTENSITY = 255.0
+
+CLASS_OF_CATEGORY = {
+    "movable_object.barrier": "barrier",
+    "vehicle.bicycle": "bicycle",
+    "vehicle.bus.bendy": "bus",
+    "vehicle.bus.rigid": "bus",
+    "vehicle.car": "car",
+    "vehicle.construction": "construction_vehicle",
+    "vehicle.motorcycle": "motorcycle",
+    "human.pedestrian.adult": "pedestrian",
+    "human.pedestrian.child": "pedestrian",
+    "human.pedestrian.construction_worker": "pedestrian",
+    "human.pedestrian.police_officer": "pedestrian",
+    "movable_object.trafficcone": "traffic_cone",
+    "vehicle.trailer": "trailer",
+    "vehicle.truck": "truck",
+    "flat.driveable_surface": "driveable_surface",
+    "flat.other": "other_flat",
+    "flat.sidewalk": "sidewalk",
+    "flat.terrain": "terrain",
+    "static.manmade": "manmade",
+    "static.vegetation": "vegetation",
+}
+"""The official 32 -> 16 lidarseg map; categories that are not here are ignored."""
+
+
+class NuScenes(Adapter):
+    """The nuScenes dataset: a folder with `samples/`, and one or more version folders of tables."""
+
+    taxonomy = "nuscenes16"
+
+    def __init__(self, data: Path) -> None:
+        """Point at the folder that holds `samples/` and the version folders.
+
+        Raises:
+            DatasetError: if there is no such folder.
+        """
+        super().__init__(data)
+        if not data.is_dir():
+            raise DatasetError(f"{data}: no such folder; give the nuScenes folder that holds samples/ and v1.0-*/")
+
+    def scenes(self, split: str, version: str | None) -> list[Scene]:
+        """Return the scenes of `split` in name order; see `Adapter.scenes`."""
+        folder = self._version_folder(version)
+        if split != ALL and split not in split_names():
+            raise DatasetError(f"no split {split!r} of nuScenes; choose {', '.join([ALL, *split_names()])}")
+        wanted = {
+            row.token: row.name
+            for row in read_table(folder, "scene", SceneRow)
+            if split == ALL or row.name in split_scenes(split)
+        }
+        if not wanted:
+            raise DatasetError(f"{folder}: holds no scene of split {split!r}; choose another split or version")
+        samples = _assemble_samples(folder, wanted)
+        _refuse_if_all_defective(folder, samples)
+        by_scene: dict[str, list[Sample]] = defaultdict(list)
+        for sample in samples:
+            by_scene[sample.scene].append(sample)
+        return [Scene(name, tuple(by_scene[name])) for name in sorted(by_scene)]
+
+    def read_cloud(self, sample: Sample) -> Cloud:
+        """Read a `.pcd.bin` file of x, y, z, intensity (0..255), ring; see `Adapter.read_cloud`."""
+        raw = self.read_bytes(sample.cloud_path)
+        if len(raw) == 0 or len(raw) % (4 * FLOATS_PER_POINT):
+            raise SampleError(
+                f"{self.data / sample.cloud_path}: {len(raw)} bytes, no multiple of {FLOATS_PER_POINT} floats; "
+                "the file is cut short, restore it from the dataset"
+            )
+        points = np.frombuffer(raw, np.float32).reshape(-1, FLOATS_PER_POINT)
+        return Cloud(xyz=points[:, :3].copy(), intensity=points[:, 3] / np.float32(MAX_INTENSITY))
+
+    def read_point_truth(self, sample: Sample, points: int) -> NDArray[np.uint8]:
+        """Read a lidarseg file through the 32 -> 16 map; see `Adapter.read_point_truth`."""
+        if sample.point_truth_path is None:
+            return np.full(points, IGNORE, np.uint8)
+        raw = np.frombuffer(self.read_bytes(sample.point_truth_path), np.uint8)
+        if len(raw) != points:
+            raise SampleError(
+                f"{self.data / sample.point_truth_path}: {len(raw)} labels for {points} points; "
+                "restore the file from nuScenes-lidarseg"
+            )
+        version = Path(sample.point_truth_path).parent.name
+        return _class_of_index(self._version_folder(version))[raw]
+
+    def _version_folder(self, version: str | None) -> Path:
+        found = sorted(path.name for path in self.data.glob("v1.0-*") if path.is_dir())
+        if version is None and len(found) == 1:
+            return self.data / found[0]
+        if version in found:
+            return self.data / version
+        listing = f"it holds {', '.join(found)}" if found else "it holds no v1.0-* folder"
+        if version is None:
+            fix = "choose one with --set version=..." if found else "give the folder that holds samples/ and v1.0-*/"
+            raise DatasetError(f"{self.data}: which version? {listing}; {fix}")
+        raise DatasetError(f"{self.data}: no version folder {version!r}; {listing}")
+
+
+def _assemble_samples(folder: Path, scene_names: dict[str, str]) -> list[Sample]:
+    """Join the tables into the samples of the wanted scenes, in time order; bad rows become defects."""
+    rows = [row for row in read_table(folder, "sample", SampleRow) if row.scene_token in scene_names]
+    wanted = {row.token for row in rows}
+    readings: dict[str, list[SampleDataRow]] = defaultdict(list)
+    for reading in read_keyframe_data(folder):
+        if reading.sample_token in wanted:
+            readings[reading.sample_token].append(reading)
+    calibrations = _Calibrations(folder, {r.ego_pose_token for group in readings.values() for r in group})
+    truth = _lidarseg_files(folder)
+    return [
+        _assemble_sample(row.token, scene_names[row.scene_token], readings[row.token], calibrations, truth)
+        for row in sorted(rows, key=lambda row: row.timestamp)
+    ]
+
+
+def _assemble_sample(
+    token: str, scene: str, readings: list[SampleDataRow], calibrations: "_Calibrations", truth: dict[str, str]
+) -> Sample:
+    try:
+        by_channel = {calibrations.channel(reading): reading for reading in readings}
+        missing = [channel for channel in (LIDAR, *CAMERAS) if channel not in by_channel]
+        if missing:
+            raise SampleError(
+                f"{calibrations.folder / 'sample_data.json'}: sample {token} has no keyframe of {', '.join(missing)}; "
+                "extract the tables again"
+            )
+        lidar, *images = (by_channel[channel] for channel in (LIDAR, *CAMERAS))
+        global_from_cams = np.stack([calibrations.global_from_sensor(image) for image in images])
+        cam_from_cloud = invert_rigid(global_from_cams) @ calibrations.global_from_sensor(lidar)
+        cameras = tuple(
+            Camera(channel, image.filename, image.width, image.height, calibrations.intrinsics(image), transform)
+            for channel, image, transform in zip(CAMERAS, images, cam_from_cloud, strict=True)
+        )
+        return Sample(token, scene, lidar.filename, cameras, truth.get(lidar.token))
+    except SampleError as error:
+        return Sample(token, scene, "", (), defect=str(error))
+
+
+class _Calibrations:
+    """Sensor -> ego and ego -> global transforms of keyframe readings; a bad row is reported when it is used."""
+
+    def __init__(self, folder: Path, ego_pose_tokens: set[str]) -> None:
+        self.folder = folder
+        self._channels = {row.token: row.channel for row in read_table(folder, "sensor", SensorRow)}
+        self._sensors = {row.token: row for row in read_table(folder, "calibrated_sensor", CalibratedSensorRow)}
+        self._ego_from_sensor = _rigid_by_token(list(self._sensors.values()))
+        self._global_from_ego = _rigid_by_token(list(read_ego_poses(folder, ego_pose_tokens).values()))
+        self._intrinsics: dict[str, NDArray[np.float64]] = {}
+
+    def channel(self, reading: SampleDataRow) -> str:
+        sensor_token = self._sensor(reading).sensor_token
+        if sensor_token not in self._channels:
+            raise self._dangling("sensor", sensor_token)
+        return self._channels[sensor_token]
+
+    def intrinsics(self, reading: SampleDataRow) -> NDArray[np.float64]:
+        row = self._sensor(reading)
+        if row.token not in self._intrinsics:
+            try:
+                matrix = np.array(row.camera_intrinsic, np.float64)
+                check_intrinsics(matrix)
+            except ValueError as error:
+                raise self._bad("calibrated_sensor", row.token, error) from None
+            self._intrinsics[row.token] = matrix
+        return self._intrinsics[row.token]
+
+    def global_from_sensor(self, reading: SampleDataRow) -> NDArray[np.float64]:
+        global_from_ego = self._rigid("ego_pose", self._global_from_ego, reading.ego_pose_token)
+        return global_from_ego @ self._rigid("calibrated_sensor", self._ego_from_sensor, self._sensor(reading).token)
+
+    def _sensor(self, reading: SampleDataRow) -> CalibratedSensorRow:
+        row = self._sensors.get(reading.calibrated_sensor_token)
+        if row is None:
+            raise self._dangling("calibrated_sensor", reading.calibrated_sensor_token)
+        return row
+
+    def _rigid(self, table: str, transforms: "dict[str, Rigid]", token: str) -> NDArray[np.float64]:
+        transform = transforms.get(token)
+        if transform is None:
+            raise self._dangling(table, token)
+        if isinstance(transform, ValueError):
+            raise self._bad(table, token, transform)
+        return transform
+
+    def _dangling(self, table: str, token: str) -> SampleError:
+        return SampleError(
+            f"{self.folder / table}.json: token {token!r} is referred to but not in the table; "
+            "the tables are half copied or of two versions, extract them again"
+        )
+
+    def _bad(self, table: str, token: str, error: ValueError) -> SampleError:
+        return SampleError(f"{self.folder / table}.json: {token}: {error}; extract the table again")
+
+
+Rigid = NDArray[np.float64] | ValueError
+"""A transform (4, 4), or what is wrong with its row."""
+
+
+def _rigid_by_token(rows: Sequence[CalibratedSensorRow] | Sequence[EgoPoseRow]) -> dict[str, Rigid]:
+    """Compose the rows' transforms, all at once if all are sound, else one by one to find the bad ones."""
+    try:
+        rigid = rigid_from_quaternion(np.array([r.rotation for r in rows]), np.array([r.translation for r in rows]))
+        return dict(zip((row.token for row in rows), rigid, strict=True))
+    except ValueError:
+        return {row.token: _rigid_or_error(row) for row in rows}
+
+
+def _rigid_or_error(row: CalibratedSensorRow | EgoPoseRow) -> Rigid:
+    try:
+        if (len(row.rotation), len(row.translation)) != (4, 3):
+            raise ValueError(f"rotation {row.rotation} and translation {row.translation} should have 4 and 3 numbers")
+        return rigid_from_quaternion(np.array(row.rotation), np.array(row.translation))
+    except ValueError as error:
+        return error
+
+
+def _refuse_if_all_defective(folder: Path, samples: list[Sample]) -> None:
+    defects = [sample.defect for sample in samples if sample.defect]
+    if defects and len(defects) == len(samples):
+        raise DatasetError(f"{folder}: none of the {len(samples)} samples can be used; the first: {defects[0]}")
+
+
+def _lidarseg_files(folder: Path) -> dict[str, str]:
+    """Return lidarseg files by sample_data token; only those that are there, since lidarseg is optional."""
+    if not (folder / "lidarseg.json").is_file():
+        return {}
+    rows = read_table(folder, "lidarseg", LidarsegRow)
+    return {row.sample_data_token: row.filename for row in rows if (folder.parent / row.filename).is_file()}
+
+
+def _class_of_index(folder: Path) -> NDArray[np.uint8]:
+    """Return the (256,) u8 map from raw lidarseg index to class id, through category.json's own indices."""
+    ids = {name: index for index, name in enumerate(load_taxonomy(NuScenes.taxonomy).names)}
+    table = np.full(256, IGNORE, np.uint8)
+    for row in read_table(folder, "category", CategoryRow):
+        if row.index is not None and row.name in CLASS_OF_CATEGORY:
+            table[row.index] = ids[CLASS_OF_CATEGORY[row.name]]
+    return table

@@ -1,0 +1,33 @@
+"""Which scenes belong to which nuScenes split."""
+
+from functools import cache
+from importlib import resources
+
+import yaml
+
+ALL = "all"
+
+
+@cache
+def _numbers() -> dict[str, frozenset[int]]:
+    text = (resources.files("labelgen.datasets") / "nuscenes_splits.yaml").read_text()
+    splits = {name: frozenset(_expand(runs)) for name, runs in yaml.safe_load(text).items()}
+    return {**splits, "parametrize": splits["train"] - splits["verify"]}
+
+
+def _expand(runs: str) -> list[int]:
+    numbers: list[int] = []
+    for run in runs.split():
+        first, _, last = run.partition("-")
+        numbers += range(int(first), int(last or first) + 1)
+    return numbers
+
+
+def split_names() -> list[str]:
+    """Return the names that `split_scenes` knows."""
+    return sorted(_numbers())
+
+
+def split_scenes(split: str) -> frozenset[str]:
+    """Return the scene names of an official split, or of `parametrize` / `verify`, the two parts of `train`."""
+    return frozenset(f"scene-{number:04d}" for number in _numbers()[split])

@@ -1,0 +1,25 @@
+"""Errors of the label side; each message quotes the bad value, names the file and says the fix."""
+
+
+class LabelgenError(Exception):
+    """Anything wrong with a run that a user can act on."""
+
+
+class ConfigError(LabelgenError):
+    """A setting is unknown, of the wrong kind, or does not fit the others."""
+
+
+class DatasetError(LabelgenError):
+    """The raw dataset as a whole cannot be used."""
+
+
+class SampleError(LabelgenError):
+    """One sample's files or calibration are unusable; the other samples are not touched by it."""
+
+
+class PromptsError(LabelgenError):
+    """A prompt file is missing, malformed, or does not fit the taxonomy."""
+
+
+class WeightsError(LabelgenError):
+    """Teacher weights are unknown, absent, or not the official bytes."""

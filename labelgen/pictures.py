@@ -1,0 +1,119 @@
+"""Pictures of cached labels: for one sample, its images, labels, masks, voted labels, and points over the images."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from cache_schemas.documents import CacheManifest
+from cache_schemas.store import Cache
+from cache_schemas.taxonomy import IGNORE, Taxonomy
+
+Picture = NDArray[np.uint8]
+LABEL_OPACITY = 0.6
+POINT_RADIUS_PX = 1
+_CAPTION_PX = 16
+
+
+def write_pictures(cache: Cache, manifest: CacheManifest, folder: Path, samples: int) -> list[Path]:
+    """Write `<shard>-<nn>.png` for the first sample of up to `samples` shards; returns the files.
+
+    Rows: picture, raw labels, masks, voted labels, then points over the picture by voted label and, where there is
+    truth, by truth. Columns: cameras.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    files = []
+    for key in cache.shard_keys()[:samples]:
+        if not {"images", "sam", "points", "pairs", "labels"} <= set(cache.shard_seals(key)):
+            continue
+        file = folder / f"{key}-00.png"
+        Image.fromarray(draw_sample(cache, manifest, key, 0)).save(file)
+        files.append(file)
+    return files
+
+
+def draw_sample(cache: Cache, manifest: CacheManifest, key: str, sample: int) -> Picture:
+    """Draw one sample of a shard as a grid (rows, cols, 3) u8; see `write_pictures`."""
+    shard = f"shards/{key}"
+    record = cache.shard_records([key])[key]
+    images, labels, pairs = (cache.read(f"{shard}/{group}") for group in ("images", "labels", "pairs"))
+    mask_ids = cache.read(f"{shard}/sam", "mask_ids")["mask_ids"]
+    truth = cache.read(f"{shard}/truth") if "truth" in cache.shard_seals(key) else {}
+    first, last = (int(i) for i in images["offsets"][sample : sample + 2])
+    colours = colour_table(manifest.taxonomy)
+    rgb = images["rgb"][first:last]
+    rows = {
+        "picture": list(rgb),
+        "raw labels": [blend(p, colours[ids]) for p, ids in zip(rgb, labels["image_raw"][first:last], strict=True)],
+        "masks": [blend(p, mask_colours(ids)) for p, ids in zip(rgb, mask_ids[first:last], strict=True)],
+        "voted labels": [blend(p, colours[ids]) for p, ids in zip(rgb, labels["image"][first:last], strict=True)],
+    }
+    if "image" in truth:
+        rows["truth"] = [blend(p, colours[ids]) for p, ids in zip(rgb, truth["image"][first:last], strict=True)]
+    rows["points, voted"] = _points_over(rgb, first, pairs, labels["point"], colours)
+    if "point" in truth:
+        rows["points, truth"] = _points_over(rgb, first, pairs, truth["point"], colours)
+    captions = [f"{camera} - {name}" for name in rows for camera in record.cameras]
+    grid = _grid([cell for row in rows.values() for cell in row], captions, columns=last - first)
+    return np.concatenate([grid, _legend(manifest, grid.shape[1])])
+
+
+def blend(picture: Picture, colours: Picture) -> Picture:
+    """Lay colours (H, W, 3) over a picture; black stands for no label and lets the picture through."""
+    opacity = np.where(colours.any(axis=-1, keepdims=True), LABEL_OPACITY, 0.0)
+    return ((1 - opacity) * picture + opacity * colours).astype(np.uint8)
+
+
+def mask_colours(mask_ids: NDArray[np.uint16]) -> Picture:
+    """Return (H, W, 3) colours that tell neighbouring mask ids apart; no mask is black."""
+    palette = np.random.default_rng(0).integers(40, 256, (int(mask_ids.max(initial=0)) + 1, 3), np.uint8)
+    palette[0] = 0
+    return palette[mask_ids]
+
+
+def colour_table(taxonomy: Taxonomy) -> Picture:
+    """Return the (256, 3) colours of label ids; ids without a class are black."""
+    table = np.zeros((256, 3), np.uint8)
+    table[: len(taxonomy.classes)] = taxonomy.colours
+    return table
+
+
+def _points_over(
+    rgb: Picture, first_image: int, pairs: dict[str, NDArray[np.generic]], ids: NDArray[np.generic], colours: Picture
+) -> list[Picture]:
+    canvases = (rgb * 0.5).astype(np.uint8)
+    image = pairs["image"].astype(np.intp) - first_image
+    labels = ids[pairs["point"]]
+    shown = np.flatnonzero((image >= 0) & (image < len(rgb)) & (labels != IGNORE))
+    height, width = rgb.shape[1:3]
+    for down in range(-POINT_RADIUS_PX, POINT_RADIUS_PX + 1):
+        for right in range(-POINT_RADIUS_PX, POINT_RADIUS_PX + 1):
+            row = np.clip(pairs["row"][shown].astype(np.intp) + down, 0, height - 1)
+            col = np.clip(pairs["col"][shown].astype(np.intp) + right, 0, width - 1)
+            canvases[image[shown], row, col] = colours[labels[shown]]
+    return list(canvases)
+
+
+def _grid(cells: Sequence[Picture], captions: Sequence[str], columns: int) -> Picture:
+    captioned = [np.concatenate([_caption(text, cell.shape[1]), cell]) for cell, text in zip(cells, captions, strict=True)]
+    rows = [np.concatenate(captioned[start : start + columns], axis=1) for start in range(0, len(captioned), columns)]
+    return np.concatenate(rows)
+
+
+def _caption(text: str, width: int) -> Picture:
+    strip = Image.new("RGB", (width, _CAPTION_PX), (20, 20, 20))
+    ImageDraw.Draw(strip).text((3, 2), text, fill=(240, 240, 240), font=ImageFont.load_default(11))
+    return np.asarray(strip)
+
+
+def _legend(manifest: CacheManifest, width: int) -> Picture:
+    strip = Image.new("RGB", (width, 2 * _CAPTION_PX), (20, 20, 20))
+    draw, font = ImageDraw.Draw(strip), ImageFont.load_default(12)
+    draw.text((4, 2), f"teachers: {manifest.teachers.preset}", fill=(255, 255, 255), font=font)
+    step = width // len(manifest.taxonomy.classes)
+    for index, entry in enumerate(manifest.taxonomy.classes):
+        draw.rectangle((index * step + 4, _CAPTION_PX + 3, index * step + 14, _CAPTION_PX + 13), fill=entry.colour)
+        draw.text((index * step + 18, _CAPTION_PX + 1), entry.name, fill=(240, 240, 240), font=font)
+    return np.asarray(strip)

@@ -1,0 +1,61 @@
+"""Settings that decide what a label is. Every field takes part in the fingerprints of the groups it shapes."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Settings(BaseModel):
+    """Base of all settings: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ImageSettings(Settings):
+    """Training size of the images, in pixels."""
+
+    height: int = Field(224, ge=16, le=4096)
+    width: int = Field(416, ge=16, le=4096)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width)."""
+        return self.height, self.width
+
+
+class ClipSettings(Settings):
+    """The CLIP teacher.
+
+    `weights` is a registered name, a file, or `untrained:<seed>`. `key_smoothing` and `prompt_denoising` are the
+    thresholds of MaskCLIP's two refinements (its own values: 1.0 and 0.5); None leaves them off.
+    """
+
+    architecture: str
+    weights: str
+    key_smoothing: float | None = Field(None, gt=0, le=1)
+    prompt_denoising: float | None = Field(None, gt=0, le=1)
+    store_features: bool = False
+
+
+class SamSettings(Settings):
+    """The SAM teacher, with the thresholds of the stock SamAutomaticMaskGenerator under their own names.
+
+    `weights` is as for CLIP. `features` is how the embedding is stored: int8 with a scale per image and channel,
+    or float16, which takes twice the bytes.
+    """
+
+    architecture: str
+    weights: str
+    points_per_side: int = Field(32, ge=1)
+    points_per_batch: int = Field(64, ge=1)
+    pred_iou_thresh: float = 0.88
+    stability_score_thresh: float = 0.95
+    stability_score_offset: float = 1.0
+    box_nms_thresh: float = Field(0.7, gt=0, le=1)
+    features: Literal["int8", "float16"] = "int8"
+
+
+class PointSettings(Settings):
+    """Pixel-point pairing: points nearer to a camera than `min_depth_m` metres do not pair with it."""
+
+    min_depth_m: float = Field(1.0, ge=0)

@@ -1,0 +1,1 @@
+"""The two frozen teachers: CLIP for class scores, SAM for masks and features."""

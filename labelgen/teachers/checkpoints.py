@@ -1,0 +1,96 @@
+"""Naming, building and loading a teacher's network, whatever file its weights come in."""
+
+import hashlib
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cache_schemas.documents import TeacherIdentity
+from labelgen.errors import ConfigError, WeightsError
+from labelgen.settings import ClipSettings, SamSettings
+from labelgen.weights import sha256_of, verified
+
+if TYPE_CHECKING:
+    import torch
+
+UNTRAINED = "untrained:"
+
+
+def identify(settings: ClipSettings | SamSettings) -> TeacherIdentity:
+    """Return which network the settings name; weights that are files are read to digest them.
+
+    Raises:
+        WeightsError: if the weights are absent or not the official bytes.
+        ConfigError: if the seed of untrained weights is no number.
+    """
+    if settings.weights.startswith(UNTRAINED):
+        untrained_seed(settings.weights)
+        return TeacherIdentity(architecture=settings.architecture, weights=settings.weights, sha256=None)
+    path, sha256 = verified(settings.weights)
+    return TeacherIdentity(architecture=settings.architecture, weights=path.name, sha256=sha256)
+
+
+def untrained_seed(weights: str) -> int:
+    """Return the seed in `untrained:<seed>`.
+
+    Raises:
+        ConfigError: if it is no number.
+    """
+    seed = weights.removeprefix(UNTRAINED)
+    if not seed.isdigit():
+        raise ConfigError(f"weights {weights!r}: write {UNTRAINED}<seed> with a whole number, such as {UNTRAINED}0")
+    return int(seed)
+
+
+def read_state_dict(name: str) -> "dict[str, torch.Tensor]":
+    """Return the tensors of registered weights or of a weights file; never runs a pickle.
+
+    Reads safetensors, tensor-only .pth files, and the TorchScript archives that OpenAI ships.
+
+    Raises:
+        WeightsError: if the file is absent, not the official bytes, or in none of these formats.
+    """
+    import torch
+    from safetensors.torch import load_file
+
+    path, _ = verified(name)
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        if _is_torchscript(path):
+            return dict(torch.jit.load(path, map_location="cpu").state_dict())
+        state: dict[str, torch.Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+        return state
+    except Exception as error:  # noqa: BLE001 - each reader has its own errors for "not my format"
+        reason = str(error).splitlines()[0][:200]
+        raise WeightsError(f"{path}: no weights file that can be read safely ({reason}); fetch it again") from error
+
+
+def load_into(model: "torch.nn.Module", weights: str, ignore: frozenset[str] = frozenset()) -> None:
+    """Load weights into a model whose parameters they must match, but for the keys in `ignore`.
+
+    Raises:
+        WeightsError: naming the first keys that do not fit.
+    """
+    state = {key: value for key, value in read_state_dict(weights).items() if key not in ignore}
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        lines = [line.strip() for line in str(error).splitlines()[1:3]]
+        raise WeightsError(f"weights {weights} do not fit the architecture: {' '.join(lines)[:300]}") from None
+
+
+def _is_torchscript(path: Path) -> bool:
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith("/constants.pkl") for name in archive.namelist())
+
+
+def state_digest(model: "torch.nn.Module") -> str:
+    """Return the SHA-256 of a model's tensors, by name."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

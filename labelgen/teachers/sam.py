@@ -1,0 +1,187 @@
+"""SAM: automatic masks as one id a pixel, and the image embedding that the trainer aligns features to."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labelgen.errors import ConfigError
+from labelgen.settings import SamSettings
+from labelgen.teachers.checkpoints import UNTRAINED, load_into, untrained_seed
+from labelgen.teachers.masks import MaskProposal, paint_ids
+
+if TYPE_CHECKING:
+    from segment_anything.modeling import Sam
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class SamResult:
+    """What SAM says of B images.
+
+    `mask_ids` (B, H, W) u16; `features` (B, hf, wf, 256) f16, or i8 with `features_scale` (B, 256) f32.
+    """
+
+    mask_ids: NDArray[np.uint16]
+    features: NDArray[np.float16] | NDArray[np.int8]
+    features_scale: NDArray[np.float32] | None
+
+
+class SamTeacher:
+    """A segment_anything model and its stock automatic mask generator."""
+
+    def __init__(self, settings: SamSettings, device: str = "cpu") -> None:
+        """Build the network and load its weights.
+
+        Raises:
+            ConfigError: if there is no such architecture.
+            WeightsError: if the weights are absent or do not fit.
+        """
+        from segment_anything import SamAutomaticMaskGenerator
+
+        self.settings = settings
+        self.device = device
+        self.model = build_sam(settings).to(device).eval().requires_grad_(False)
+        self._generator = SamAutomaticMaskGenerator(
+            self.model,
+            points_per_side=settings.points_per_side,
+            points_per_batch=settings.points_per_batch,
+            pred_iou_thresh=settings.pred_iou_thresh,
+            stability_score_thresh=settings.stability_score_thresh,
+            stability_score_offset=settings.stability_score_offset,
+            box_nms_thresh=settings.box_nms_thresh,
+        )
+
+    def run(self, images: Sequence[NDArray[np.uint8]], size: tuple[int, int]) -> SamResult:
+        """Segment native images (H0, W0, 3), all of one size, into id maps of `size`."""
+        import torch
+
+        with torch.inference_mode():
+            embeddings = self.embed(images)
+            ids = [
+                paint_ids(self.propose(image, embedding), size)
+                for image, embedding in zip(images, embeddings, strict=True)
+            ]
+            features = self.valid_part(embeddings, images[0].shape[:2]).float().cpu().numpy()
+        if self.settings.features == "float16":
+            return SamResult(np.stack(ids), features.astype(np.float16), None)
+        quantised, scale = quantise(features)
+        return SamResult(np.stack(ids), quantised, scale)
+
+    def embed(self, images: Sequence[NDArray[np.uint8]]) -> "Tensor":
+        """Return image embeddings (B, 256, 64, 64); the encoder runs in bf16 on CUDA."""
+        import torch
+
+        resized = np.stack([self._generator.predictor.transform.apply_image(image) for image in images])
+        batch = torch.from_numpy(resized).to(self.device).permute(0, 3, 1, 2)
+        with torch.autocast(self.device.split(":")[0], torch.bfloat16, enabled=self.device.startswith("cuda")):
+            embeddings: Tensor = self.model.image_encoder(self.model.preprocess(batch))
+        return embeddings.float()
+
+    def propose(self, image: NDArray[np.uint8], embedding: "Tensor") -> list[MaskProposal]:
+        """Return the automatic masks of one native image whose embedding (256, 64, 64) is known.
+
+        All that turns an embedding into masks goes through here; a faster generator replaces this method.
+        """
+        self._generator.predictor = _EmbeddedPredictor(self.model, embedding[None])
+        return [
+            MaskProposal(record["segmentation"], record["predicted_iou"], record["stability_score"])
+            for record in self._generator.generate(image)
+        ]
+
+    def valid_part(self, embeddings: "Tensor", native: tuple[int, ...]) -> "Tensor":
+        """Crop embeddings (B, 256, 64, 64) to the part that shows the image: (B, hf, wf, 256)."""
+        resized = self._generator.predictor.transform.get_preprocess_shape(
+            native[0], native[1], self.model.image_encoder.img_size
+        )
+        stride = self.model.image_encoder.img_size // embeddings.shape[-1]
+        rows, cols = (-(-length // stride) for length in resized)
+        return embeddings[:, :, :rows, :cols].permute(0, 2, 3, 1)
+
+
+def quantise(features: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Return features (B, hf, wf, 256) as int8 and the scale (B, 256) that brings them back."""
+    scale = np.abs(features).max(axis=(1, 2)) / np.float32(127)
+    steps = np.where(scale > 0, scale, np.float32(1))
+    return np.rint(features / steps[:, None, None]).astype(np.int8), scale
+
+
+def build_sam(settings: SamSettings) -> "Sam":
+    """Build one of the architectures and load or seed its weights.
+
+    Raises:
+        ConfigError: if there is no such architecture.
+        WeightsError: if the weights are absent or do not fit.
+    """
+    import torch
+    from segment_anything import sam_model_registry
+
+    builders: dict[str, Callable[[], Sam]] = {
+        **{name: sam_model_registry[name] for name in ("vit_b", "vit_l", "vit_h")},
+        "tiny": _tiny_sam,
+    }
+    if settings.architecture not in builders:
+        raise ConfigError(f"sam.architecture {settings.architecture!r} is none of {', '.join(builders)}")
+    untrained = settings.weights.startswith(UNTRAINED)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(untrained_seed(settings.weights) if untrained else 0)
+        model = builders[settings.architecture]()
+    if not untrained:
+        load_into(model, settings.weights)
+    return model
+
+
+def _tiny_sam() -> "Sam":
+    """Return a two-block SAM with the stock prompt encoder and mask decoder, for runs without weights."""
+    from functools import partial
+
+    import torch
+    from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
+
+    side, patch, width = 1024, 16, 256
+    return Sam(
+        image_encoder=ImageEncoderViT(
+            img_size=side,
+            patch_size=patch,
+            embed_dim=64,
+            depth=2,
+            num_heads=2,
+            out_chans=width,
+            norm_layer=partial(torch.nn.LayerNorm, eps=1e-6),
+            use_rel_pos=True,
+            window_size=14,
+            global_attn_indexes=(),
+        ),
+        prompt_encoder=PromptEncoder(
+            embed_dim=width,
+            image_embedding_size=(side // patch, side // patch),
+            input_image_size=(side, side),
+            mask_in_chans=16,
+        ),
+        mask_decoder=MaskDecoder(
+            transformer_dim=width,
+            transformer=TwoWayTransformer(depth=2, embedding_dim=width, num_heads=8, mlp_dim=2048),
+            num_multimask_outputs=3,
+            iou_head_depth=3,
+            iou_head_hidden_dim=256,
+        ),
+    )
+
+
+def _EmbeddedPredictor(model: "Sam", embedding: "Tensor") -> Any:  # noqa: N802 - stands for a class made lazily
+    """Return a SamPredictor that takes the embedding given instead of encoding the image again."""
+    from segment_anything import SamPredictor
+
+    class EmbeddedPredictor(SamPredictor):
+        def set_image(self, image: NDArray[np.uint8], image_format: str = "RGB") -> None:
+            self.reset_image()
+            self.original_size = image.shape[:2]
+            self.input_size = self.transform.get_preprocess_shape(
+                *self.original_size, self.model.image_encoder.img_size
+            )
+            self.features = embedding
+            self.is_image_set = True
+
+    return EmbeddedPredictor(model)

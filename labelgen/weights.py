@@ -1,0 +1,168 @@
+"""Teacher weights: where the official files are, fetching them, and finding them again.
+
+Files live in the folder named by `LABELGEN_WEIGHTS` (default: `~/.cache/labelgen/weights`). A download goes to
+`<file>.part`, resumes there, and takes its name only once its SHA-256 is the official one.
+"""
+
+import hashlib
+import http.client
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from labelgen.errors import WeightsError
+
+FOLDER_VARIABLE = "LABELGEN_WEIGHTS"
+BLOCK_BYTES = 1 << 20
+TIMEOUT_SECONDS = 60
+
+Progress = Callable[[int, int | None], None]
+"""Called with bytes done and bytes in all (None where the server does not say)."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """An official weights file."""
+
+    url: str
+    sha256: str
+    meaning: str
+
+    @property
+    def file_name(self) -> str:
+        """Name of the file in the weights folder."""
+        return self.url.rsplit("/", 1)[-1]
+
+
+_SAM = "https://dl.fbaipublicfiles.com/segment_anything"
+_CLIP = "https://openaipublic.azureedge.net/clip/models"
+_VIT_B_16 = "5806e77cd80f8b59890b7e101eabd078d9fb84e6937f9e85e4ecb61988df416f"
+_RN50 = "afeb0e10f9e5a86da6080e35cf09123aca3b358a0c3e3b6c78a7b63bc04b6762"
+
+REGISTRY: dict[str, Weights] = {
+    "clip-vit-b-16": Weights(f"{_CLIP}/{_VIT_B_16}/ViT-B-16.pt", _VIT_B_16, "OpenAI CLIP ViT-B/16 (335 MiB)"),
+    "clip-rn50": Weights(f"{_CLIP}/{_RN50}/RN50.pt", _RN50, "OpenAI CLIP ResNet-50 (244 MiB)"),
+    "sam-vit-b": Weights(
+        f"{_SAM}/sam_vit_b_01ec64.pth",
+        "ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912",
+        "Segment Anything ViT-B (358 MiB)",
+    ),
+    "sam-vit-l": Weights(
+        f"{_SAM}/sam_vit_l_0b3195.pth",
+        "3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622",
+        "Segment Anything ViT-L (1.2 GiB)",
+    ),
+    "sam-vit-h": Weights(
+        f"{_SAM}/sam_vit_h_4b8939.pth",
+        "a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e",
+        "Segment Anything ViT-H (2.4 GiB)",
+    ),
+}
+
+
+def weights_folder() -> Path:
+    """Return the folder that weights are kept in."""
+    default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "labelgen" / "weights"
+    return Path(os.environ.get(FOLDER_VARIABLE) or default)
+
+
+def locate(name: str) -> Path:
+    """Return the file of registered weights, or `name` itself where it is the path of a file.
+
+    Raises:
+        WeightsError: one line that says what to download and where to put it.
+    """
+    if name in REGISTRY:
+        path = weights_folder() / REGISTRY[name].file_name
+        if path.is_file():
+            return path
+        raise WeightsError(
+            f"weights {name} are not at {path}: run `labelgen weights fetch {name}`, or, offline, download "
+            f"{REGISTRY[name].url} elsewhere and put it there"
+        )
+    path = Path(name)
+    if path.is_file():
+        return path
+    raise WeightsError(f"weights {name!r} are neither a file nor registered ({', '.join(REGISTRY)})")
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file, as hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def verified(name: str) -> tuple[Path, str]:
+    """Return the weights' path and SHA-256; registered weights must have the official one.
+
+    Raises:
+        WeightsError: if they are absent, or not the official bytes.
+    """
+    path = locate(name)
+    found = sha256_of(path)
+    if name in REGISTRY and found != REGISTRY[name].sha256:
+        raise WeightsError(
+            f"{path}: SHA-256 is {found}, the official file has {REGISTRY[name].sha256}; "
+            f"remove it and run `labelgen weights fetch {name}`"
+        )
+    return path, found
+
+
+def fetch(name: str, progress: Progress | None = None) -> Path:
+    """Download registered weights, or return them where they already are.
+
+    Raises:
+        WeightsError: if the name is unknown, the server cannot be reached or stops early (what came is kept and
+            the next call goes on from there), or the bytes are not the official ones (they are removed).
+    """
+    if name not in REGISTRY:
+        raise WeightsError(f"no weights {name!r}; known: {', '.join(REGISTRY)}")
+    official = REGISTRY[name]
+    target = weights_folder() / official.file_name
+    if target.is_file() and sha256_of(target) == official.sha256:
+        return target
+    part = target.with_name(f"{target.name}.part")
+    try:
+        part.parent.mkdir(parents=True, exist_ok=True)
+        _download(official.url, part, progress)
+    except (OSError, http.client.HTTPException) as error:
+        reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
+        raise WeightsError(
+            f"cannot download {official.url} ({reason}): fetch it on a machine with a network "
+            f"(SHA-256 {official.sha256}) and put it at {target}; here, another `labelgen weights fetch {name}` "
+            "goes on where this one stopped"
+        ) from None
+    if (found := sha256_of(part)) != official.sha256:
+        part.unlink()
+        raise WeightsError(
+            f"{official.url}: SHA-256 is {found}, the official file has {official.sha256}; the bytes were removed, "
+            "fetch again, or from another network"
+        )
+    part.replace(target)
+    return target
+
+
+def _download(url: str, part: Path, progress: Progress | None) -> None:
+    """Append to `part` what is missing of `url`; servers without ranges start over."""
+    done = part.stat().st_size if part.exists() else 0
+    request = urllib.request.Request(url, headers={"Range": f"bytes={done}-"} if done else {})
+    try:
+        response = urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS)
+    except urllib.error.HTTPError as error:
+        if error.code == 416:  # the range starts at the end: the part is already whole
+            return
+        raise
+    with response, part.open("ab" if response.status == 206 else "wb") as file:
+        done = file.tell()
+        length = response.headers.get("Content-Length")
+        total = done + int(length) if length else None
+        while block := response.read(BLOCK_BYTES):
+            file.write(block)
+            done += len(block)
+            if progress:
+                progress(done, total)
+    if total is not None and done < total:
+        raise OSError(f"the server stopped after {done} of {total} bytes")

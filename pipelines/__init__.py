@@ -1,0 +1,1 @@
+"""Where, when and how often label work runs: configs, plan, Ray pools, resume."""

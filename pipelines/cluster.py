@@ -1,0 +1,63 @@
+"""The Ray cluster of a run: a running one by address, or a local one that leaves nothing behind."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from pipelines.errors import PipelineError
+
+LONGEST_TEMP_FOLDER = 30
+"""Ray puts sockets some 65 characters below its folder, and a socket's path may have 107."""
+
+
+@contextmanager
+def cluster(address: str | None) -> Iterator[dict[str, float]]:
+    """Connect to the cluster at `address` (or RAY_ADDRESS), else start a local one; yields its resources.
+
+    Raises:
+        PipelineError: if no cluster answers there.
+    """
+    address = address or os.environ.get("RAY_ADDRESS")
+    with _remote(address) if address else _local():
+        import ray
+
+        yield ray.cluster_resources()
+
+
+@contextmanager
+def _remote(address: str) -> Iterator[None]:
+    import ray
+
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level="error")
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise PipelineError(
+            f"no Ray cluster answers at {address!r} ({reason}); start one with `ray start --head`, "
+            "or leave out --ray-address for a local one"
+        ) from None
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+@contextmanager
+def _local() -> Iterator[None]:
+    # A local cluster is this process's own: without these, Ray writes a token into HOME and phones home.
+    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    import ray
+
+    parent = tempfile.gettempdir()
+    folder = tempfile.mkdtemp(prefix="labelgen-ray-", dir=parent if len(parent) <= LONGEST_TEMP_FOLDER else "/tmp")
+    try:
+        ray.init(
+            address="local", include_dashboard=False, log_to_driver=False, logging_level="error", _temp_dir=folder
+        )
+        yield
+    finally:
+        ray.shutdown()
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,252 @@
+"""Carry out a plan on Ray: every shard through images and points, teachers, labels; group by group."""
+
+import asyncio
+import errno
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import ray
+from ray.exceptions import WorkerCrashedError
+
+from cache_schemas.store import Cache
+from labelgen.errors import LabelgenError, SampleError
+from labelgen.samples import Sample
+from pipelines import tasks
+from pipelines.config import PoolSettings
+from pipelines.errors import PipelineError
+from pipelines.plan import Planner, ShardPlan
+from pipelines.pool import ActorPool, CallFailedError
+from pipelines.progress import Progress
+from pipelines.tasks import Job, Report
+
+
+@dataclass
+class Tally:
+    """What the run did, summed over its tasks."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    peak_mib: dict[str, float] = field(default_factory=dict)
+    sealed: dict[str, int] = field(default_factory=dict)
+    finished: list[ShardPlan] = field(default_factory=list)
+
+    def add(self, report: Report) -> None:
+        """Add one task's report."""
+        for stage, seconds in report.seconds.items():
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
+        for stage, mib in report.peak_mib.items():
+            self.peak_mib[stage] = max(self.peak_mib.get(stage, 0.0), mib)
+        for group in report.sealed:
+            self.sealed[group] = self.sealed.get(group, 0) + 1
+
+
+@dataclass
+class Pools:
+    """The teachers that this run needs; a teacher with nothing to do is not loaded."""
+
+    clip: ActorPool | None = None
+    sam: ActorPool | None = None
+
+    def close(self) -> None:
+        """End all actors."""
+        for pool in (self.clip, self.sam):
+            if pool:
+                pool.close()
+
+
+def execute(
+    plan: Sequence[ShardPlan], job: Job, cache: Cache, planner: Planner, resources: dict[str, float], progress: Progress
+) -> Tally:
+    """Do all that `plan` says, and return what was done.
+
+    Raises:
+        PipelineError: if the run as a whole cannot go on: a full disk, a teacher that does not load.
+    """
+    return asyncio.run(_Execution(job, cache, planner, resources, progress).run(plan))
+
+
+class _Execution:
+    def __init__(
+        self, job: Job, cache: Cache, planner: Planner, resources: dict[str, float], progress: Progress
+    ) -> None:
+        self.job, self.cache, self.planner, self.progress = job, cache, planner, progress
+        self.resources = resources
+        self.tally = Tally()
+        self.pools = Pools()
+        self.job_ref = ray.put(job)
+        self.gate = asyncio.Semaphore(job.config.ray.shards_in_flight)
+
+    async def run(self, plan: Sequence[ShardPlan]) -> Tally:
+        """Text embeddings first, then the pools, then all shards, a few at a time."""
+        await self._embed_text(plan)
+        self._start_pools(plan)
+        ticker = asyncio.create_task(self.progress.keep_printing())
+        work = [asyncio.create_task(self._build_shard(shard)) for shard in plan]
+        try:
+            await asyncio.gather(*work)
+        finally:
+            ticker.cancel()
+            for task in work:
+                task.cancel()
+            await asyncio.gather(*work, return_exceptions=True)
+            self.pools.close()
+            self.progress.finish()
+        return self.tally
+
+    async def _build_shard(self, shard: ShardPlan) -> None:
+        """Bring one shard up to date; samples that turn out bad are quarantined and the shard planned anew."""
+        async with self.gate:
+            while True:
+                self.cache.write_shard_record(shard.key, shard.record)
+                self._drop_groups_without_plan(shard)
+                bad, stage = await self._read_raw(shard)
+                if not bad and shard.samples:
+                    bad, stage = await self._ask_teachers(shard)
+                if not bad:
+                    break
+                shard = self.planner.without(shard, bad, stage)
+                self.progress.quarantined += len(bad)
+            if "labels" in shard.todo:
+                await self._run(tasks.write_labels, shard)
+            self.tally.finished.append(shard)
+            self.progress.shard_done()
+
+    async def _read_raw(self, shard: ShardPlan) -> tuple[dict[str, str], str]:
+        """Seal what comes straight from raw files; returns bad samples (why, by token) and the stage's name."""
+        due = []
+        if "images" in shard.todo:
+            due.append(tasks.write_images)
+        if shard.todo & {"points", "pairs", "truth"}:
+            due.append(tasks.write_points)
+        try:
+            reports = await asyncio.gather(*(self._run(task, shard) for task in due))
+        except WorkerCrashedError:
+            return await self._find_killers(shard), "read"
+        return {token: why for report in reports for token, why in report.bad_samples.items()}, "read"
+
+    async def _find_killers(self, shard: ShardPlan) -> dict[str, str]:
+        """Read the shard's samples one by one, each in a task of its own, to see which kills its worker."""
+        bad = {}
+        for sample in shard.samples:
+            try:
+                report = await self._run(tasks.check_sample, sample)
+                bad.update(report.bad_samples)
+            except WorkerCrashedError:
+                bad[sample.token] = f"reading its files kills the worker ({self.job.config.ray.retries + 1} tries)"
+        if not bad:
+            raise PipelineError(
+                f"reading shard {shard.key} kills its worker, but no single sample does: out of memory? "
+                "Lower ray.shards_in_flight or shard_samples, then run again"
+            )
+        return bad
+
+    async def _ask_teachers(self, shard: ShardPlan) -> tuple[dict[str, str], str]:
+        """Seal `clip` and `sam` where due; returns bad samples and the stage that they failed in."""
+        due: dict[str, Awaitable[dict[str, str]]] = {}
+        if "clip" in shard.todo:
+            due["clip"] = self._teach(shard, "clip", self._score_call, tasks.write_clip)
+        if "sam" in shard.todo:
+            due["sam"] = self._teach(shard, "sam", self._segment_call, tasks.write_sam)
+        for stage, bad in zip(due, await asyncio.gather(*due.values()), strict=True):
+            if bad:
+                return bad, stage
+        return {}, ""
+
+    async def _teach(
+        self,
+        shard: ShardPlan,
+        teacher: str,
+        submit: Callable[[Any, ShardPlan, Sequence[Sample]], list[ray.ObjectRef]],
+        write: Any,
+    ) -> dict[str, str]:
+        pool: ActorPool = getattr(self.pools, teacher) or self._start_pool(teacher, [shard])
+        settings: PoolSettings = getattr(self.job.config.ray, teacher)
+        bad: dict[str, str] = {}
+
+        async def ask(samples: Sequence[Sample]) -> list[ray.ObjectRef]:
+            try:
+                report, result = await pool.call(lambda actor: submit(actor, shard, samples))
+            except (CallFailedError, SampleError) as error:
+                if len(samples) == 1:
+                    bad[samples[0].token] = f"{teacher}: {error}"
+                    return []
+                halves = await asyncio.gather(*(ask([sample]) for sample in samples))
+                return [part for half in halves for part in half]
+            self.tally.add(report)
+            self.progress.add(teacher, len(samples))
+            return [result]
+
+        step = settings.samples_per_call
+        chunks = [shard.samples[start : start + step] for start in range(0, len(shard.samples), step)]
+        parts = [part for answered in await asyncio.gather(*map(ask, chunks)) for part in answered]
+        if not bad:
+            await self._run(write, shard, *parts)
+        return bad
+
+    def _score_call(self, actor: Any, shard: ShardPlan, samples: Sequence[Sample]) -> list[ray.ObjectRef]:
+        start = shard.samples.index(samples[0])
+        first = sum(len(sample.cameras) for sample in shard.samples[:start])
+        refs: list[ray.ObjectRef] = actor.score.remote(shard.key, first, first + sum(len(s.cameras) for s in samples))
+        return refs
+
+    def _segment_call(self, actor: Any, shard: ShardPlan, samples: Sequence[Sample]) -> list[ray.ObjectRef]:
+        _, images = tasks.decode.remote(self.job_ref, list(samples))
+        refs: list[ray.ObjectRef] = actor.segment.remote(images)
+        return refs
+
+    async def _run(self, task: Any, *args: Any, num_gpus: float = 0) -> Report:
+        """Run a CPU task; a worker that dies is replaced and the task tried again, as often as retries say."""
+        try:
+            options = {"max_retries": self.job.config.ray.retries, "num_gpus": num_gpus}
+            report: Report = await task.options(**options).remote(self.job_ref, *args)
+        except OSError as error:
+            raise PipelineError(_disk_error(self.job.cache_url, getattr(error, "cause", error))) from None
+        except LabelgenError as error:
+            raise getattr(error, "cause", error) from None
+        self.tally.add(report)
+        return report
+
+    async def _embed_text(self, plan: Sequence[ShardPlan]) -> None:
+        seal = self.cache.seals(["text"]).get("text")
+        if not plan or (seal and seal.fingerprint == self.job.text_fingerprint):
+            return
+        gpus = self.job.config.ray.clip.num_gpus if self.resources.get("GPU") else 0
+        self.progress.note("embedding the class names")
+        await self._run(tasks.write_text, self._cores(), num_gpus=gpus)
+
+    def _start_pools(self, plan: Sequence[ShardPlan]) -> None:
+        for teacher in ("clip", "sam"):
+            if shards := [shard for shard in plan if teacher in shard.todo]:
+                self._start_pool(teacher, shards)
+
+    def _start_pool(self, teacher: str, shards: Sequence[ShardPlan]) -> ActorPool:
+        settings: PoolSettings = getattr(self.job.config.ray, teacher)
+        gpus = settings.num_gpus if self.resources.get("GPU") else 0.0
+        calls = sum(-(-len(shard.samples) // settings.samples_per_call) for shard in shards)
+        room = int(self.resources["GPU"] // gpus) if gpus else self._cores()
+        count = settings.actors or max(1, min(room, calls))
+        threads = max(1, self._cores() // count)
+        actor_class = {"clip": tasks.ClipActor, "sam": tasks.SamActor}[teacher]
+
+        def spawn() -> Any:
+            return actor_class.options(num_gpus=gpus, num_cpus=settings.num_cpus).remote(self.job_ref, threads)
+
+        pool = ActorPool(teacher, spawn, count, self.job.config.ray.retries)
+        setattr(self.pools, teacher, pool)
+        return pool
+
+    def _cores(self) -> int:
+        return max(1, int(self.resources.get("CPU", 1)))
+
+    def _drop_groups_without_plan(self, shard: ShardPlan) -> None:
+        for group in set(self.cache.shard_seals(shard.key)) - set(shard.fingerprints):
+            self.cache.remove_group(f"shards/{shard.key}/{group}")
+
+
+def _disk_error(cache_url: str, error: OSError) -> str:
+    fix = {
+        errno.ENOSPC: "the disk is full: free some space, then run the same command; sealed groups are kept",
+        errno.EDQUOT: "the quota is used up: free some space, then run the same command; sealed groups are kept",
+    }.get(error.errno or 0, "check that the folder can be written, then run the same command")
+    return f"{cache_url}: cannot write ({error.strerror or error}); {fix}"
+

@@ -1,0 +1,217 @@
+"""The whole job: settings, plan, Ray, summary."""
+
+import platform
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from cache_schemas.documents import CacheManifest, PromptRecord, Teachers
+from cache_schemas.errors import CacheError
+from cache_schemas.layout import SCHEMA_VERSION, SHARD_GROUPS
+from cache_schemas.lock import run_lock
+from cache_schemas.store import Cache
+from cache_schemas.taxonomy import load_taxonomy
+from labelgen.datasets import ADAPTERS
+from labelgen.errors import ConfigError
+from labelgen.prompts import load_prompts
+from labelgen.teachers.checkpoints import UNTRAINED, identify
+from pipelines.cluster import cluster
+from pipelines.config import RunConfig
+from pipelines.plan import Planner, Recipe, ShardPlan, digest
+
+Say = Callable[[str], None]
+
+SOFTWARE = ("torch", "torchvision", "open_clip_torch", "segment-anything", "numpy", "pillow", "zarr", "ray")
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """What a user asked for: settings, where input and output are, which shards, and the cluster."""
+
+    config: RunConfig
+    data: Path
+    cache: str
+    shards: str = "*"
+    limit: int | None = None
+    ray_address: str | None = None
+    retry_quarantined: bool = False
+
+
+@dataclass
+class RunSummary:
+    """What a run did. `seconds` is the wall time; `stage_seconds` is work summed over workers, by stage."""
+
+    cache: str
+    teachers: str
+    shards_done: int = 0
+    shards_kept: int = 0
+    samples_labelled: int = 0
+    samples_quarantined: int = 0
+    quarantined_by_reason: dict[str, int] = field(default_factory=dict)
+    groups_sealed: dict[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+    stage_seconds: dict[str, float] = field(default_factory=dict)
+    stage_peak_mib: dict[str, float] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the summary as a JSON-ready object."""
+        return asdict(self)
+
+    def render(self) -> str:
+        """Return the summary as text for a terminal."""
+        lines = [
+            f"{self.cache}: {self.shards_done} shards done, {self.shards_kept} were up to date; teachers {self.teachers}",
+            f"samples: {self.samples_labelled:,} labelled, {self.samples_quarantined:,} quarantined",
+        ]
+        lines += [f"  {count}x {reason}" for reason, count in self.quarantined_by_reason.items()]
+        lines += [
+            f"  {stage:<12} {seconds:9.1f} s of work, peak {self.stage_peak_mib[stage]:7,.0f} MiB in one process"
+            for stage, seconds in sorted(self.stage_seconds.items(), key=lambda item: -item[1])
+        ]
+        lines.append(f"{self.seconds:.1f} s in all")
+        return "\n".join(lines)
+
+
+def generate_labels(request: RunRequest, say: Say) -> RunSummary:
+    """Bring a cache up to date with its dataset and settings; `say` hears what is about to happen.
+
+    Raises:
+        LabelgenError, CacheError: if the run cannot start or go on; what is sealed stays.
+    """
+    start = time.monotonic()
+    recipe = make_recipe(request.config)
+    adapter = ADAPTERS[request.config.dataset](request.data)
+    scenes = adapter.scenes(request.config.split, request.config.version)
+    with run_lock(request.cache):
+        cache = open_for_run(request.cache, recipe)
+        planner = Planner(request.data, cache, recipe)
+        plan = planner.plan(
+            scenes, pattern=request.shards, limit=request.limit, retry_quarantined=request.retry_quarantined
+        )
+        if not plan:
+            raise ConfigError(f"--shards {request.shards!r} matches no shard; keys look like {scenes[0].name}-000")
+        due = [shard for shard in plan if needs_work(shard, cache)]
+        summary = RunSummary(request.cache, recipe.teachers.preset, shards_kept=len(plan) - len(due))
+        for line in announce(plan, due, recipe, cache):
+            say(line)
+        if due:
+            _work(due, request, recipe, cache, planner, summary)
+        count_samples(summary, cache, plan)
+    summary.seconds = time.monotonic() - start
+    return summary
+
+
+def make_recipe(config: RunConfig) -> Recipe:
+    """Load what the settings name: taxonomy, prompts, teacher weights.
+
+    Raises:
+        LabelgenError: if one of them is missing or does not fit.
+    """
+    if config.dataset not in ADAPTERS:
+        raise ConfigError(f"no dataset {config.dataset!r}; choose {', '.join(ADAPTERS)}")
+    taxonomy = load_taxonomy(ADAPTERS[config.dataset].taxonomy)
+    prompts = load_prompts(config.prompts, taxonomy)
+    teachers = Teachers(preset=config.teachers, clip=identify(config.clip), sam=identify(config.sam))
+    return Recipe(config, taxonomy, prompts, teachers)
+
+
+def open_for_run(url: str, recipe: Recipe) -> Cache:
+    """Open or create the cache, and bring its manifest up to date.
+
+    Raises:
+        CacheError: if it holds another dataset, split or taxonomy, or cannot be written.
+    """
+    existing = Cache(url).manifest()
+    config = recipe.config
+    if existing:
+        for name, held, asked in (
+            ("dataset", existing.dataset, config.dataset),
+            ("split", existing.split, config.split),
+            ("taxonomy", existing.taxonomy.digest, recipe.taxonomy.digest),
+        ):
+            if held != asked:
+                raise CacheError(f"{url}: holds {name} {held!r}, not {asked!r}; give another cache folder")
+    manifest = CacheManifest(
+        schema_version=SCHEMA_VERSION,
+        dataset=config.dataset,
+        split=config.split,
+        taxonomy=recipe.taxonomy,
+        taxonomy_digest=recipe.taxonomy.digest,
+        prompts=PromptRecord(
+            name=recipe.prompts.name,
+            digest=recipe.prompts.digest,
+            class_names=recipe.prompts.class_names,
+            templates=recipe.prompts.templates,
+        ),
+        teachers=recipe.teachers,
+        config=config.model_dump(mode="json"),
+        config_digest=digest(config.model_dump(mode="json")),
+        software={"python": platform.python_version(), **{name: metadata.version(name) for name in SOFTWARE}},
+    )
+    return Cache.create(url, manifest) if manifest != existing else Cache(url, "a")
+
+
+def needs_work(shard: ShardPlan, cache: Cache) -> bool:
+    """Tell whether anything of a shard is missing, changed, or left over."""
+    if shard.todo:
+        return True
+    if not shard.samples:
+        return cache.shard_records([shard.key]).get(shard.key) != shard.record
+    return False
+
+
+def announce(plan: Sequence[ShardPlan], due: Sequence[ShardPlan], recipe: Recipe, cache: Cache) -> list[str]:
+    """Return the lines that tell a user what is about to be done, and why."""
+    samples = sum(len(shard.samples) for shard in plan)
+    lines = [
+        f"{recipe.config.dataset}, split {recipe.config.split}: {len(plan)} shards, {samples:,} samples; "
+        f"teachers {recipe.teachers.preset}, prompts {recipe.prompts.name}"
+    ]
+    if _untrained(recipe.teachers):
+        lines.append("WARNING: teachers are untrained: geometry and plumbing are real, the labels mean nothing")
+    sealed = cache.seals(f"shards/{shard.key}/{group}" for shard in due for group in shard.todo)
+    for group in SHARD_GROUPS:
+        todo = [shard for shard in due if group in shard.todo]
+        changed = sum(f"shards/{shard.key}/{group}" in sealed for shard in todo)
+        if todo:
+            lines.append(f"  {group}: {len(todo) - changed} shards to make, {changed} to redo because something changed")
+    lines.append(f"{len(plan) - len(due)} shards are up to date, {len(due)} to do")
+    return lines
+
+
+def _untrained(teachers: Teachers) -> bool:
+    return any(teacher.weights.startswith(UNTRAINED) for teacher in (teachers.clip, teachers.sam))
+
+
+def _work(
+    due: Sequence[ShardPlan], request: RunRequest, recipe: Recipe, cache: Cache, planner: Planner, summary: RunSummary
+) -> None:
+    with cluster(request.ray_address) as resources:
+        from pipelines.execute import execute
+        from pipelines.progress import Progress
+        from pipelines.tasks import Job
+
+        adapter = ADAPTERS[request.config.dataset](request.data.resolve())
+        cache_url = request.cache if "://" in request.cache else str(Path(request.cache).resolve())
+        job = Job(cache_url, adapter, request.config, recipe.prompts, recipe.text_fingerprint)
+        expected = {
+            teacher: sum(len(shard.samples) for shard in due if teacher in shard.todo) for teacher in ("clip", "sam")
+        }
+        tally = execute(due, job, cache, planner, resources, Progress(len(due), expected))
+    summary.shards_done = len(tally.finished)
+    summary.groups_sealed = dict(sorted(tally.sealed.items()))
+    summary.stage_seconds = tally.seconds
+    summary.stage_peak_mib = tally.peak_mib
+
+
+def count_samples(summary: RunSummary, cache: Cache, plan: Sequence[ShardPlan]) -> None:
+    """Fill in how many of the plan's samples are in the cache, and how many are quarantined, by stage."""
+    records = cache.shard_records(shard.key for shard in plan)
+    quarantined = [entry for record in records.values() for entry in record.quarantined]
+    summary.samples_labelled = sum(len(record.samples) for record in records.values())
+    summary.samples_quarantined = len(quarantined)
+    summary.quarantined_by_reason = dict(Counter(f"{entry.stage}: {entry.reason}" for entry in quarantined))

@@ -1,0 +1,225 @@
+"""The Ray tasks and actors: each reads, calls one step of `labelgen.shard`, and writes at most one group's arrays."""
+
+import os
+import resource
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import ray
+
+from cache_schemas.layout import SHARD_GROUPS
+from cache_schemas.lock import writing
+from cache_schemas.store import Cache
+from labelgen import shard as steps
+from labelgen.datasets.adapter import Adapter
+from labelgen.prompts import PromptSet
+from labelgen.samples import Sample
+from labelgen.settings import ClipSettings, SamSettings
+from pipelines.config import RunConfig
+from pipelines.plan import ShardPlan
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every task of a run needs to know besides its shard."""
+
+    cache_url: str
+    adapter: Adapter
+    config: RunConfig
+    prompts: PromptSet
+    text_fingerprint: str
+
+
+@dataclass
+class Report:
+    """What a task did: seconds of work by stage, peak resident MiB of its process, groups sealed, bad samples."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    peak_mib: dict[str, float] = field(default_factory=dict)
+    sealed: list[str] = field(default_factory=list)
+    bad_samples: dict[str, str] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time a stage of the task."""
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+        self.peak_mib[name] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+@ray.remote
+def write_images(job: Job, shard: ShardPlan) -> Report:
+    """Decode and resize the shard's pictures, and seal `images`."""
+    report = Report()
+    try:
+        with report.stage("images"):
+            arrays = steps.make_images(job.adapter, shard.samples, job.config.images.size)
+            _seal(job, shard, "images", arrays, report)
+    except steps.BadSamplesError as error:
+        report.bad_samples = error.reasons
+    return report
+
+
+@ray.remote
+def write_points(job: Job, shard: ShardPlan) -> Report:
+    """Read the shard's clouds, pair them with the images, and seal what is due of `points`, `pairs`, `truth`."""
+    report = Report()
+    try:
+        with report.stage("points"):
+            clouds = steps.read_clouds(job.adapter, shard.samples)
+            groups = {"points": steps.make_points(clouds)}
+            if "pairs" in shard.todo:
+                config = job.config
+                groups["pairs"] = steps.make_pairs(shard.samples, clouds, config.images.size, config.points.min_depth_m)
+            if "truth" in shard.todo:
+                groups["truth"] = steps.make_truth(job.adapter, shard.samples, clouds)
+            for name in SHARD_GROUPS:
+                if name in groups and name in shard.todo:
+                    _seal(job, shard, name, groups[name], report)
+    except steps.BadSamplesError as error:
+        report.bad_samples = error.reasons
+    return report
+
+
+@ray.remote
+def check_sample(job: Job, sample: Sample) -> Report:
+    """Read all files of one sample and throw them away: finds the one that kills its worker."""
+    report = Report()
+    try:
+        steps.make_images(job.adapter, [sample], job.config.images.size)
+        clouds = steps.read_clouds(job.adapter, [sample])
+        steps.make_truth(job.adapter, [sample], clouds)
+    except steps.BadSamplesError as error:
+        report.bad_samples = error.reasons
+    return report
+
+
+@ray.remote(num_returns=2)
+def decode(job: Job, samples: Sequence[Sample]) -> tuple[Report, list[Any]]:
+    """Decode the native pictures of some samples, for SAM."""
+    report = Report()
+    with report.stage("decode"):
+        images = [image for sample in samples for image in steps.read_native_images(job.adapter, sample)]
+    return report, images
+
+
+@ray.remote
+def write_text(job: Job, threads: int) -> Report:
+    """Embed the prompts of all classes and seal `text`."""
+    report = Report()
+    with report.stage("text"):
+        teacher = _clip_teacher(job.config.clip, threads)
+        embeddings = teacher.embed_text(job.prompts.sentences())
+        with writing(job.cache_url):
+            Cache(job.cache_url, "a").write_group(
+                "text", {"embeddings": embeddings}, fingerprint=job.text_fingerprint
+            )
+        report.sealed.append("text")
+    return report
+
+
+@ray.remote
+class ClipActor:
+    """Holds the CLIP teacher; scores images of sealed `images` groups."""
+
+    def __init__(self, job: Job, threads: int) -> None:
+        """Load the network and the class embeddings."""
+        self.cache = Cache(job.cache_url)
+        self.teacher = _clip_teacher(job.config.clip, threads)
+        self.text = self.cache.read("text")["embeddings"]
+
+    @ray.method(num_returns=2)
+    def score(self, shard_key: str, first_image: int, last_image: int) -> tuple[Report, Any]:
+        """Score images first..last (exclusive) of a shard."""
+        report = Report()
+        with report.stage("clip"):
+            rgb = self.cache.arrays(f"shards/{shard_key}/images")["rgb"][first_image:last_image]
+            scores = self.teacher.score(rgb, self.text)  # type: ignore[arg-type]
+        return report, scores
+
+
+@ray.remote
+class SamActor:
+    """Holds the SAM teacher; segments decoded pictures."""
+
+    def __init__(self, job: Job, threads: int) -> None:
+        """Load the network."""
+        self.teacher = _sam_teacher(job.config.sam, threads)
+        self.size = job.config.images.size
+
+    @ray.method(num_returns=2)
+    def segment(self, images: list[Any]) -> tuple[Report, Any]:
+        """Segment native pictures into id maps at training size."""
+        report = Report()
+        with report.stage("sam"):
+            result = self.teacher.run(images, self.size)
+        return report, result
+
+
+@ray.remote
+def write_clip(job: Job, shard: ShardPlan, *parts: Any) -> Report:
+    """Gather CLIP's results and seal `clip`."""
+    report = Report()
+    with report.stage("write clip"):
+        _seal(job, shard, "clip", steps.make_clip(parts), report)
+    return report
+
+
+@ray.remote
+def write_sam(job: Job, shard: ShardPlan, *parts: Any) -> Report:
+    """Gather SAM's results and seal `sam`."""
+    report = Report()
+    with report.stage("write sam"):
+        _seal(job, shard, "sam", steps.make_sam(parts), report)
+    return report
+
+
+@ray.remote
+def write_labels(job: Job, shard: ShardPlan) -> Report:
+    """Make labels from the shard's sealed groups, and seal `labels`."""
+    report = Report()
+    with report.stage("labels"):
+        cache = Cache(job.cache_url)
+        clip, sam, pairs = (
+            cache.read(f"shards/{shard.key}/{group}", *names)
+            for group, names in (("clip", ["logits"]), ("sam", ["mask_ids"]), ("pairs", []))
+        )
+        points = cache.arrays(f"shards/{shard.key}/points")["xyz"].shape[0]
+        _seal(job, shard, "labels", steps.make_labels(clip, sam, pairs, points), report)
+    return report
+
+
+def _seal(job: Job, shard: ShardPlan, group: str, arrays: steps.Arrays, report: Report) -> None:
+    counts = {"samples": len(shard.samples)}
+    with writing(job.cache_url):
+        Cache(job.cache_url, "a").write_group(
+            f"shards/{shard.key}/{group}",
+            arrays,
+            fingerprint=shard.fingerprints[group],
+            upstream=shard.upstream(group, job.text_fingerprint),
+            counts=counts,
+        )
+    report.sealed.append(group)
+
+
+def _device(threads: int) -> str:
+    import torch
+
+    torch.set_num_threads(threads)
+    return "cuda" if torch.cuda.is_available() and os.environ.get("CUDA_VISIBLE_DEVICES") != "" else "cpu"
+
+
+def _clip_teacher(settings: ClipSettings, threads: int) -> Any:
+    from labelgen.teachers.clip import ClipTeacher
+
+    return ClipTeacher(settings, _device(threads))
+
+
+def _sam_teacher(settings: SamSettings, threads: int) -> Any:
+    from labelgen.teachers.sam import SamTeacher
+
+    return SamTeacher(settings, _device(threads))

@@ -1,0 +1,180 @@
+"""Locks: one run at a time on a cache, whose right to write dies with its process."""
+
+import select
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from cache_schemas import lock
+from cache_schemas.errors import CacheError, CacheLockedError
+from cache_schemas.lock import run_lock, writing
+
+Holder = subprocess.Popen[str]
+StartHolder = Callable[[str, str], Holder]
+
+HOLD = """
+import sys, time
+from cache_schemas import lock
+with getattr(lock, sys.argv[1])(sys.argv[2]):
+    print("held", flush=True)
+    sys.stdin.readline()
+    time.sleep(0.3)
+    print("done", flush=True)
+"""
+"""Hold a lock until a line comes in, and a little longer."""
+
+
+@pytest.fixture
+def start_holder() -> Iterator[StartHolder]:
+    """Return a function that starts another process which holds `run_lock` or `writing` on a cache."""
+    holders: list[Holder] = []
+
+    def start(kind: str, cache: str) -> Holder:
+        command = [sys.executable, "-c", HOLD, kind, cache]
+        holder = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        holders.append(holder)
+        assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+        return holder
+
+    yield start
+    for holder in holders:
+        holder.kill()
+        holder.communicate()
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> str:
+    return str(tmp_path / "runs" / "cache")
+
+
+def test_a_second_process_is_refused_and_told_who_holds_the_lock(cache: str, start_holder: StartHolder) -> None:
+    holder = start_holder("run_lock", cache)
+    with pytest.raises(CacheLockedError, match=f"process {holder.pid} on .* is already writing"), run_lock(cache):
+        pass
+
+
+def test_a_refused_run_does_not_free_the_lock(cache: str) -> None:
+    with run_lock(cache):
+        for _ in range(2):
+            with pytest.raises(CacheLockedError), run_lock(cache + "/"):
+                pass
+
+
+def test_a_killed_holder_frees_the_lock(cache: str, start_holder: StartHolder) -> None:
+    holder = start_holder("run_lock", cache)
+    holder.kill()
+    holder.wait()
+    with run_lock(cache), pytest.raises(CacheLockedError), run_lock(cache):
+        pass
+
+
+@pytest.mark.parametrize("url", [False, True])
+def test_the_lock_is_free_after_the_run_also_when_it_failed(cache: str, url: bool) -> None:
+    place = f"memory://{uuid.uuid4().hex}/cache" if url else cache
+    with pytest.raises(ZeroDivisionError), run_lock(place):
+        raise ZeroDivisionError
+    with run_lock(place):
+        pass
+
+
+def test_locks_lie_beside_the_cache_and_not_in_it(cache: str) -> None:
+    with run_lock(cache), writing(cache):
+        assert not Path(cache).exists()
+        assert {path.name for path in Path(cache).parent.iterdir()} == {"cache.run.lock", "cache.writers.lock"}
+
+
+def test_other_caches_are_free(cache: str) -> None:
+    with run_lock(cache), run_lock(cache + "-2"):
+        pass
+
+
+def test_a_regular_file_in_the_way_is_a_cache_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    refused = pytest.raises(CacheError, match=r"cannot write here .*; choose another cache folder")
+    with refused, run_lock(str(tmp_path / "file" / "cache")):
+        pass
+
+
+def test_a_new_run_waits_for_an_orphan_that_still_writes(cache: str, start_holder: StartHolder) -> None:
+    orphan = start_holder("writing", cache)
+    assert orphan.stdin is not None and orphan.stdout is not None
+    orphan.stdin.write("finish\n")
+    orphan.stdin.flush()
+    with run_lock(cache):
+        said_already, _, _ = select.select([orphan.stdout], [], [], 0)
+        assert said_already and orphan.stdout.readline() == "done\n"
+
+
+def test_an_orphan_that_never_ends_is_an_error(
+    cache: str, start_holder: StartHolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    orphan = start_holder("writing", cache)
+    monkeypatch.setattr(lock, "ORPHAN_WAIT_SECONDS", 0.1)
+    refused = pytest.raises(CacheLockedError, match="workers of an earlier run still write to it after 0 s")
+    with refused, run_lock(cache):
+        pass
+    orphan.kill()
+    orphan.wait()
+    with run_lock(cache):
+        pass
+
+
+def test_workers_write_side_by_side_while_the_run_holds_the_lock(cache: str, start_holder: StartHolder) -> None:
+    with run_lock(cache):
+        start_holder("writing", cache)
+        with writing(cache):
+            pass
+
+
+# Object stores
+
+
+@pytest.fixture
+def url() -> str:
+    return f"memory://{uuid.uuid4().hex}/cache"
+
+
+def test_a_leased_url_is_refused_at_once(url: str) -> None:
+    with run_lock(url):
+        with pytest.raises(CacheLockedError, match=r"process .* is already writing"), run_lock(url):
+            pass
+        with run_lock(url + "-2"), writing(url):
+            pass
+
+
+def test_a_lease_is_renewed_while_it_is_held(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock, "LEASE_SECONDS", 0.8)
+    with run_lock(url):
+        time.sleep(1)
+        with pytest.raises(CacheLockedError), run_lock(url):
+            pass
+
+
+def test_the_lease_of_a_killed_run_lapses(
+    tmp_path: Path, start_holder: StartHolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"file://{tmp_path}/cache"
+    holder = start_holder("run_lock", url)
+    holder.kill()
+    holder.wait()
+    reason = f"process {holder.pid} .* if it was killed, try again in 60 s"
+    with pytest.raises(CacheLockedError, match=reason), run_lock(url):
+        pass
+    monkeypatch.setattr(lock, "LEASE_SECONDS", 0.5)
+    time.sleep(0.6)
+    with run_lock(url), pytest.raises(CacheLockedError), run_lock(url):
+        pass
+    assert list(tmp_path.iterdir()) == [], "the lease is gone"
+
+
+def test_a_lease_taken_over_ends_without_an_error(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with run_lock(url):
+        monkeypatch.setattr(lock, "LEASE_SECONDS", 0.001)
+        time.sleep(0.01)
+        with run_lock(url):
+            pass
