@@ -19,6 +19,7 @@ CAMERAS = ("CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_BACK_RIGHT", "CAM_BACK", "CAM_BA
 RADARS = ("RADAR_FRONT", "RADAR_FRONT_LEFT", "RADAR_FRONT_RIGHT", "RADAR_BACK_LEFT", "RADAR_BACK_RIGHT")
 READINGS_PER_SCENE = {"LIDAR_TOP": 390, **dict.fromkeys(CAMERAS, 235), **dict.fromkeys(RADARS, 252)}
 KEYFRAMES_PER_SCENE = 40
+LOG = "n015-2018-07-18-11-07-57+0800"
 
 
 def token(*parts: object) -> str:
@@ -38,7 +39,13 @@ def write_tables(folder: Path, scenes: int) -> int:
         for scene, name in enumerate(names):
             tokens = [token("sample", scene, keyframe) for keyframe in range(KEYFRAMES_PER_SCENE)]
             samples += [
-                {"token": t, "timestamp": scene * 10**8 + i, "prev": "", "next": "", "scene_token": token("scene", name)}
+                {
+                    "token": t,
+                    "timestamp": scene * 10**8 + i,
+                    "prev": "",
+                    "next": "",
+                    "scene_token": token("scene", name),
+                }
                 for i, t in enumerate(tokens)
             ]
             for channel, count in READINGS_PER_SCENE.items():
@@ -57,14 +64,19 @@ def write_tables(folder: Path, scenes: int) -> int:
                         "is_key_frame": keyframe,
                         "height": 900 if camera else 0,
                         "width": 1600 if camera else 0,
-                        "filename": f"{'samples' if keyframe else 'sweeps'}/{channel}/n015-2018-07-18-11-07-57+0800__{channel}__15318835{key[:8]}.jpg",
+                        "filename": f"{'samples' if keyframe else 'sweeps'}/{channel}/{LOG}__{channel}__1531{key[:12]}.jpg",
                         "prev": key,
                         "next": key,
                     }
                     pose = {
                         "token": key,
                         "timestamp": 1531883530449377 + i,
-                        "rotation": [0.5720320396729045, -0.0016977771610471074, 0.011798001930183783, -0.8201446642457809],
+                        "rotation": [
+                            0.5720320396729045,
+                            -0.0016977771610471074,
+                            0.011798001930183783,
+                            -0.8201446642457809,
+                        ],
                         "translation": [411.3039349319818, 1180.8903791765097, 0.0],
                     }
                     data.write(separator + json.dumps(record, indent=0))
@@ -105,7 +117,10 @@ def load(data: Path) -> None:
     seconds = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     samples = sum(len(scene.samples) for scene in scenes)
-    print(f"labelgen: {len(scenes)} scenes, {samples:,} samples in {seconds:.1f} s, peak {peak:.2f} GiB (mapped file pages included)")
+    print(
+        f"labelgen: {len(scenes)} scenes, {samples:,} samples in {seconds:.1f} s, "
+        f"peak {peak:.2f} GiB (pages of the mapped files included)"
+    )
 
 
 def load_plain(folder: Path) -> None:
@@ -113,7 +128,10 @@ def load_plain(folder: Path) -> None:
     start = time.perf_counter()
     tables = [json.loads((folder / f"{name}.json").read_bytes()) for name in ("sample_data", "ego_pose")]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(f"json.loads of sample_data and ego_pose alone: {len(tables[0]):,} rows, {time.perf_counter() - start:.1f} s, peak {peak:.2f} GiB")
+    print(
+        f"json.loads of sample_data and ego_pose alone: {len(tables[0]):,} rows, "
+        f"{time.perf_counter() - start:.1f} s, peak {peak:.2f} GiB"
+    )
 
 
 def main() -> None:

@@ -4,7 +4,9 @@ Axis names: S samples of the shard, I images, H x W training size, h x w CLIP gr
 C classes, D embedding size, P points, N pairs. An integer is a fixed size; "S+1" is one more than S.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +16,7 @@ from cache_schemas.errors import LayoutError
 SCHEMA_VERSION = 1
 
 Axis = str | int
-AnyArray = NDArray[np.generic]
+AnyArray = NDArray[Any]
 
 POINTS_PER_CHUNK = 65_536
 
@@ -132,6 +134,13 @@ def bind_axes(
     return sizes, misfits
 
 
+def missing_scale(arrays: Mapping[str, AnyArray]) -> list[str]:
+    """Return a sentence if `features` are int8 without the scale that gives them back their meaning."""
+    if "features" in arrays and arrays["features"].dtype == np.int8 and "features_scale" not in arrays:
+        return ["features are int8, so features_scale must be there"]
+    return []
+
+
 def check_arrays(group_path: str, arrays: dict[str, AnyArray]) -> None:
     """Check names, dtypes and shapes of a group about to be written.
 
@@ -147,6 +156,7 @@ def check_arrays(group_path: str, arrays: dict[str, AnyArray]) -> None:
         for name, array in known.items()
         if array.dtype.name not in specs[name].dtypes
     ]
+    problems += missing_scale(known)
     problems += bind_axes(group_path, {name: array.shape for name, array in known.items()})[1]
     if problems:
         raise LayoutError(f"{group_path}: " + "; ".join(problems))

@@ -98,6 +98,11 @@ def _wait_for_orphans(cache: str, writers: IO[str]) -> None:
 
 @contextmanager
 def _lease(cache: str) -> Iterator[None]:
+    """Hold a lease object beside the cache, renewed while the run lives.
+
+    Object stores have no lock that dies with its holder: two runs that start within the same instant could both
+    take the lease, a later one is refused.
+    """
     fs, path = url_to_fs(f"{cache.rstrip('/')}.run.lock")
     holder = f"process {os.getpid()} on {socket.gethostname()}"
     lease = _read_lease(fs, path)
@@ -113,7 +118,8 @@ def _lease(cache: str) -> Iterator[None]:
 
     def keep() -> None:
         while not done.wait(LEASE_SECONDS / 4):
-            renew()
+            with suppress(OSError):  # a store that is away for a moment; the lease outlasts three missed renewals
+                renew()
 
     renew()
     keeper = threading.Thread(target=keep, daemon=True)
@@ -123,13 +129,15 @@ def _lease(cache: str) -> Iterator[None]:
     finally:
         done.set()
         keeper.join()
-        with suppress(FileNotFoundError):
+        lease = _read_lease(fs, path)
+        if lease and lease["holder"] == holder:
             fs.rm_file(path)
 
 
 def _read_lease(fs: Any, path: str) -> dict[str, Any] | None:
+    """Return the lease, or None where there is none that can be read."""
     try:
         lease: dict[str, Any] = json.loads(fs.cat_file(path))
         return lease
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError):
         return None

@@ -3,6 +3,7 @@
 import json
 import posixpath
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, Literal, Self
 
 import google_crc32c
@@ -81,10 +82,13 @@ class Cache:
     def shard_keys(self) -> list[str]:
         """Return the keys of all shards, sealed or not, sorted."""
         folder = self._path("shards")
+        self._fs.invalidate_cache(folder)
         if not self._fs.isdir(folder):
             return []
         entries = self._fs.ls(folder, detail=True)
-        return sorted(posixpath.basename(entry["name"].rstrip("/")) for entry in entries if entry["type"] == "directory")
+        return sorted(
+            posixpath.basename(entry["name"].rstrip("/")) for entry in entries if entry["type"] == "directory"
+        )
 
     def shard_records(self, keys: Iterable[str]) -> dict[str, ShardRecord]:
         """Return the records of those shards that have one, by key."""
@@ -227,8 +231,7 @@ def _read_present(paths: Iterable[str]) -> dict[str, bytes]:
     found = {}
     for path in paths:
         try:
-            with open(path, "rb") as file:
-                found[path] = file.read()
+            found[path] = Path(path).read_bytes()
         except (FileNotFoundError, NotADirectoryError):
             continue
     return found

@@ -67,5 +67,7 @@ def load_taxonomy(name: str) -> Taxonomy:
     folder = resources.files("cache_schemas") / "taxonomies"
     known = sorted(entry.name.removesuffix(".json") for entry in folder.iterdir() if entry.name.endswith(".json"))
     if name not in known:
-        raise TaxonomyError(f"no taxonomy {name!r}; known: {', '.join(known)} (add one under cache_schemas/taxonomies/)")
+        raise TaxonomyError(
+            f"no taxonomy {name!r}; known: {', '.join(known)} (add one under cache_schemas/taxonomies/)"
+        )
     return Taxonomy.model_validate_json((folder / f"{name}.json").read_text())

@@ -2,15 +2,23 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 
 import numpy as np
 
-from cache_schemas.documents import CacheManifest, GroupSeal, ShardRecord
+from cache_schemas.documents import CacheManifest, GroupSeal
 from cache_schemas.errors import CacheError
-from cache_schemas.layout import OPTIONAL_GROUPS, ROOT_GROUPS, SHARD_GROUPS, AnyArray, bind_axes, group_specs
+from cache_schemas.layout import (
+    OPTIONAL_GROUPS,
+    ROOT_GROUPS,
+    SHARD_GROUPS,
+    AnyArray,
+    bind_axes,
+    group_specs,
+    missing_scale,
+)
 from cache_schemas.store import Cache, checksum
 from cache_schemas.taxonomy import IGNORE
 
@@ -55,11 +63,12 @@ def validate(cache: Cache, manifest: CacheManifest) -> Iterator[Problem]:
     yield from problems
     if text is not None and not np.allclose(np.linalg.norm(text["embeddings"], axis=1), 1, atol=1e-3):
         yield Problem(ProblemKind.VALUE_OUT_OF_RANGE, "text/embeddings", "embeddings are not of unit norm")
+    embedding = {"D": text["embeddings"].shape[1]} if text else {}
     for key in cache.shard_keys():
-        yield from _validate_shard(cache, manifest, key)
+        yield from _validate_shard(cache, manifest, key, embedding)
 
 
-def _validate_shard(cache: Cache, manifest: CacheManifest, key: str) -> Iterator[Problem]:
+def _validate_shard(cache: Cache, manifest: CacheManifest, key: str, embedding: dict[str, int]) -> Iterator[Problem]:
     try:
         record = cache.shard_records([key]).get(key)
     except CacheError as error:
@@ -70,7 +79,7 @@ def _validate_shard(cache: Cache, manifest: CacheManifest, key: str) -> Iterator
         return
     if not record.samples:
         return
-    sizes = {"S": len(record.samples), "C": len(manifest.taxonomy.classes)}
+    sizes = {"S": len(record.samples), "C": len(manifest.taxonomy.classes), **embedding}
     groups: dict[str, dict[str, AnyArray]] = {}
     for name in SHARD_GROUPS:
         path = f"shards/{key}/{name}"
@@ -80,12 +89,10 @@ def _validate_shard(cache: Cache, manifest: CacheManifest, key: str) -> Iterator
             groups[name] = arrays
             sizes, _ = bind_axes(path, {array: values.shape for array, values in arrays.items()}, sizes)
     yield from _stale_groups(cache, key)
-    yield from _bad_values(manifest, record, f"shards/{key}", groups)
+    yield from _bad_values(manifest, f"shards/{key}", groups)
 
 
-def _read_group(
-    cache: Cache, path: str, sizes: dict[str, int]
-) -> tuple[dict[str, AnyArray] | None, list[Problem]]:
+def _read_group(cache: Cache, path: str, sizes: dict[str, int]) -> tuple[dict[str, AnyArray] | None, list[Problem]]:
     """Return a sealed group's values (None where they cannot be trusted) and the problems met on the way."""
     try:
         seal = cache.seals([path]).get(path)
@@ -103,13 +110,14 @@ def _read_group(
             continue
         try:
             array = cache.read(path, name)[name]
-        except Exception as error:  # noqa: BLE001 - zarr raises many kinds for damaged chunks
+        except Exception as error:
             problems.append(Problem(ProblemKind.UNREADABLE_ARRAY, f"{path}/{name}", f"{type(error).__name__}: {error}"))
             continue
         if broken := _broken_promises(path, name, array, seal):
             problems += broken
         else:
             values[name] = array
+    problems += [Problem(ProblemKind.MISSING_ARRAY, path, sentence) for sentence in missing_scale(values)]
     _, misfits = bind_axes(path, {name: array.shape for name, array in values.items()}, sizes)
     problems += [Problem(ProblemKind.WRONG_LAYOUT, path, misfit) for misfit in misfits]
     return (None if problems else values), problems
@@ -137,47 +145,91 @@ def _broken_promises(path: str, name: str, values: AnyArray, seal: GroupSeal) ->
     return []
 
 
+def stale_sources(seals: Mapping[str, GroupSeal]) -> dict[str, list[str]]:
+    """Return which groups of a shard were made from something since redone: the sources, by group.
+
+    `seals` are one shard's, by group name, and the seal of `text`.
+    """
+    return {
+        name: stale
+        for name, seal in seals.items()
+        if (stale := [s for s, found in seal.upstream.items() if s in seals and seals[s].fingerprint != found])
+    }
+
+
 def _stale_groups(cache: Cache, key: str) -> Iterator[Problem]:
-    """Yield groups made from something that has since been redone."""
     try:
         seals = {**cache.shard_seals(key), **cache.seals(["text"])}
     except CacheError:
         return
-    for name, seal in seals.items():
-        for source, fingerprint in seal.upstream.items():
-            if source in seals and seals[source].fingerprint != fingerprint:
-                message = f"made from {source} {fingerprint[:12]}, which is now {seals[source].fingerprint[:12]}"
-                yield Problem(ProblemKind.STALE_GROUP, f"shards/{key}/{name}", message)
+    for name, sources in stale_sources(seals).items():
+        for source in sources:
+            was, now = seals[name].upstream[source][:12], seals[source].fingerprint[:12]
+            yield Problem(
+                ProblemKind.STALE_GROUP, f"shards/{key}/{name}", f"made from {source} {was}, which is now {now}"
+            )
 
 
-def _bad_values(
-    manifest: CacheManifest, record: ShardRecord, shard: str, groups: dict[str, dict[str, AnyArray]]
-) -> Iterator[Problem]:
-    def wrong(path: str, message: str) -> Problem:
-        return Problem(ProblemKind.VALUE_OUT_OF_RANGE, f"{shard}/{path}", message)
+def _bad_values(manifest: CacheManifest, shard: str, groups: dict[str, dict[str, AnyArray]]) -> Iterator[Problem]:
+    found = {
+        **_bad_offsets(groups),
+        **_bad_pairs(groups),
+        **_bad_ids(manifest, groups),
+        **_bad_numbers(groups),
+    }
+    for path, message in found.items():
+        yield Problem(ProblemKind.VALUE_OUT_OF_RANGE, f"{shard}/{path}", message)
 
-    lengths = {"images": ("images", "rgb"), "points": ("points", "xyz"), "pairs": ("pairs", "point")}
-    totals = {name: len(groups[group][array]) for name, (group, array) in lengths.items() if group in groups}
-    for name, total in totals.items():
-        offsets = groups[name]["offsets"]
-        if offsets[0] != 0 or offsets[-1] != total or np.any(np.diff(offsets) < 0):
-            yield wrong(f"{name}/offsets", f"offsets do not run from 0 to {total} without falling")
-    if "pairs" in groups and {"images", "points"} <= set(groups):
-        height, width = groups["images"]["rgb"].shape[1:3]
-        bounds = {"point": totals["points"], "image": totals["images"], "row": height, "col": width}
-        for name, bound in bounds.items():
-            values = groups["pairs"][name]
-            if values.size and (values.min() < 0 or values.max() >= bound):
-                yield wrong(f"pairs/{name}", f"values {values.min()}..{values.max()} are not in 0..{bound - 1}")
-    classes = len(manifest.taxonomy.classes)
-    for name in ("labels", "truth"):
-        for array, values in groups.get(name, {}).items():
-            bad = values[(values >= classes) & (values != IGNORE)]
-            if bad.size:
-                yield wrong(f"{name}/{array}", f"id {bad[0]} is neither a class of {manifest.taxonomy.name} nor {IGNORE}")
-    for path, values in (("clip/logits", groups.get("clip", {}).get("logits")),):
-        if values is not None and not np.isfinite(values).all():
-            yield wrong(path, "not all values are finite")
+
+def _bad_offsets(groups: dict[str, dict[str, AnyArray]]) -> dict[str, str]:
+    counted = {"images": "rgb", "points": "xyz", "pairs": "point"}
+    bad = {}
+    for group, array in counted.items():
+        if group in groups:
+            offsets, total = groups[group]["offsets"], len(groups[group][array])
+            if offsets[0] != 0 or offsets[-1] != total or np.any(np.diff(offsets) < 0):
+                bad[f"{group}/offsets"] = f"offsets do not run from 0 to {total} without falling"
+    return bad
+
+
+def _bad_pairs(groups: dict[str, dict[str, AnyArray]]) -> dict[str, str]:
+    """Check that each pair names a pixel, and a point and an image of its own sample."""
+    if not {"images", "points", "pairs"} <= set(groups) or _bad_offsets(groups):
+        return {}
+    pairs, (height, width) = groups["pairs"], groups["images"]["rgb"].shape[1:3]
+    sample = np.repeat(np.arange(len(pairs["offsets"]) - 1), np.diff(pairs["offsets"]))
+    low_high: dict[str, tuple[AnyArray | int, AnyArray | int]] = {
+        "point": (groups["points"]["offsets"][sample], groups["points"]["offsets"][sample + 1]),
+        "image": (groups["images"]["offsets"][sample], groups["images"]["offsets"][sample + 1]),
+        "row": (0, height),
+        "col": (0, width),
+    }
+    bad = {}
+    for name, (low, high) in low_high.items():
+        wrong = np.flatnonzero((pairs[name] < low) | (pairs[name] >= high))
+        if wrong.size:
+            bad[f"pairs/{name}"] = f"{wrong.size} values out of range, the first {pairs[name][wrong[0]]} at {wrong[0]}"
+    return bad
+
+
+def _bad_ids(manifest: CacheManifest, groups: dict[str, dict[str, AnyArray]]) -> dict[str, str]:
+    classes, bad = len(manifest.taxonomy.classes), {}
+    for group in ("labels", "truth"):
+        for name, ids in groups.get(group, {}).items():
+            wrong = ids[(ids >= classes) & (ids != IGNORE)]
+            if wrong.size:
+                bad[f"{group}/{name}"] = f"id {wrong[0]} is neither a class of {manifest.taxonomy.name} nor {IGNORE}"
+    return bad
+
+
+def _bad_numbers(groups: dict[str, dict[str, AnyArray]]) -> dict[str, str]:
+    floats = {
+        f"{group}/{name}": values
+        for group, arrays in groups.items()
+        for name, values in arrays.items()
+        if values.dtype.kind == "f"
+    }
+    return {path: "not all values are finite" for path, values in floats.items() if not np.isfinite(values).all()}
 
 
 def _stray_files(cache: Cache) -> Iterator[Problem]:

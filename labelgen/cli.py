@@ -154,7 +154,13 @@ def verify(cache: str, as_json: bool) -> None:
         problems.append(problem)
         if not as_json:
             click.echo(f"{problem.path}: {problem.kind}: {problem.message}")
-    click.echo(problems_as_json(problems) if as_json else f"{cache}: {len(problems)} problems" if problems else f"{cache}: sound")
+    click.echo(
+        problems_as_json(problems)
+        if as_json
+        else f"{cache}: {len(problems)} problems"
+        if problems
+        else f"{cache}: sound"
+    )
     sys.exit(FAILED if problems else 0)
 
 

@@ -31,9 +31,21 @@ def rigid_from_quaternion(wxyz: Floats, translation: Floats) -> Floats:
         raise ValueError(f"rotation {wxyz.tolist()} is not a unit quaternion, so the transform is not rigid")
     w, x, y, z = np.moveaxis(wxyz / norm, -1, 0)
     rigid = np.zeros((*wxyz.shape[:-1], 4, 4))
-    rigid[..., 0, 0], rigid[..., 0, 1], rigid[..., 0, 2] = 1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)
-    rigid[..., 1, 0], rigid[..., 1, 1], rigid[..., 1, 2] = 2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)
-    rigid[..., 2, 0], rigid[..., 2, 1], rigid[..., 2, 2] = 2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)
+    rigid[..., 0, 0], rigid[..., 0, 1], rigid[..., 0, 2] = (
+        1 - 2 * (y * y + z * z),
+        2 * (x * y - w * z),
+        2 * (x * z + w * y),
+    )
+    rigid[..., 1, 0], rigid[..., 1, 1], rigid[..., 1, 2] = (
+        2 * (x * y + w * z),
+        1 - 2 * (x * x + z * z),
+        2 * (y * z - w * x),
+    )
+    rigid[..., 2, 0], rigid[..., 2, 1], rigid[..., 2, 2] = (
+        2 * (x * z - w * y),
+        2 * (y * z + w * x),
+        1 - 2 * (x * x + y * y),
+    )
     rigid[..., :3, 3] = translation
     rigid[..., 3, 3] = 1
     return rigid
@@ -109,11 +121,9 @@ def pair_points(
     for index, camera in enumerate(cameras):
         uv, depth = project(xyz, camera.cam_from_cloud, camera.intrinsics)
         limit = np.array([camera.width_px, camera.height_px]) - 1.0
-        seen = np.flatnonzero(
-            (depth > min_depth_m) & (uv > BORDER_PX).all(axis=1) & (uv < limit).all(axis=1)
-        )
+        seen = np.flatnonzero((depth > min_depth_m) & (uv > BORDER_PX).all(axis=1) & (uv < limit).all(axis=1))
         scale = np.array([size[1] / camera.width_px, size[0] / camera.height_px])
         col, row = np.rint((uv[seen] + 0.5) * scale - 0.5).astype(np.uint16).T
         parts.append((seen.astype(np.int32), np.full(len(seen), index, np.uint16), row, col))
     columns = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return Pairs(*columns)  # type: ignore[arg-type]
+    return Pairs(*columns)

@@ -14,6 +14,7 @@ from cache_schemas.documents import CacheManifest, GroupSeal, ShardRecord
 from cache_schemas.layout import OPTIONAL_GROUPS, ROOT_GROUPS, SHARD_GROUPS
 from cache_schemas.scoring import confusion_matrix, score
 from cache_schemas.store import Cache
+from cache_schemas.validate import stale_sources
 from labelgen.teachers.checkpoints import UNTRAINED
 
 Counts = NDArray[np.int64]
@@ -60,7 +61,7 @@ def inspect_cache(url: str) -> dict[str, Any]:
     cache, manifest = Cache.open(url)
     keys = cache.shard_keys()
     records = cache.shard_records(keys)
-    seals = cache.seals(f"shards/{key}/{group}" for key in keys for group in SHARD_GROUPS)
+    seals = cache.seals([*ROOT_GROUPS, *(f"shards/{key}/{group}" for key in keys for group in SHARD_GROUPS)])
     finished = [key for key in keys if key in records and records[key].samples and _is_finished(key, seals)]
     classes = len(manifest.taxonomy.classes)
     parts = [dask.delayed(shard_statistics)(url, key, classes) for key in finished]
@@ -86,7 +87,7 @@ def shard_statistics(url: str, key: str, classes: int) -> ShardStatistics:
         for kind, name in arrays.items():
             histograms[f"{target}_{kind}"] = np.bincount(labels[name].ravel(), minlength=256)
             confusions[f"{target}_{kind}_confusion"] = (
-                confusion_matrix(truth[target], labels[name], classes)  # type: ignore[arg-type]
+                confusion_matrix(truth[target], labels[name], classes)
                 if target in truth
                 else np.zeros((classes, classes), np.int64)
             )
@@ -97,7 +98,7 @@ def shard_statistics(url: str, key: str, classes: int) -> ShardStatistics:
         point_truth_points=np.array((truth["point"] != 255).sum() if "point" in truth else 0),
         pairs=np.array(cache.arrays(f"shards/{key}/pairs")["point"].shape[0]),
         masked_pixels=np.array((mask_ids > 0).sum()),
-        mask_counts=np.bincount(_visible_masks(mask_ids), minlength=65536),  # type: ignore[arg-type]
+        mask_counts=np.bincount(_visible_masks(mask_ids), minlength=65536),
     )
 
 
@@ -111,6 +112,12 @@ def _visible_masks(mask_ids: NDArray[np.uint16]) -> NDArray[np.intp]:
 
 def _is_finished(key: str, seals: dict[str, GroupSeal]) -> bool:
     return all(f"shards/{key}/{group}" in seals for group in set(SHARD_GROUPS) - OPTIONAL_GROUPS)
+
+
+def _seals_of(key: str, seals: dict[str, GroupSeal]) -> dict[str, GroupSeal]:
+    """Return a shard's seals and that of `text`, by group name."""
+    paths = {"text": "text", **{group: f"shards/{key}/{group}" for group in SHARD_GROUPS}}
+    return {name: seals[path] for name, path in paths.items() if path in seals}
 
 
 def _provenance(url: str, manifest: CacheManifest) -> dict[str, Any]:
@@ -136,13 +143,17 @@ def _inventory(
 ) -> dict[str, Any]:
     empty = [key for key in keys if key in records and not records[key].samples]
     quarantined = [entry for record in records.values() for entry in record.quarantined]
+    stale = [key for key in finished if stale_sources(_seals_of(key, seals))]
     return {
         "shards": {
             "sealed": len(finished),
+            "stale": len(stale),
             "quarantined": len(empty),
             "unfinished": len(keys) - len(finished) - len(empty),
         },
-        "groups_sealed": dict(sorted(Counter(path.rsplit("/", 1)[-1] for path in seals).items())),
+        "groups_sealed": dict(
+            sorted(Counter(path.rsplit("/", 1)[-1] for path in seals if path not in ROOT_GROUPS).items())
+        ),
         "samples": {
             "labelled": sum(len(records[key].samples) for key in finished),
             "quarantined": len(quarantined),
@@ -212,7 +223,7 @@ def _share(part: int, whole: int) -> float | None:
 def _bytes(cache: Cache, seals: dict[str, GroupSeal]) -> dict[str, int]:
     """Return bytes on disk by array, such as `sam/features`, summed over shards."""
     sizes: Counter[str] = Counter()
-    for path in (*seals, *ROOT_GROUPS):
+    for path in seals:
         group = path.rsplit("/", 1)[-1]
         for array, size in cache.stored_bytes(path).items():
             sizes[f"{group}/{array}"] += size

@@ -97,7 +97,9 @@ def _points_over(
 
 
 def _grid(cells: Sequence[Picture], captions: Sequence[str], columns: int) -> Picture:
-    captioned = [np.concatenate([_caption(text, cell.shape[1]), cell]) for cell, text in zip(cells, captions, strict=True)]
+    captioned = [
+        np.concatenate([_caption(text, cell.shape[1]), cell]) for cell, text in zip(cells, captions, strict=True)
+    ]
     rows = [np.concatenate(captioned[start : start + columns], axis=1) for start in range(0, len(captioned), columns)]
     return np.concatenate(rows)
 

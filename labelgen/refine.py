@@ -81,9 +81,7 @@ class ImageLabels:
     best: Scores
 
 
-def label_images(
-    logits: NDArray[np.floating], mask_ids: NDArray[np.uint16], images_at_once: int = 12
-) -> ImageLabels:
+def label_images(logits: NDArray[np.floating], mask_ids: NDArray[np.uint16], images_at_once: int = 12) -> ImageLabels:
     """Label images from patch scores (B, C, h, w) and mask ids (B, H, W), a few at a time to bound memory."""
     parts = []
     for start in range(0, len(logits), images_at_once):

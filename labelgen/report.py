@@ -19,7 +19,8 @@ def _head(found: dict[str, Any]) -> str:
         f"teachers  {teachers['preset']}: CLIP {teachers['clip']['architecture']} ({teachers['clip']['weights']}), "
         f"SAM {teachers['sam']['architecture']} ({teachers['sam']['weights']})",
         f"prompts   {found['prompts']}; taxonomy {found['taxonomy']}",
-        f"shards    {shards['sealed']} sealed, {shards['unfinished']} unfinished, {shards['quarantined']} all quarantined",
+        f"shards    {shards['sealed']} sealed ({shards['stale']} of them made from something since redone: run again), "
+        f"{shards['unfinished']} unfinished, {shards['quarantined']} all quarantined",
         f"samples   {samples['labelled']:,} labelled, {samples['quarantined']:,} quarantined",
     ]
     lines += [f"          {entry['sample']} ({entry['stage']}): {entry['reason']}" for entry in samples["reasons"][:10]]
@@ -68,7 +69,9 @@ def _class_table(found: dict[str, Any]) -> str:
     names = list(found["labels"]["image"]["raw"])
     width = max(map(len, names))
     lines = ["  ".join([" " * width, *(f"{title:>18}" for title, _ in columns)])]
-    lines += ["  ".join([f"{name:<{width}}", *(f"{cells.get(name, ''):>18}" for _, cells in columns)]) for name in names]
+    lines += [
+        "  ".join([f"{name:<{width}}", *(f"{cells.get(name, ''):>18}" for _, cells in columns)]) for name in names
+    ]
     return "\n".join(lines)
 
 

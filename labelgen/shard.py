@@ -5,6 +5,7 @@ Nothing here knows of Ray or of where the cache is.
 
 import io
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,7 @@ from labelgen.samples import Cloud, Sample
 from labelgen.teachers.clip import ClipScores
 from labelgen.teachers.sam import SamResult
 
-Arrays = dict[str, NDArray[np.generic]]
+Arrays = dict[str, NDArray[Any]]
 
 
 class BadSamplesError(Exception):
@@ -119,13 +120,10 @@ def make_points(clouds: Sequence[Cloud]) -> Arrays:
     }
 
 
-def make_pairs(
-    samples: Sequence[Sample], clouds: Sequence[Cloud], size: tuple[int, int], min_depth_m: float
-) -> Arrays:
+def make_pairs(samples: Sequence[Sample], clouds: Sequence[Cloud], size: tuple[int, int], min_depth_m: float) -> Arrays:
     """Return the `pairs` group, with points and images counted over the whole shard."""
     parts = [
-        pair_points(cloud.xyz, sample.cameras, size, min_depth_m)
-        for sample, cloud in zip(samples, clouds, strict=True)
+        pair_points(cloud.xyz, sample.cameras, size, min_depth_m) for sample, cloud in zip(samples, clouds, strict=True)
     ]
     first_point = _offsets([len(cloud.xyz) for cloud in clouds])
     first_image = _offsets([len(sample.cameras) for sample in samples])
@@ -178,9 +176,9 @@ def make_sam(parts: Sequence[SamResult]) -> Arrays:
 
 def make_labels(clip: Arrays, sam: Arrays, pairs: Arrays, points: int) -> Arrays:
     """Return the `labels` group from the arrays of the groups `clip`, `sam`, `pairs`, and the number of points."""
-    images = label_images(clip["logits"], sam["mask_ids"])  # type: ignore[arg-type]
+    images = label_images(clip["logits"], sam["mask_ids"])
     columns = (pairs[name] for name in ("point", "image", "row", "col"))
-    raw, refined = transfer_to_points(images, points, *columns)  # type: ignore[arg-type]
+    raw, refined = transfer_to_points(images, points, *columns)
     return {"image_raw": images.raw, "image": images.refined, "point_raw": raw, "point": refined}
 
 

@@ -1,5 +1,6 @@
 """The Ray cluster of a run: a running one by address, or a local one that leaves nothing behind."""
 
+import logging
 import os
 import shutil
 import tempfile
@@ -31,7 +32,7 @@ def _remote(address: str) -> Iterator[None]:
     import ray
 
     try:
-        ray.init(address=address, log_to_driver=False, logging_level="error")
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise PipelineError(
@@ -55,7 +56,7 @@ def _local() -> Iterator[None]:
     folder = tempfile.mkdtemp(prefix="labelgen-ray-", dir=parent if len(parent) <= LONGEST_TEMP_FOLDER else "/tmp")
     try:
         ray.init(
-            address="local", include_dashboard=False, log_to_driver=False, logging_level="error", _temp_dir=folder
+            address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, _temp_dir=folder
         )
         yield
     finally:

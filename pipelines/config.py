@@ -109,7 +109,9 @@ def _read_yaml(file: Path) -> dict[str, Any]:
     try:
         return _parse(file.read_text(), str(file))
     except OSError as error:
-        raise ConfigError(f"{file}: {error.strerror}; give a YAML file such as pipelines/configs/nuscenes.yaml") from None
+        raise ConfigError(
+            f"{file}: {error.strerror}; give a YAML file such as pipelines/configs/nuscenes.yaml"
+        ) from None
 
 
 def _parse(text: str, where: str) -> dict[str, Any]:

@@ -249,4 +249,3 @@ def _disk_error(cache_url: str, error: OSError) -> str:
         errno.EDQUOT: "the quota is used up: free some space, then run the same command; sealed groups are kept",
     }.get(error.errno or 0, "check that the folder can be written, then run the same command")
     return f"{cache_url}: cannot write ({error.strerror or error}); {fix}"
-

@@ -42,8 +42,12 @@ class Recipe:
         config = self.config
         parts: dict[str, Any] = {
             "images": config.images.model_dump(),
-            "clip": [config.clip.model_dump(), self.teachers.clip.to_attrs()],
-            "sam": [config.sam.model_dump(), self.teachers.sam.to_attrs(), config.images.model_dump()],
+            "clip": [config.clip.model_dump(exclude={"weights"}), self.teachers.clip.to_attrs()],
+            "sam": [
+                config.sam.model_dump(exclude={"weights", "points_per_batch"}),
+                self.teachers.sam.to_attrs(),
+                config.images.model_dump(),
+            ],
             "points": [],
             "pairs": [config.points.model_dump(), config.images.model_dump()],
             "labels": [],

@@ -73,14 +73,16 @@ class ActorPool:
                 if worker.in_flight[0] is ticket:
                     failures.append(f"its worker died: {_first_line(error)}")
                 self._replace(worker, actor, error)
-            except Exception as error:  # noqa: BLE001 - whatever a teacher raises is the sample's failure
+            except Exception as error:
                 failures.append(f"{type(error).__name__}: {_first_line(error)}")
             finally:
                 worker.in_flight.remove(ticket)
                 self._slots.put_nowait(worker)
         self.given_up += 1
         if not self.successes and self.given_up >= HOPELESS:
-            raise PipelineError(f"{self.name} failed on each of its first {self.given_up} calls; the last: {failures[-1]}")
+            raise PipelineError(
+                f"{self.name} failed on each of its first {self.given_up} calls; the last: {failures[-1]}"
+            )
         raise CallFailedError(f"{failures[-1]} ({len(failures)} tries)")
 
     def close(self) -> None:

@@ -64,7 +64,8 @@ class RunSummary:
     def render(self) -> str:
         """Return the summary as text for a terminal."""
         lines = [
-            f"{self.cache}: {self.shards_done} shards done, {self.shards_kept} were up to date; teachers {self.teachers}",
+            f"{self.cache}: {self.shards_done} shards done, {self.shards_kept} were up to date",
+            f"teachers: {self.teachers}",
             f"samples: {self.samples_labelled:,} labelled, {self.samples_quarantined:,} quarantined",
         ]
         lines += [f"  {count}x {reason}" for reason, count in self.quarantined_by_reason.items()]
@@ -178,7 +179,9 @@ def announce(plan: Sequence[ShardPlan], due: Sequence[ShardPlan], recipe: Recipe
         todo = [shard for shard in due if group in shard.todo]
         changed = sum(f"shards/{shard.key}/{group}" in sealed for shard in todo)
         if todo:
-            lines.append(f"  {group}: {len(todo) - changed} shards to make, {changed} to redo because something changed")
+            lines.append(
+                f"  {group}: {len(todo) - changed} shards to make, {changed} to redo because something changed"
+            )
     lines.append(f"{len(plan) - len(due)} shards are up to date, {len(due)} to do")
     return lines
 

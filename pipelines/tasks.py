@@ -115,9 +115,7 @@ def write_text(job: Job, threads: int) -> Report:
         teacher = _clip_teacher(job.config.clip, threads)
         embeddings = teacher.embed_text(job.prompts.sentences())
         with writing(job.cache_url):
-            Cache(job.cache_url, "a").write_group(
-                "text", {"embeddings": embeddings}, fingerprint=job.text_fingerprint
-            )
+            Cache(job.cache_url, "a").write_group("text", {"embeddings": embeddings}, fingerprint=job.text_fingerprint)
         report.sealed.append("text")
     return report
 
@@ -138,7 +136,7 @@ class ClipActor:
         report = Report()
         with report.stage("clip"):
             rgb = self.cache.arrays(f"shards/{shard_key}/images")["rgb"][first_image:last_image]
-            scores = self.teacher.score(rgb, self.text)  # type: ignore[arg-type]
+            scores = self.teacher.score(rgb, self.text)
         return report, scores
 
 

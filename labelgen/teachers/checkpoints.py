@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from cache_schemas.documents import TeacherIdentity
 from labelgen.errors import ConfigError, WeightsError
 from labelgen.settings import ClipSettings, SamSettings
-from labelgen.weights import sha256_of, verified
+from labelgen.weights import verified
 
 if TYPE_CHECKING:
     import torch
@@ -61,7 +61,7 @@ def read_state_dict(name: str) -> "dict[str, torch.Tensor]":
             return dict(torch.jit.load(path, map_location="cpu").state_dict())
         state: dict[str, torch.Tensor] = torch.load(path, map_location="cpu", weights_only=True)
         return state
-    except Exception as error:  # noqa: BLE001 - each reader has its own errors for "not my format"
+    except Exception as error:
         reason = str(error).splitlines()[0][:200]
         raise WeightsError(f"{path}: no weights file that can be read safely ({reason}); fetch it again") from error
 

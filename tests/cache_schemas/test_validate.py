@@ -272,7 +272,7 @@ def test_messages_tell_what_was_found_and_what_was_promised(sound_folder: Path) 
     assert {problem.path: problem.message for problem in problems_of(sound_folder)} == {
         f"{SHARD}/sam/mask_ids": "int64 (3, 4, 6), sealed as uint16 (3, 4, 6)",
         f"{SHARD}/clip": "made from text fingerprint-, which is now the-new-fing",
-        f"{SHARD}/pairs/col": "values 0..6 are not in 0..5",
+        f"{SHARD}/pairs/col": "1 values out of range, the first 6 at 4",
         f"{SHARD}/truth/point": "id 9 is neither a class of street nor 255",
     }
 
