@@ -64,7 +64,7 @@ def write_tables(folder: Path, scenes: int) -> int:
                         "is_key_frame": keyframe,
                         "height": 900 if camera else 0,
                         "width": 1600 if camera else 0,
-                        "filename": f"{'samples' if keyframe else 'sweeps'}/{channel}/{LOG}__{channel}__1531{key[:12]}.jpg",
+                        "filename": f"{'samples' if keyframe else 'sweeps'}/{channel}/{LOG}__{channel}__{key[:16]}",
                         "prev": key,
                         "next": key,
                     }

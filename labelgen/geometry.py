@@ -86,7 +86,7 @@ def scale_intrinsics(intrinsics: Floats, native: tuple[int, int], target: tuple[
 def project(xyz: NDArray[np.floating], cam_from_cloud: Floats, intrinsics: Floats) -> tuple[Floats, Floats]:
     """Project points (P, 3) of the cloud frame into a camera.
 
-    Returns `uv` (P, 2) in pixels and `depth` (P,) in metres along the optical axis; uv is NaN where depth is 0.
+    Returns `uv` (P, 2) in pixels and `depth` (P,) in metres along the optical axis; uv is not finite where depth is 0.
     """
     camera_xyz = xyz.astype(np.float64) @ cam_from_cloud[:3, :3].T + cam_from_cloud[:3, 3]
     homogeneous = camera_xyz @ intrinsics.T

@@ -21,6 +21,8 @@ def cluster(address: str | None) -> Iterator[dict[str, float]]:
         PipelineError: if no cluster answers there.
     """
     address = address or os.environ.get("RAY_ADDRESS")
+    # A call has two references, and the one that nobody awaits after a failure would be reported a second time.
+    os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
     with _remote(address) if address else _local():
         import ray
 

@@ -16,7 +16,7 @@ from pipelines import tasks
 from pipelines.config import PoolSettings
 from pipelines.errors import PipelineError
 from pipelines.plan import Planner, ShardPlan
-from pipelines.pool import ActorPool, CallFailedError
+from pipelines.pool import ActorPool, CallFailedError, origin
 from pipelines.progress import Progress
 from pipelines.tasks import Job, Report
 
@@ -200,9 +200,9 @@ class _Execution:
             options = {"max_retries": self.job.config.ray.retries, "num_gpus": num_gpus}
             report: Report = await task.options(**options).remote(self.job_ref, *args)
         except OSError as error:
-            raise PipelineError(_disk_error(self.job.cache_url, getattr(error, "cause", error))) from None
+            raise PipelineError(_disk_error(self.job.cache_url, origin(error))) from None
         except LabelgenError as error:
-            raise getattr(error, "cause", error) from None
+            raise origin(error) from None
         self.tally.add(report)
         return report
 

@@ -1,12 +1,14 @@
 """A pool of Ray actors that survives what its calls do to it.
 
-Two calls wait at each actor, so that it never idles. An actor that dies is replaced; the call that it was working
-on is charged with the death, and given up after a bounded number of tries. The others just run again.
+Two calls wait at each actor, so that it never idles. An actor that dies is replaced, and the calls that were waiting
+at it run again, each alone on an actor: so a death is charged to the call that caused it, and that call is given up
+after a bounded number of tries.
 """
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import ray
@@ -27,7 +29,7 @@ class CallFailedError(Exception):
 @dataclass(eq=False)
 class _Worker:
     actor: Any
-    in_flight: list[object] = field(default_factory=list)
+    waiting: int = 0
 
 
 class ActorPool:
@@ -39,14 +41,12 @@ class ActorPool:
         self._spawn = spawn
         self._retries = retries
         self._workers = [_Worker(spawn()) for _ in range(actors)]
-        self._slots: asyncio.Queue[_Worker] = asyncio.Queue()
-        for _ in range(IN_FLIGHT):
-            for worker in self._workers:
-                self._slots.put_nowait(worker)
-        self.successes = 0
-        self.given_up = 0
+        self._changed = asyncio.Condition()
+        self._suspects_waiting = 0
+        self._successes = 0
+        self._given_up = 0
 
-    async def call(self, submit: Callable[[Any], list[ray.ObjectRef]]) -> tuple[Any, ray.ObjectRef]:
+    async def call(self, submit: Callable[[Any], "Sequence[ray.ObjectRef[Any]]"]) -> "tuple[Any, ray.ObjectRef[Any]]":
         """Run one call: `submit(actor)` starts it and returns two references, to a small report and the result.
 
         Returns the report's value and the reference to the result.
@@ -57,31 +57,29 @@ class ActorPool:
             PipelineError: if the pool never gets anything done.
         """
         failures: list[str] = []
+        suspect = False
         while len(failures) <= self._retries:
-            worker = await self._slots.get()
-            ticket = object()
-            worker.in_flight.append(ticket)
-            actor = worker.actor
-            try:
-                report, result = submit(actor)
-                value = await report
-                self.successes += 1
-                return value, result
-            except LabelgenError as error:
-                raise getattr(error, "cause", error) from None
-            except RayActorError as error:
-                if worker.in_flight[0] is ticket:
-                    failures.append(f"its worker died: {_first_line(error)}")
-                self._replace(worker, actor, error)
-            except Exception as error:
-                failures.append(f"{type(error).__name__}: {_first_line(error)}")
-            finally:
-                worker.in_flight.remove(ticket)
-                self._slots.put_nowait(worker)
-        self.given_up += 1
-        if not self.successes and self.given_up >= HOPELESS:
+            async with self._worker(alone=suspect) as worker:
+                actor = worker.actor
+                try:
+                    report, result = submit(actor)
+                    value = await report
+                    self._successes += 1
+                    return value, result
+                except LabelgenError as error:
+                    raise origin(error) from None
+                except RayActorError as error:
+                    self._replace(worker, actor, error)
+                    if suspect:
+                        failures.append(f"its worker died: {_first_line(error)}")
+                    suspect = True
+                except Exception as error:
+                    cause = origin(error)
+                    failures.append(f"{type(cause).__name__}: {_first_line(cause)}")
+        self._given_up += 1
+        if not self._successes and self._given_up >= HOPELESS:
             raise PipelineError(
-                f"{self.name} failed on each of its first {self.given_up} calls; the last: {failures[-1]}"
+                f"{self.name} failed on each of its first {self._given_up} calls; the last: {failures[-1]}"
             )
         raise CallFailedError(f"{failures[-1]} ({len(failures)} tries)")
 
@@ -90,22 +88,45 @@ class ActorPool:
         for worker in self._workers:
             ray.kill(worker.actor)
 
+    @asynccontextmanager
+    async def _worker(self, alone: bool) -> AsyncIterator[_Worker]:
+        """Hold a place at the least busy actor, or a whole actor."""
+        places = IN_FLIGHT if alone else 1
+        async with self._changed:
+            self._suspects_waiting += alone
+            await self._changed.wait_for(
+                lambda: self._least_busy().waiting + places <= IN_FLIGHT and (alone or not self._suspects_waiting)
+            )
+            self._suspects_waiting -= alone
+            worker = self._least_busy()
+            worker.waiting += places
+        try:
+            yield worker
+        finally:
+            async with self._changed:
+                worker.waiting -= places
+                self._changed.notify_all()
+
+    def _least_busy(self) -> _Worker:
+        return min(self._workers, key=lambda worker: worker.waiting)
+
     def _replace(self, worker: _Worker, dead: Any, error: RayActorError) -> None:
-        if "__init__" in str(error) or "creation task" in str(error):
-            raise PipelineError(f"a {self.name} worker cannot start: {_cause(error)}") from None
+        if "creation task" in str(error):
+            raise PipelineError(f"a {self.name} worker cannot start: {_last_line(error)}") from None
         if worker.actor is dead:
             worker.actor = self._spawn()
 
 
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+def origin(error: BaseException) -> BaseException:
+    """Return what a remote task raised, without Ray's wrapping."""
     cause = getattr(error, "cause", None)
-    if isinstance(cause, Exception):
-        return str(cause).splitlines()[0] if str(cause) else type(cause).__name__
-    return lines[0] if lines else type(error).__name__
+    return cause if isinstance(cause, BaseException) else error
 
 
-def _cause(error: BaseException) -> str:
+def _first_line(error: BaseException) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def _last_line(error: BaseException) -> str:
     """Return the last line of a remote traceback: the exception itself."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
+    return next((line.strip() for line in reversed(str(error).splitlines()) if line.strip()), type(error).__name__)

@@ -100,6 +100,11 @@ class NuScenes(Adapter):
                 "the file is cut short, restore it from the dataset"
             )
         points = np.frombuffer(raw, np.float32).reshape(-1, FLOATS_PER_POINT)
+        if (bad := np.flatnonzero(~np.isfinite(points).all(axis=1))).size:
+            raise SampleError(
+                f"{self.data / sample.cloud_path}: point {bad[0]} is {points[bad[0]].tolist()}, which is not finite; "
+                "restore the file from the dataset"
+            )
         return Cloud(xyz=points[:, :3].copy(), intensity=points[:, 3] / np.float32(MAX_INTENSITY))
 
     def read_point_truth(self, sample: Sample, points: int) -> NDArray[np.uint8]:
@@ -156,6 +161,11 @@ def _assemble_sample(
                 "extract the tables again"
             )
         lidar, *images = (by_channel[channel] for channel in (LIDAR, *CAMERAS))
+        if unsized := [image for image in images if min(image.width, image.height) < 1]:
+            raise SampleError(
+                f"{calibrations.folder / 'sample_data.json'}: {unsized[0].filename} is {unsized[0].width}x"
+                f"{unsized[0].height} pixels; extract the tables again"
+            )
         global_from_cams = np.stack([calibrations.global_from_sensor(image) for image in images])
         cam_from_cloud = invert_rigid(global_from_cams) @ calibrations.global_from_sensor(lidar)
         cameras = tuple(

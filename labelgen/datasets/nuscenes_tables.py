@@ -9,7 +9,7 @@ import mmap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import msgspec
 
@@ -80,7 +80,7 @@ class CategoryRow(msgspec.Struct, gc=False):
     """A row of category.json; `index` is there where lidarseg is installed."""
 
     name: str
-    index: int | None = None
+    index: Annotated[int, msgspec.Meta(ge=0, le=255)] | None = None
 
 
 class _KeyframeMark(msgspec.Struct, gc=False):
@@ -159,7 +159,7 @@ def _decoding(path: Path) -> Iterator[None]:
         raise DatasetError(
             f"{path}: the table is missing; a version folder needs all tables of the nuScenes archive, copy it again"
         ) from None
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise DatasetError(
             f"{path}: {error}; the table is damaged or half copied, extract it again from the nuScenes archive"
         ) from None

@@ -38,7 +38,7 @@ class PromptSet:
     def sentences(self) -> list[list[str]]:
         """Return, for each class in taxonomy order, every name in every template."""
         return [
-            [template.format(name) for name in names for template in self.templates]
+            [template.replace("{}", name) for name in names for template in self.templates]
             for names in self.class_names.values()
         ]
 
@@ -51,9 +51,11 @@ def load_prompts(name: str, taxonomy: Taxonomy) -> PromptSet:
     """
     where, document = _read(name)
     classes, templates = document.get("classes"), document.get("templates")
+    if (meant := document.get("taxonomy", taxonomy.name)) != taxonomy.name:
+        raise PromptsError(f"{where}: is for taxonomy {meant!r}, not {taxonomy.name}; choose prompts for that one")
     if isinstance(templates, str):
         templates = _template_list(templates, where)
-    if not isinstance(classes, dict) or not isinstance(templates, list):
+    if not isinstance(classes, dict) or not isinstance(templates, list) or not templates:
         raise PromptsError(f"{where}: needs `classes:` (a mapping) and `templates:` (a name or a list)")
     for template in templates:
         if not isinstance(template, str) or template.count("{}") != 1:
@@ -81,7 +83,7 @@ def _read(name: str) -> tuple[str, dict[str, Any]]:
         document = yaml.safe_load(text)
     except OSError:
         raise PromptsError(f"prompts {name!r}: no such file, nor a shipped set ({', '.join(shipped)})") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise PromptsError(f"{name}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(document, dict):
         raise PromptsError(f"{name}: a prompt file is a mapping with `taxonomy`, `templates` and `classes`")
@@ -97,7 +99,7 @@ def _template_list(name: str, where: str) -> list[str]:
 
 def _check_classes(classes: dict[str, Any], taxonomy: Taxonomy, where: str) -> None:
     missing = [label for label in taxonomy.names if label not in classes]
-    unknown = [label for label in classes if label not in taxonomy.names]
+    unknown = [str(label) for label in classes if label not in taxonomy.names]
     if missing or unknown:
         wrong = [f"{kind} {', '.join(labels)}" for kind, labels in (("lacks", missing), ("adds", unknown)) if labels]
         raise PromptsError(

@@ -37,7 +37,7 @@ def untrained_seed(weights: str) -> int:
         ConfigError: if it is no number.
     """
     seed = weights.removeprefix(UNTRAINED)
-    if not seed.isdigit():
+    if not seed.isdecimal():
         raise ConfigError(f"weights {weights!r}: write {UNTRAINED}<seed> with a whole number, such as {UNTRAINED}0")
     return int(seed)
 
@@ -60,9 +60,11 @@ def read_state_dict(name: str) -> "dict[str, torch.Tensor]":
         if _is_torchscript(path):
             return dict(torch.jit.load(path, map_location="cpu").state_dict())
         state: dict[str, torch.Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+        if not (isinstance(state, dict) and all(isinstance(key, str) for key in state)):
+            raise TypeError("it does not hold tensors by name")
         return state
     except Exception as error:
-        reason = str(error).splitlines()[0][:200]
+        reason = (str(error) or type(error).__name__).splitlines()[0].partition(". ")[0][:200]
         raise WeightsError(f"{path}: no weights file that can be read safely ({reason}); fetch it again") from error
 
 

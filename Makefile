@@ -1,0 +1,56 @@
+# Every target sets up what it needs; nothing is installed outside this folder.
+PYTHON  ?= python3.11
+DATASET ?= nuscenes
+CACHE   ?= out/$(DATASET).zarr
+UV_PIN  := uv==0.13.9
+BIN     := .venv/bin
+PARITY  ?= ../shared/data/nuscenes-keyframe
+
+.DEFAULT_GOAL := help
+.PHONY: help setup labels inspect test check parity clean
+
+help:
+	@echo "make labels DATASET=nuscenes DATA=<folder> [CACHE=<folder or URL>] [SPLIT=..] [TEACHERS=..] [ARGS='..']"
+	@echo "make inspect CACHE=<folder or URL>   what is in a cache"
+	@echo "make test                            the tests"
+	@echo "make check                           lint, types, import rules, tests"
+	@echo "make parity [PARITY=<nuscenes>]      our projection against the official devkit"
+	@echo "make setup | clean                   make or remove the environment"
+
+setup: .venv/.installed
+
+.venv/.installed: setup.cfg pyproject.toml constraints.txt
+	$(PYTHON) -m venv --clear .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(UV_PIN)
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode -c constraints.txt -e '.[labels,dev]'
+	@touch $@
+
+labels: setup
+	@test -n "$(DATA)" || { echo "error: say where the dataset is: make labels DATASET=$(DATASET) DATA=<folder>" >&2; exit 2; }
+	@$(BIN)/labelgen run --dataset $(DATASET) --data "$(DATA)" --cache "$(CACHE)" \
+	  $(if $(SPLIT),--split $(SPLIT)) $(if $(TEACHERS),--teachers $(TEACHERS)) $(ARGS)
+
+inspect: setup
+	@$(BIN)/labelgen inspect "$(CACHE)" $(ARGS)
+
+test: setup
+	$(BIN)/python -m pytest $(ARGS)
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/python -m pytest $(ARGS)
+
+.venv-parity/.installed: tests/parity/requirements.txt | setup
+	$(PYTHON) -m venv --clear .venv-parity
+	$(BIN)/uv pip install --quiet --python .venv-parity/bin/python -r tests/parity/requirements.txt
+	@touch $@
+
+parity: .venv-parity/.installed
+	PYTHONPATH=. .venv-parity/bin/python tests/parity/nuscenes_devkit.py "$(PARITY)"
+
+clean:
+	rm -rf .venv .venv-parity *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,133 @@
+"""Resume: which groups a changed setting, file or weight redoes, against a finished cache."""
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from cache_schemas.documents import QuarantinedSample
+from cache_schemas.store import Cache
+from labelgen.datasets import ADAPTERS
+from pipelines.config import load_config
+from pipelines.plan import Planner, ShardPlan
+from pipelines.run import make_recipe
+
+SMALL = ("images.height=64", "images.width=112", "shard_samples=2")
+
+
+@pytest.fixture
+def todo(made: Path, data: Path, finished: Path):
+    """Return a function: what a run with these overrides would redo in each shard, by shard key."""
+
+    def plan(*overrides: str, **how: object) -> dict[str, set[str]]:
+        return {shard.key: set(shard.todo) for shard in plans(made, data, finished, *overrides, **how)}
+
+    return plan
+
+
+def plans(made: Path, data: Path, cache: Path, *overrides: str, **how: object) -> list[ShardPlan]:
+    prompts = f"prompts={made / 'prompts.yaml'}"
+    config = load_config("nuscenes", teachers="untrained", overrides=[*SMALL, prompts, *overrides])
+    scenes = ADAPTERS["nuscenes"](data).scenes(config.split, config.version)
+    return Planner(data, Cache(str(cache)), make_recipe(config)).plan(scenes, **how)
+
+
+def first(todo: dict[str, set[str]]) -> set[str]:
+    return todo["scene-0061-000"]
+
+
+def test_shards_are_runs_of_one_scene(made: Path, data: Path, finished: Path) -> None:
+    sizes = {shard.key: len(shard.samples) for shard in plans(made, data, finished)}
+    assert sizes == {"scene-0061-000": 2, "scene-0061-001": 1, "scene-0103-000": 2}
+
+
+def test_nothing_changed_nothing_to_do(todo) -> None:
+    assert todo() == {"scene-0061-000": set(), "scene-0061-001": set(), "scene-0103-000": set()}
+
+
+@pytest.mark.parametrize(
+    ("override", "redone"),
+    [
+        ("prompts=nuscenes-paper", {"clip", "labels"}),
+        ("clip.weights=untrained:1", {"clip", "labels"}),
+        ("clip.prompt_denoising=0.5", {"clip", "labels"}),
+        ("clip.store_features=true", {"clip", "labels"}),
+        ("sam.weights=untrained:1", {"sam", "labels"}),
+        ("sam.pred_iou_thresh=0.1", {"sam", "labels"}),
+        ("points.min_depth_m=2", {"pairs", "labels"}),
+        ("images.height=48", {"images", "clip", "sam", "pairs", "labels"}),
+        ("sam.points_per_batch=8", set()),
+        ("ray.retries=5", set()),
+        ("ray.sam.actors=2", set()),
+    ],
+)
+def test_a_setting_redoes_what_it_shapes(todo, override: str, redone: set[str]) -> None:
+    assert all(groups == redone for groups in todo(override).values())
+
+
+def test_a_changed_file_redoes_its_shard_only(todo, data: Path) -> None:
+    picture = sorted((data / "samples" / "CAM_BACK").glob("*.jpg"))[0]
+    picture.write_bytes(picture.read_bytes() + b"\0")
+    changed = {key: groups for key, groups in todo().items() if groups}
+    assert list(changed.values()) == [{"images", "clip", "sam", "labels"}]
+
+
+def test_a_changed_cloud_redoes_points_and_what_follows(todo, data: Path) -> None:
+    cloud = sorted((data / "samples" / "LIDAR_TOP").glob("*.bin"))[0]
+    cloud.write_bytes(cloud.read_bytes() + bytes(20))
+    changed = [groups for groups in todo().values() if groups]
+    assert changed == [{"points", "pairs", "truth", "labels"}]
+
+
+def test_a_copy_of_the_dataset_is_the_same_dataset(todo, data: Path) -> None:
+    for file in data.rglob("*.jpg"):
+        file.touch()
+    assert not any(todo().values())
+
+
+def test_patterns_and_limits_choose_shards(todo) -> None:
+    assert list(todo(pattern="scene-0061-*")) == ["scene-0061-000", "scene-0061-001"]
+    assert list(todo(limit=1)) == ["scene-0061-000"]
+    assert todo(pattern="scene-9*") == {}
+
+
+def test_weights_are_known_by_their_bytes_not_their_name(todo, made: Path, tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    from labelgen.settings import ClipSettings
+    from labelgen.teachers.clip import build_clip
+
+    model = build_clip(ClipSettings(architecture="tiny-vit-16", weights="untrained:0"))
+    state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    save_file(state, tmp_path / "w.safetensors")
+    config = load_config("nuscenes", teachers="untrained", overrides=[f"clip.weights={tmp_path / 'w.safetensors'}"])
+    identity = make_recipe(config).teachers.clip
+    assert identity.sha256 == hashlib.sha256((tmp_path / "w.safetensors").read_bytes()).hexdigest()
+    assert identity.weights == "w.safetensors"
+    assert first(todo(f"clip.weights={tmp_path / 'w.safetensors'}")) == {"clip", "labels"}
+
+
+def test_a_quarantined_sample_stays_out_until_its_files_change_or_it_is_asked_for(
+    made: Path, data: Path, cache: Path
+) -> None:
+    store = Cache(str(cache), "a")
+    shard = plans(made, data, cache)[0]
+    token = shard.samples[0].token
+    config = load_config("nuscenes", teachers="untrained", overrides=[*SMALL, f"prompts={made / 'prompts.yaml'}"])
+    planner = Planner(data, store, make_recipe(config))
+    smaller = planner.without(shard, {token: "sam: kills its worker"}, "sam")
+    store.write_shard_record(shard.key, smaller.record)
+
+    again = plans(made, data, cache)[0]
+    assert [sample.token for sample in again.samples] == [shard.samples[1].token]
+    assert again.quarantined == (
+        QuarantinedSample(
+            sample=token, stage="sam", reason="sam: kills its worker", inputs=smaller.quarantined[0].inputs
+        ),
+    )
+    assert set(again.todo) == {"images", "clip", "sam", "points", "pairs", "labels", "truth"}
+    assert len(plans(made, data, cache, retry_quarantined=True)[0].samples) == 2
+
+    picture = data / shard.samples[0].cameras[0].image_path
+    picture.write_bytes(picture.read_bytes() + b"\0")
+    assert len(plans(made, data, cache)[0].samples) == 2

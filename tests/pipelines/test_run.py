@@ -1,0 +1,260 @@
+"""The real `labelgen run` on a made nuScenes and real Ray: the whole job, bad input, kills, resume."""
+
+import json
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cache_schemas.store import Cache
+from cache_schemas.validate import validate
+from labelgen.datasets import ADAPTERS
+
+GROUPS = ("images", "clip", "sam", "points", "pairs", "labels", "truth")
+
+
+def checksums(cache: Path) -> dict[str, str]:
+    """Return the checksum of every array of a cache's shards, by path."""
+    store = Cache(str(cache))
+    return {
+        f"{key}/{group}/{name}": array.crc32c
+        for key in store.shard_keys()
+        for group, seal in store.shard_seals(key).items()
+        for name, array in seal.arrays.items()
+    }
+
+
+def problems(cache: Path) -> list[str]:
+    return [f"{problem.path}: {problem.message}" for problem in validate(*Cache.open(str(cache)))]
+
+
+def test_the_cache_is_whole_and_says_what_made_it(finished: Path, labelgen) -> None:
+    assert problems(finished) == []
+    assert labelgen("verify", str(finished)).returncode == 0
+    found = labelgen.inspect(finished)
+    assert found["shards"] == {"sealed": 3, "stale": 0, "quarantined": 0, "unfinished": 0}
+    assert found["samples"]["labelled"] == 5
+    assert found["teachers"]["preset"] == "untrained"
+    assert found["teachers"]["untrained"] is True
+    assert found["groups_sealed"] == dict.fromkeys(sorted(GROUPS), 3)
+    assert found["truth"]["image"] is None
+    for kind in ("raw", "refined"):
+        scores = found["truth"]["point"][kind]
+        assert set(scores) >= {"miou", "accuracy", "iou"}
+        assert len(scores["iou"]) == 16
+    assert "UNTRAINED" in labelgen("inspect", str(finished)).stdout
+
+
+def test_pairs_agree_with_the_stored_calibration(finished: Path) -> None:
+    """Anyone can redo the pairing from the cache: cam_from_cloud and intrinsics project each point onto its pixel."""
+    store = Cache(str(finished))
+    for key in store.shard_keys():
+        images, points, pairs = (store.read(f"shards/{key}/{group}") for group in ("images", "points", "pairs"))
+        xyz, view = points["xyz"][pairs["point"]].astype(np.float64), pairs["image"]
+        camera = np.einsum("nij,nj->ni", images["cam_from_cloud"][view, :3, :3], xyz)
+        camera += images["cam_from_cloud"][view, :3, 3]
+        pixel = np.einsum("nij,nj->ni", images["intrinsics"][view], camera / camera[:, 2:])[:, :2]
+        assert len(pixel) > 0
+        assert np.abs(pixel - np.stack([pairs["col"], pairs["row"]], axis=1)).max() <= 0.5 + 1e-6
+
+
+def test_labels_follow_from_the_other_groups_by_plain_loops(finished: Path) -> None:
+    """Redo one image's eq 1 to 4 and its points' transfer with loops, from the cached scores, masks and pairs."""
+    import torch
+
+    store = Cache(str(finished))
+    key = store.shard_keys()[0]
+    clip, sam, pairs, labels = (store.read(f"shards/{key}/{group}") for group in ("clip", "sam", "pairs", "labels"))
+    logits = torch.from_numpy(clip["logits"].astype(np.float32))
+    ids = sam["mask_ids"]
+    scores = torch.nn.functional.interpolate(logits, ids.shape[1:], mode="bilinear", align_corners=False).numpy()
+    raw = scores.argmax(axis=1)
+    top_two = np.sort(scores, axis=1)[:, -2:]
+    clear = top_two[:, 1] - top_two[:, 0] > 1e-5  # elsewhere float rounding may choose
+    assert clear.mean() > 0.9
+    assert (labels["image_raw"] == raw)[clear].all()
+    for image in range(len(ids)):
+        for mask in np.unique(ids[image]):
+            inside = ids[image] == mask
+            own = labels["image_raw"][image][inside]
+            voted = labels["image"][image][inside]
+            if mask == 0:
+                assert (voted == own).all()
+                continue
+            votes = np.bincount(own, minlength=16)
+            best = [c for c in range(16) if votes[c] == votes.max()]
+            assert len(np.unique(voted)) == 1
+            assert voted[0] in best
+            if len(best) == 1:
+                assert voted[0] == best[0]
+    seen = {}
+    for point, image, row, col in zip(*(pairs[n] for n in ("point", "image", "row", "col")), strict=True):
+        score = scores[image, :, row, col].max()
+        if point not in seen or score > seen[point][0] + 1e-6:
+            seen[point] = (score, labels["image_raw"][image, row, col], labels["image"][image, row, col])
+    unseen = np.setdiff1d(np.arange(len(labels["point"])), list(seen))
+    assert (labels["point"][unseen] == 255).all()
+    agree = [labels["point_raw"][p] == raw and labels["point"][p] == voted for p, (_, raw, voted) in seen.items()]
+    assert np.mean(agree) > 0.99  # two cameras within rounding of each other may swap
+
+
+def test_a_second_run_does_nothing_and_takes_no_cluster(made: Path, cache: Path, labelgen) -> None:
+    before = checksums(cache)
+    done = labelgen.run(made / "nuscenes", cache, "--json")
+    assert done.returncode == 0, done.stderr
+    summary = json.loads(done.stdout)
+    assert (summary["shards_done"], summary["shards_kept"], summary["groups_sealed"]) == (0, 3, {})
+    assert summary["samples_labelled"] == 5
+    assert checksums(cache) == before
+
+
+def test_new_prompts_redo_clip_and_labels_and_say_so_first(made: Path, cache: Path, labelgen) -> None:
+    prompts = made / "other.yaml"
+    prompts.write_text((made / "prompts.yaml").read_text().replace("[road]", "[street, lane]"))
+    before = checksums(cache)
+    done = labelgen.run(made / "nuscenes", cache, "--json", "--set", f"prompts={prompts}")
+    assert done.returncode == 0, done.stderr
+    announced = done.stderr.splitlines()
+    assert "  clip: 0 shards to make, 3 to redo because something changed" in announced
+    assert "  labels: 0 shards to make, 3 to redo because something changed" in announced
+    assert json.loads(done.stdout)["groups_sealed"] == {"clip": 3, "labels": 3, "text": 1}
+    after = checksums(cache)
+    assert all(after[path] == value for path, value in before.items() if path.split("/")[1] not in ("clip", "labels"))
+    assert any(after[path] != value for path, value in before.items() if "/clip/" in path)
+    assert problems(cache) == []
+    assert Cache.open(str(cache))[1].prompts.class_names["driveable_surface"] == ("street", "lane")
+
+
+def test_bad_samples_are_left_out_with_their_reasons_and_come_back_once_mended(
+    made: Path, data: Path, finished: Path, tmp_path: Path, labelgen
+) -> None:
+    samples = [sample for scene in ADAPTERS["nuscenes"](data).scenes("all", None) for sample in scene.samples]
+    truncated, cut_cloud, missing = samples[0], samples[2], samples[3]
+    picture = data / truncated.cameras[1].image_path
+    picture.write_bytes(picture.read_bytes()[:-400])
+    (data / missing.cameras[2].image_path).unlink()
+    cloud = data / cut_cloud.cloud_path
+    cloud.write_bytes(cloud.read_bytes()[:-6])
+
+    cache = tmp_path / "cache.zarr"
+    done = labelgen.run(data, cache, "--json")
+    assert done.returncode == 3, done.stderr
+    summary = json.loads(done.stdout)
+    assert (summary["samples_labelled"], summary["samples_quarantined"]) == (2, 3)
+    reasons = {entry["sample"]: entry["reason"] for entry in labelgen.inspect(cache)["samples"]["reasons"]}
+    assert picture.name in reasons[truncated.token]
+    assert "not a whole picture" in reasons[truncated.token]
+    assert "No such file" in reasons[missing.token]
+    assert "no multiple of 5 floats" in reasons[cut_cloud.token]
+    assert problems(cache) == []
+
+    shutil.copytree(made / "nuscenes", data, dirs_exist_ok=True)
+    mended = labelgen.run(data, cache)
+    assert mended.returncode == 0, mended.stderr
+    assert checksums(cache) == checksums(finished)
+    assert problems(cache) == []
+
+
+def test_a_run_killed_in_the_middle_goes_on_to_the_same_cache(
+    made: Path, finished: Path, tmp_path: Path, labelgen
+) -> None:
+    cache = tmp_path / "cache.zarr"
+    running = labelgen.start(made / "nuscenes", cache)
+    deadline = time.monotonic() + 120
+    while not list(cache.glob("shards/*/sam/zarr.json")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    second = labelgen.run(made / "nuscenes", cache)
+    assert second.returncode == 1
+    assert "is already writing this cache" in second.stderr
+    running.send_signal(signal.SIGKILL)
+    running.wait()
+    assert checksums(cache) != checksums(finished)
+
+    done = labelgen.run(made / "nuscenes", cache)
+    assert done.returncode == 0, done.stderr
+    assert checksums(cache) == checksums(finished)
+    assert problems(cache) == []
+
+
+def test_nothing_is_left_in_home(finished: Path, labelgen) -> None:
+    assert list((labelgen.made / "home").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--split", "mini_val"], "holds split 'all', not 'mini_val'; give another cache folder"),
+        (["--split", "vla"], "no split 'vla' of nuScenes; choose all, mini_train"),
+        (["--set", "version=v1.0-trainval"], "no version folder 'v1.0-trainval'; it holds v1.0-mini"),
+        (["--set", "prompts=absent"], "prompts 'absent': no such file"),
+        (["--shards", "scene-9*"], "--shards 'scene-9*' matches no shard; keys look like scene-0061-000"),
+        (["--teachers", "paper"], "weights clip-vit-b-16 are not at"),
+    ],
+)
+def test_a_run_that_cannot_start_says_why_and_harms_nothing(
+    made: Path, cache: Path, labelgen, arguments: list[str], said: str
+) -> None:
+    before = checksums(cache)
+    done = labelgen.run(made / "nuscenes", cache, *arguments)
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert len([line for line in done.stderr.splitlines() if line.startswith("error: ")]) == 1
+    assert "Traceback" not in done.stderr
+    assert checksums(cache) == before
+
+
+def test_wrong_class_count_names_the_classes(made: Path, cache: Path, tmp_path: Path, labelgen) -> None:
+    prompts = tmp_path / "short.yaml"
+    prompts.write_text((made / "prompts.yaml").read_text().replace("  terrain: [grass]\n", ""))
+    done = labelgen.run(made / "nuscenes", cache, "--set", f"prompts={prompts}")
+    assert done.returncode == 1
+    assert "15 classes, taxonomy nuscenes16 has 16: it lacks terrain" in done.stderr
+
+
+def test_another_schema_version_is_refused(made: Path, cache: Path, labelgen) -> None:
+    document = json.loads((cache / "zarr.json").read_text())
+    document["attributes"]["schema_version"] = 2
+    (cache / "zarr.json").write_text(json.dumps(document))
+    for command in (["inspect", str(cache)], ["verify", str(cache)]):
+        done = labelgen(*command)
+        assert done.returncode == 1
+        assert "schema version 2, this software reads and writes version 1" in done.stderr
+    assert "schema version 2" in labelgen.run(made / "nuscenes", cache).stderr
+
+
+def test_a_place_that_cannot_be_written_is_one_error(made: Path, tmp_path: Path, labelgen) -> None:
+    (tmp_path / "file").write_text("")
+    done = labelgen.run(made / "nuscenes", tmp_path / "file" / "cache.zarr")
+    assert done.returncode == 1
+    assert "choose another cache folder" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_inspect_and_verify_refuse_what_is_no_cache(tmp_path: Path, labelgen) -> None:
+    for command in ("inspect", "verify"):
+        done = labelgen(command, str(tmp_path / "absent.zarr"))
+        assert done.returncode == 1
+        assert "no cache here" in done.stderr
+
+
+def test_verify_finds_a_flipped_byte(cache: Path, labelgen) -> None:
+    (chunk,) = (cache / "shards" / "scene-0103-000" / "points" / "xyz").glob("c/*/*")
+    damaged = bytearray(chunk.read_bytes())
+    damaged[100] ^= 1
+    chunk.write_bytes(damaged)
+    done = labelgen("verify", str(cache), "--json")
+    assert done.returncode == 1
+    assert [problem["path"] for problem in json.loads(done.stdout)["problems"]] == ["shards/scene-0103-000/points/xyz"]
+
+
+def test_pictures_are_drawn(finished: Path, tmp_path: Path, labelgen) -> None:
+    from PIL import Image
+
+    done = labelgen("inspect", str(finished), "--pictures", str(tmp_path / "pictures"), "--samples", "2")
+    assert done.returncode == 0, done.stderr
+    pictures = sorted((tmp_path / "pictures").iterdir())
+    assert [picture.name for picture in pictures] == ["scene-0061-000-00.png", "scene-0061-001-00.png"]
+    assert Image.open(pictures[0]).size[0] == 6 * 112
