@@ -91,7 +91,7 @@ def project(xyz: NDArray[np.floating], cam_from_cloud: Floats, intrinsics: Float
     camera_xyz = xyz.astype(np.float64) @ cam_from_cloud[:3, :3].T + cam_from_cloud[:3, 3]
     homogeneous = camera_xyz @ intrinsics.T
     depth = camera_xyz[:, 2]
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         uv = homogeneous[:, :2] / depth[:, None]
     return uv, depth
 

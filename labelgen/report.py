@@ -19,13 +19,14 @@ def _head(found: dict[str, Any]) -> str:
         f"teachers  {teachers['preset']}: CLIP {teachers['clip']['architecture']} ({teachers['clip']['weights']}), "
         f"SAM {teachers['sam']['architecture']} ({teachers['sam']['weights']})",
         f"prompts   {found['prompts']}; taxonomy {found['taxonomy']}",
-        f"shards    {shards['sealed']} sealed ({shards['stale']} of them made from something since redone: run again), "
-        f"{shards['unfinished']} unfinished, {shards['quarantined']} all quarantined",
+        f"shards    {shards['sealed']} sealed, {shards['unfinished']} unfinished, {shards['quarantined']} all quarantined",
         f"samples   {samples['labelled']:,} labelled, {samples['quarantined']:,} quarantined",
     ]
     lines += [f"          {entry['sample']} ({entry['stage']}): {entry['reason']}" for entry in samples["reasons"][:10]]
     if len(samples["reasons"]) > 10:
         lines.append(f"          ... and {len(samples['reasons']) - 10} more, see --json")
+    if shards["stale"]:
+        lines.append(f"STALE     {shards['stale']} shards hold groups made from something since redone: run again")
     if teachers["untrained"]:
         lines.insert(0, "UNTRAINED TEACHERS: these labels mean nothing; they show geometry and plumbing only")
     return "\n".join(lines)

@@ -62,7 +62,10 @@ def execute(
     Raises:
         PipelineError: if the run as a whole cannot go on: a full disk, a teacher that does not load.
     """
-    return asyncio.run(_Execution(job, cache, planner, resources, progress).run(plan))
+    try:
+        return asyncio.run(_Execution(job, cache, planner, resources, progress).run(plan))
+    except OSError as error:
+        raise PipelineError(_disk_error(job.cache_url, origin(error))) from None
 
 
 class _Execution:
@@ -199,8 +202,6 @@ class _Execution:
         try:
             options = {"max_retries": self.job.config.ray.retries, "num_gpus": num_gpus}
             report: Report = await task.options(**options).remote(self.job_ref, *args)
-        except OSError as error:
-            raise PipelineError(_disk_error(self.job.cache_url, origin(error))) from None
         except LabelgenError as error:
             raise origin(error) from None
         self.tally.add(report)
