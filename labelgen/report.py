@@ -19,7 +19,8 @@ def _head(found: dict[str, Any]) -> str:
         f"teachers  {teachers['preset']}: CLIP {teachers['clip']['architecture']} ({teachers['clip']['weights']}), "
         f"SAM {teachers['sam']['architecture']} ({teachers['sam']['weights']})",
         f"prompts   {found['prompts']}; taxonomy {found['taxonomy']}",
-        f"shards    {shards['sealed']} sealed, {shards['unfinished']} unfinished, {shards['quarantined']} all quarantined",
+        f"shards    {shards['sealed']} sealed, {shards['unfinished']} unfinished, "
+        f"{shards['quarantined']} with no usable sample",
         f"samples   {samples['labelled']:,} labelled, {samples['quarantined']:,} quarantined",
     ]
     lines += [f"          {entry['sample']} ({entry['stage']}): {entry['reason']}" for entry in samples["reasons"][:10]]

@@ -3,12 +3,14 @@
 import logging
 import os
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from pipelines.errors import PipelineError
 
+KNOCK_SECONDS = 10
 LONGEST_TEMP_FOLDER = 30
 """Ray puts sockets some 65 characters below its folder, and a socket's path may have 107."""
 
@@ -31,20 +33,35 @@ def cluster(address: str | None) -> Iterator[dict[str, float]]:
 
 @contextmanager
 def _remote(address: str) -> Iterator[None]:
+    _refuse_silent_host(address)
     import ray
 
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ValueError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise PipelineError(
-            f"no Ray cluster answers at {address!r} ({reason}); start one with `ray start --head`, "
-            "or leave out --ray-address for a local one"
-        ) from None
+        raise _no_cluster(address, str(error).splitlines()[0]) from None
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _refuse_silent_host(address: str) -> None:
+    """Knock at a host:port address first: Ray itself would try for minutes."""
+    host, colon, port = address.rpartition(":")
+    if not colon or "://" in address or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=KNOCK_SECONDS).close()
+    except OSError as error:
+        raise _no_cluster(address, error.strerror or str(error)) from None
+
+
+def _no_cluster(address: str, reason: str) -> PipelineError:
+    return PipelineError(
+        f"no Ray cluster answers at {address!r} ({reason}); start one with `ray start --head`, "
+        "or leave out --ray-address and RAY_ADDRESS for a local one"
+    )
 
 
 @contextmanager

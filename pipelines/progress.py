@@ -54,19 +54,19 @@ class Progress:
         """Return the progress line."""
         elapsed = time.monotonic() - self._start
         parts = [f"labels: {self._shards_done}/{self._shards} shards"]
-        remaining: list[float] = []
-        unknown = False
-        for teacher, expected in self._expected.items():
-            done = self._done[teacher]
-            parts.append(f"{teacher} {done:,}/{expected:,} samples")
-            unknown |= done == 0 < expected
-            remaining.append(elapsed / done * (expected - done) if done else 0.0)
+        parts += [f"{name} {self._done[name]:,}/{total:,} samples" for name, total in self._expected.items() if total]
         if self.quarantined:
             parts.append(f"{self.quarantined} quarantined")
         parts.append(f"{_clock(elapsed)} elapsed")
         if self._shards_done < self._shards:
-            parts.append("ETA unknown yet" if unknown else f"ETA {_clock(max(remaining))}")
+            share = self._share_done()
+            parts.append(f"ETA {_clock(elapsed / share - elapsed)}" if share else "ETA unknown yet")
         return " | ".join(parts)
+
+    def _share_done(self) -> float:
+        """Return how much of the work is done: the slower teacher's share, or that of shards without teachers."""
+        shares = [self._done[name] / total for name, total in self._expected.items() if total]
+        return min(shares, default=self._shards_done / self._shards)
 
     def _print(self) -> None:
         if self._live:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+import open_clip
 import pytest
 import yaml
 
@@ -60,7 +61,6 @@ def test_shipped_sets_have_85_templates_and_the_16_classes_in_order(name: str, t
 
 
 def test_the_85_templates_are_openais_80_and_five_about_scenes(taxonomy: Taxonomy) -> None:
-    open_clip = pytest.importorskip("open_clip")
     openai = {template("\0").replace("\0", "{}") for template in open_clip.OPENAI_IMAGENET_TEMPLATES}
     assert len(openai) == 80
     assert set(load_prompts("nuscenes-paper", taxonomy).templates[:80]) == openai

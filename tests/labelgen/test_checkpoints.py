@@ -1,0 +1,306 @@
+"""Weights files: every format that loads, those that must not, and networks that come from a seed."""
+
+import hashlib
+import os
+import pickle
+import zipfile
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from labelgen import weights
+from labelgen.errors import ConfigError, WeightsError
+from labelgen.settings import ClipSettings, SamSettings
+from labelgen.teachers.checkpoints import identify, load_into, read_state_dict, state_digest
+from labelgen.teachers.clip import build_clip
+from labelgen.teachers.sam import build_sam
+from labelgen.weights import Weights
+
+Refused = Callable[..., AbstractContextManager[None]]
+State = dict[str, torch.Tensor]
+
+
+def clip_settings(weights: str) -> ClipSettings:
+    return ClipSettings(architecture="tiny-vit-16", weights=weights)
+
+
+def sam_settings(weights: str) -> SamSettings:
+    return SamSettings(architecture="tiny", weights=weights)
+
+
+@pytest.fixture(scope="module")
+def clip_state() -> State:
+    """The tensors of a tiny CLIP that no test builds from its seed."""
+    return build_clip(clip_settings("untrained:77")).state_dict()
+
+
+def network() -> torch.nn.Module:
+    return torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Linear(2, 1))
+
+
+@pytest.fixture
+def state() -> State:
+    """Tensors that fit `network`."""
+    shapes = {"0.weight": (2, 3), "0.bias": (2,), "1.weight": (1, 2), "1.bias": (1,)}
+    generator = torch.Generator().manual_seed(0)
+    return {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
+
+
+def assert_equal(found: State, expected: State) -> None:
+    assert sorted(found) == sorted(expected)
+    for name, tensor in expected.items():
+        assert torch.equal(found[name], tensor), name
+
+
+def save_torchscript(state: State, path: Path) -> None:
+    """Save tensors as OpenAI ships them: a TorchScript archive of modules that hold them under the same names."""
+    root = torch.nn.Module()
+    for name, tensor in state.items():
+        *parents, leaf = name.split(".")
+        module = root
+        for parent in parents:
+            if parent not in dict(module.named_children()):
+                module.add_module(parent, torch.nn.Module())
+            module = module.get_submodule(parent)
+        module.register_buffer(leaf, tensor)
+    torch.jit.script(root).save(str(path))
+
+
+# Formats that load
+
+
+@pytest.mark.parametrize("ending", ["safetensors", "pth", "pt"])
+def test_tensors_read_back_equal(tmp_path: Path, state: State, ending: str) -> None:
+    path = tmp_path / f"weights.{ending}"
+    if ending == "safetensors":
+        save_file(state, path)
+    elif ending == "pth":
+        torch.save(state, path)
+    else:
+        save_torchscript(state, path)
+    assert_equal(read_state_dict(str(path)), state)
+    model = network()
+    load_into(model, str(path))
+    assert_equal(model.state_dict(), state)
+
+
+def test_the_old_tensor_file_without_a_zip_reads_too(tmp_path: Path, state: State) -> None:
+    path = tmp_path / "weights.pth"
+    torch.save(state, path, _use_new_zipfile_serialization=False)
+    assert not zipfile.is_zipfile(path)
+    assert_equal(read_state_dict(str(path)), state)
+
+
+def test_clip_loads_a_half_precision_torchscript_archive_with_openais_extra_entries(
+    tmp_path: Path, clip_state: State
+) -> None:
+    extras = {name: torch.tensor(77) for name in ("input_resolution", "context_length", "vocab_size")}
+    half = {name: tensor.half() for name, tensor in clip_state.items()}
+    path = tmp_path / "ViT-toy.pt"
+    save_torchscript({**half, **extras}, path)
+    model = build_clip(clip_settings(str(path)))
+    assert_equal(model.state_dict(), {name: tensor.float() for name, tensor in half.items()})
+
+
+def test_sam_loads_a_tensor_file(tmp_path: Path) -> None:
+    expected = build_sam(sam_settings("untrained:5"))
+    path = tmp_path / "sam_toy.pth"
+    torch.save(expected.state_dict(), path)
+    found = build_sam(sam_settings(str(path)))
+    assert state_digest(found) == state_digest(expected)
+
+
+# Files that must not load
+
+
+class Payload:
+    """What a malicious pickle holds: reading it makes a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = str(folder)
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, (self.folder,)
+
+
+def test_the_payload_of_these_tests_would_run_if_it_were_unpickled(tmp_path: Path) -> None:
+    pickle.loads(pickle.dumps(Payload(tmp_path / "ran"), protocol=2))
+    assert (tmp_path / "ran").is_dir()
+
+
+@pytest.mark.parametrize("kind", ["zip", "old", "plain", "zip posing as torchscript"])
+def test_a_malicious_pickle_is_refused_and_does_not_run(tmp_path: Path, kind: str, refused: Refused) -> None:
+    path, ran = tmp_path / "weights.pth", tmp_path / "ran"
+    document = {"0.weight": torch.zeros(2, 3), "0.bias": Payload(ran)}
+    if kind == "plain":
+        path.write_bytes(pickle.dumps({"0.bias": Payload(ran)}, protocol=2))
+    else:
+        torch.save(document, path, _use_new_zipfile_serialization=kind != "old")
+    if kind == "zip posing as torchscript":
+        with zipfile.ZipFile(path, "a") as archive:
+            archive.writestr("weights/constants.pkl", pickle.dumps(Payload(ran), protocol=2))
+    with refused(WeightsError, path, "read safely"):
+        read_state_dict(str(path))
+    assert not ran.exists()
+
+
+@pytest.mark.parametrize("ending", ["safetensors", "pth"])
+@pytest.mark.parametrize("raw", [b"", b"<html>not found</html>", b"\x00" * 64], ids=["empty", "a web page", "zeros"])
+def test_a_file_that_holds_no_weights_is_refused(tmp_path: Path, raw: bytes, ending: str, refused: Refused) -> None:
+    path = tmp_path / f"weights.{ending}"
+    path.write_bytes(raw)
+    with refused(WeightsError, path, "read safely", "fetch it again"):
+        read_state_dict(str(path))
+
+
+@pytest.mark.parametrize("kept", [0.3, 0.9])
+@pytest.mark.parametrize("ending", ["safetensors", "pth"])
+def test_a_file_that_is_cut_short_is_refused(
+    tmp_path: Path, state: State, ending: str, kept: float, refused: Refused
+) -> None:
+    path = tmp_path / f"weights.{ending}"
+    if ending == "safetensors":
+        save_file(state, path)
+    else:
+        torch.save(state, path)
+    raw = path.read_bytes()
+    path.write_bytes(raw[: int(kept * len(raw))])
+    with refused(WeightsError, path, "fetch it again"):
+        read_state_dict(str(path))
+
+
+@pytest.mark.parametrize(
+    "content", [[torch.zeros(2)], torch.zeros(2), {3: torch.zeros(2)}], ids=["list", "tensor", "id"]
+)
+def test_a_file_without_tensors_by_name_is_refused(tmp_path: Path, content: object, refused: Refused) -> None:
+    path = tmp_path / "weights.pth"
+    torch.save(content, path)
+    with refused(WeightsError, path, "tensors by name"):
+        load_into(network(), str(path))
+
+
+def test_refusals_never_advise_to_read_unsafely(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pth"
+    path.write_bytes(pickle.dumps({"0.bias": Payload(tmp_path / "ran")}, protocol=2))
+    with pytest.raises(WeightsError) as error:
+        read_state_dict(str(path))
+    assert "weights_only" not in str(error.value)
+
+
+# Weights of another network
+
+
+@pytest.mark.parametrize(
+    "change, key",
+    [
+        (lambda state: state.pop("1.bias"), "1.bias"),
+        (lambda state: state.update({"2.weight": torch.zeros(1)}), "2.weight"),
+        (lambda state: state.update({"0.weight": torch.zeros(2, 4)}), "0.weight"),
+    ],
+    ids=["missing", "unexpected", "another shape"],
+)
+def test_keys_that_do_not_fit_are_named(
+    tmp_path: Path, state: State, change: Callable[[State], object], key: str, refused: Refused
+) -> None:
+    change(state)
+    path = tmp_path / "weights.pth"
+    torch.save(state, path)
+    with refused(WeightsError, path, "do not fit the architecture", key):
+        load_into(network(), str(path))
+
+
+def test_only_the_named_extra_keys_are_ignored(tmp_path: Path, state: State, refused: Refused) -> None:
+    path = tmp_path / "weights.pth"
+    torch.save({**state, "extra": torch.zeros(1), "other": torch.zeros(1)}, path)
+    with refused(WeightsError, "other"):
+        load_into(network(), str(path), ignore=frozenset({"extra"}))
+    load_into(network(), str(path), ignore=frozenset({"extra", "other"}))
+
+
+def test_the_weights_of_one_teacher_do_not_fit_the_other(tmp_path: Path, clip_state: State, refused: Refused) -> None:
+    path = tmp_path / "clip.pth"
+    torch.save(clip_state, path)
+    with refused(WeightsError, path, "do not fit the architecture"):
+        build_sam(sam_settings(str(path)))
+
+
+def test_absent_weights_are_refused(tmp_path: Path, refused: Refused) -> None:
+    with refused(WeightsError, tmp_path / "absent.pth", "neither a file nor registered"):
+        build_clip(clip_settings(str(tmp_path / "absent.pth")))
+
+
+# Untrained networks
+
+
+BUILDERS = {
+    "clip": lambda seed: build_clip(clip_settings(f"untrained:{seed}")),
+    "sam": lambda seed: build_sam(sam_settings(f"untrained:{seed}")),
+}
+
+
+@pytest.mark.parametrize("teacher", ["clip", "sam"])
+def test_a_seed_gives_the_same_network_whatever_torchs_own_seed_is(teacher: str) -> None:
+    torch.manual_seed(1)
+    first = state_digest(BUILDERS[teacher](3))
+    torch.manual_seed(2)
+    assert state_digest(BUILDERS[teacher](3)) == first
+    assert state_digest(BUILDERS[teacher](4)) != first
+
+
+@pytest.mark.parametrize("teacher", ["clip", "sam"])
+def test_building_leaves_torchs_own_random_numbers_alone(teacher: str) -> None:
+    torch.manual_seed(9)
+    expected = torch.rand(5)
+    torch.manual_seed(9)
+    BUILDERS[teacher](0)
+    assert torch.equal(torch.rand(5), expected)
+
+
+def test_the_digest_follows_names_and_values(state: State) -> None:
+    model = network()
+    model.load_state_dict(state)
+    before = state_digest(model)
+    assert state_digest(model) == before
+    with torch.no_grad():
+        model[1].bias += 1
+    changed = state_digest(model)
+    renamed = state_digest(torch.nn.Sequential(torch.nn.Identity(), *model))
+    assert len({before, changed, renamed}) == 3
+
+
+@pytest.mark.parametrize("seed", ["", "x", "-1", "1.5", "²"])
+def test_a_seed_that_is_no_whole_number_is_refused(seed: str, refused: Refused) -> None:
+    for use in (identify, build_clip):
+        with refused(ConfigError, f"'untrained:{seed}'", "untrained:0"):
+            use(clip_settings(f"untrained:{seed}"))
+
+
+# Identities
+
+
+def test_untrained_weights_are_identified_by_their_seed() -> None:
+    found = identify(sam_settings("untrained:12"))
+    assert (found.architecture, found.weights, found.sha256) == ("tiny", "untrained:12", None)
+
+
+def test_weights_files_are_identified_by_name_and_digest_without_being_loaded(tmp_path: Path) -> None:
+    path = tmp_path / "mine.pth"
+    path.write_bytes(b"never loaded")
+    found = identify(clip_settings(str(path)))
+    expected = ("tiny-vit-16", "mine.pth", hashlib.sha256(b"never loaded").hexdigest())
+    assert (found.architecture, found.weights, found.sha256) == expected
+
+
+def test_damaged_registered_weights_are_neither_identified_nor_loaded(
+    tmp_path: Path, state: State, monkeypatch: pytest.MonkeyPatch, refused: Refused
+) -> None:
+    torch.save(state, tmp_path / "toy.pth")
+    monkeypatch.setenv("LABELGEN_WEIGHTS", str(tmp_path))
+    monkeypatch.setattr(weights, "REGISTRY", {"toy": Weights("https://localhost/toy.pth", "0" * 64, "a toy")})
+    for use in (lambda: identify(clip_settings("toy")), lambda: read_state_dict("toy")):
+        with refused(WeightsError, tmp_path / "toy.pth", "0" * 64):
+            use()
