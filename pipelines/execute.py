@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import ray
-from ray.exceptions import WorkerCrashedError
+from ray.exceptions import OutOfMemoryError, WorkerCrashedError
 
 from cache_schemas.store import Cache
 from labelgen.errors import LabelgenError, SampleError
@@ -19,6 +19,9 @@ from pipelines.plan import Planner, ShardPlan
 from pipelines.pool import ActorPool, CallFailedError, origin
 from pipelines.progress import Progress
 from pipelines.tasks import Job, Report
+
+DEATHS = (WorkerCrashedError, OutOfMemoryError)
+"""How Ray reports a task whose worker died more often than it may be tried again."""
 
 
 @dataclass
@@ -66,6 +69,8 @@ def execute(
         return asyncio.run(_Execution(job, cache, planner, resources, progress).run(plan))
     except OSError as error:
         raise PipelineError(_disk_error(job.cache_url, origin(error))) from None
+    except DEATHS as error:
+        raise PipelineError(f"a worker died while writing ({error}); run the same command again") from None
 
 
 class _Execution:
@@ -123,7 +128,7 @@ class _Execution:
             due.append(tasks.write_points)
         try:
             reports = await asyncio.gather(*(self._run(task, shard) for task in due))
-        except WorkerCrashedError:
+        except DEATHS:
             return await self._find_killers(shard), "read"
         return {token: why for report in reports for token, why in report.bad_samples.items()}, "read"
 
@@ -134,7 +139,7 @@ class _Execution:
             try:
                 report = await self._run(tasks.check_sample, sample)
                 bad.update(report.bad_samples)
-            except WorkerCrashedError:
+            except DEATHS:
                 bad[sample.token] = f"reading its files kills the worker ({self.job.config.ray.retries + 1} tries)"
         if not bad:
             raise PipelineError(
@@ -193,8 +198,7 @@ class _Execution:
         return refs
 
     def _segment_call(self, actor: Any, shard: ShardPlan, samples: Sequence[Sample]) -> list[ray.ObjectRef]:
-        _, images = tasks.decode.remote(self.job_ref, list(samples))
-        refs: list[ray.ObjectRef] = actor.segment.remote(images)
+        refs: list[ray.ObjectRef] = actor.segment.remote(*tasks.decode.remote(self.job_ref, list(samples)))
         return refs
 
     async def _run(self, task: Any, *args: Any, num_gpus: float = 0) -> Report:

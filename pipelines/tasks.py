@@ -150,9 +150,8 @@ class SamActor:
         self.size = job.config.images.size
 
     @ray.method(num_returns=2)
-    def segment(self, images: list[Any]) -> tuple[Report, Any]:
-        """Segment native pictures into id maps at training size."""
-        report = Report()
+    def segment(self, report: Report, images: list[Any]) -> tuple[Report, Any]:
+        """Segment native pictures into id maps at training size; adds to the report of their decoding."""
         with report.stage("sam"):
             result = self.teacher.run(images, self.size)
         return report, result

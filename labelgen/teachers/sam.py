@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from labelgen.errors import ConfigError
 from labelgen.settings import SamSettings
+from labelgen.teachers.automatic_masks import propose_masks
 from labelgen.teachers.checkpoints import UNTRAINED, load_into, untrained_seed
 from labelgen.teachers.masks import MaskProposal, paint_ids
 
@@ -30,7 +31,7 @@ class SamResult:
 
 
 class SamTeacher:
-    """A segment_anything model and its stock automatic mask generator."""
+    """A segment_anything model: automatic masks, and the embedding that they were made from."""
 
     def __init__(self, settings: SamSettings, device: str = "cpu") -> None:
         """Build the network and load its weights.
@@ -39,20 +40,12 @@ class SamTeacher:
             ConfigError: if there is no such architecture.
             WeightsError: if the weights are absent or do not fit.
         """
-        from segment_anything import SamAutomaticMaskGenerator
+        from segment_anything.utils.transforms import ResizeLongestSide
 
         self.settings = settings
         self.device = device
         self.model = build_sam(settings).to(device).eval().requires_grad_(False)
-        self._generator = SamAutomaticMaskGenerator(
-            self.model,
-            points_per_side=settings.points_per_side,
-            points_per_batch=settings.points_per_batch,
-            pred_iou_thresh=settings.pred_iou_thresh,
-            stability_score_thresh=settings.stability_score_thresh,
-            stability_score_offset=settings.stability_score_offset,
-            box_nms_thresh=settings.box_nms_thresh,
-        )
+        self._transform = ResizeLongestSide(self.model.image_encoder.img_size)
 
     def run(self, images: Sequence[NDArray[np.uint8]], size: tuple[int, int]) -> SamResult:
         """Segment native images (H0, W0, 3), all of one size, into id maps of `size`."""
@@ -74,28 +67,19 @@ class SamTeacher:
         """Return image embeddings (B, 256, 64, 64); the encoder runs in bf16 on CUDA."""
         import torch
 
-        resized = np.stack([self._generator.predictor.transform.apply_image(image) for image in images])
-        batch = torch.from_numpy(resized).to(self.device).permute(0, 3, 1, 2)
+        resized = np.stack([self._transform.apply_image(image) for image in images])
+        batch = torch.from_numpy(resized).to(self.device).permute(0, 3, 1, 2).contiguous()
         with torch.autocast(self.device.split(":")[0], torch.bfloat16, enabled=self.device.startswith("cuda")):
             embeddings: Tensor = self.model.image_encoder(self.model.preprocess(batch))
         return embeddings.float()
 
     def propose(self, image: NDArray[np.uint8], embedding: "Tensor") -> list[MaskProposal]:
-        """Return the automatic masks of one native image whose embedding (256, 64, 64) is known.
-
-        All that turns an embedding into masks goes through here; a faster generator replaces this method.
-        """
-        self._generator.predictor = _EmbeddedPredictor(self.model, embedding[None])
-        return [
-            MaskProposal(record["segmentation"], record["predicted_iou"], record["stability_score"])
-            for record in self._generator.generate(image)
-        ]
+        """Return the automatic masks of one native image (H0, W0, 3) whose embedding (256, 64, 64) is known."""
+        return propose_masks(self.model, embedding, image.shape[:2], self.settings)
 
     def valid_part(self, embeddings: "Tensor", native: tuple[int, ...]) -> "Tensor":
         """Crop embeddings (B, 256, 64, 64) to the part that shows the image: (B, hf, wf, 256)."""
-        resized = self._generator.predictor.transform.get_preprocess_shape(
-            native[0], native[1], self.model.image_encoder.img_size
-        )
+        resized = self._transform.get_preprocess_shape(native[0], native[1], self.model.image_encoder.img_size)
         stride = self.model.image_encoder.img_size // embeddings.shape[-1]
         rows, cols = (-(-length // stride) for length in resized)
         return embeddings[:, :, :rows, :cols].permute(0, 2, 3, 1)
@@ -168,20 +152,3 @@ def _tiny_sam() -> "Sam":
             iou_head_hidden_dim=256,
         ),
     )
-
-
-def _EmbeddedPredictor(model: "Sam", embedding: "Tensor") -> Any:  # noqa: N802 - stands for a class made lazily
-    """Return a SamPredictor that takes the embedding given instead of encoding the image again."""
-    from segment_anything import SamPredictor
-
-    class EmbeddedPredictor(SamPredictor):
-        def set_image(self, image: NDArray[np.uint8], image_format: str = "RGB") -> None:
-            self.reset_image()
-            self.original_size = image.shape[:2]
-            self.input_size = self.transform.get_preprocess_shape(
-                *self.original_size, self.model.image_encoder.img_size
-            )
-            self.features = embedding
-            self.is_image_set = True
-
-    return EmbeddedPredictor(model)

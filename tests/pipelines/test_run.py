@@ -31,6 +31,17 @@ def problems(cache: Path) -> list[str]:
     return [f"{problem.path}: {problem.message}" for problem in validate(*Cache.open(str(cache)))]
 
 
+def make_non_rigid(tables: Path, reading: str) -> None:
+    """Double the ego pose's quaternion of the reading whose file is named."""
+    rows = json.loads((tables / "sample_data.json").read_text())
+    (token,) = (row["ego_pose_token"] for row in rows if row["filename"] == reading)
+    poses = json.loads((tables / "ego_pose.json").read_text())
+    for pose in poses:
+        if pose["token"] == token:
+            pose["rotation"] = [2.0, 0.0, 0.0, 0.0]
+    (tables / "ego_pose.json").write_text(json.dumps(poses))
+
+
 def test_the_cache_is_whole_and_says_what_made_it(finished: Path, labelgen) -> None:
     assert problems(finished) == []
     assert labelgen("verify", str(finished)).returncode == 0
@@ -132,23 +143,26 @@ def test_bad_samples_are_left_out_with_their_reasons_and_come_back_once_mended(
     made: Path, data: Path, finished: Path, tmp_path: Path, labelgen
 ) -> None:
     samples = [sample for scene in ADAPTERS["nuscenes"](data).scenes("all", None) for sample in scene.samples]
-    truncated, cut_cloud, missing = samples[0], samples[2], samples[3]
+    truncated, cut_cloud, missing, bent = samples[0], samples[2], samples[3], samples[4]
     picture = data / truncated.cameras[1].image_path
     picture.write_bytes(picture.read_bytes()[:-400])
     (data / missing.cameras[2].image_path).unlink()
     cloud = data / cut_cloud.cloud_path
     cloud.write_bytes(cloud.read_bytes()[:-6])
+    make_non_rigid(data / "v1.0-mini", bent.cloud_path)
 
     cache = tmp_path / "cache.zarr"
     done = labelgen.run(data, cache, "--json")
     assert done.returncode == 3, done.stderr
     summary = json.loads(done.stdout)
-    assert (summary["samples_labelled"], summary["samples_quarantined"]) == (2, 3)
+    assert (summary["samples_labelled"], summary["samples_quarantined"]) == (1, 4)
     reasons = {entry["sample"]: entry["reason"] for entry in labelgen.inspect(cache)["samples"]["reasons"]}
     assert picture.name in reasons[truncated.token]
     assert "not a whole picture" in reasons[truncated.token]
     assert "No such file" in reasons[missing.token]
     assert "no multiple of 5 floats" in reasons[cut_cloud.token]
+    assert "rotation [2.0, 0.0, 0.0, 0.0] is not a unit quaternion" in reasons[bent.token]
+    assert "ego_pose.json" in reasons[bent.token]
     assert problems(cache) == []
 
     shutil.copytree(made / "nuscenes", data, dirs_exist_ok=True)
@@ -223,6 +237,15 @@ def test_another_schema_version_is_refused(made: Path, cache: Path, labelgen) ->
         assert done.returncode == 1
         assert "schema version 2, this software reads and writes version 1" in done.stderr
     assert "schema version 2" in labelgen.run(made / "nuscenes", cache).stderr
+
+
+def test_a_cache_of_another_dataset_is_refused(made: Path, cache: Path, labelgen) -> None:
+    document = json.loads((cache / "zarr.json").read_text())
+    document["attributes"]["dataset"] = "scannet"
+    (cache / "zarr.json").write_text(json.dumps(document))
+    done = labelgen.run(made / "nuscenes", cache)
+    assert done.returncode == 1
+    assert "holds dataset 'scannet', not 'nuscenes'; give another cache folder" in done.stderr
 
 
 def test_a_place_that_cannot_be_written_is_one_error(made: Path, tmp_path: Path, labelgen) -> None:
