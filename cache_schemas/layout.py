@@ -1,7 +1,8 @@
 """Version 1 of the cache layout: which arrays each sealed group holds, and how they lie on disk.
 
 Axis names: S samples of the shard, I images, H x W training size, h x w CLIP grid, hf x wf SAM grid,
-C classes, D embedding size, P points, N pairs. An integer is a fixed size; "S+1" is one more than S.
+C classes, D and E embedding sizes of CLIP and SAM, P points, N pairs. An integer is a fixed size; "S+1" is one more
+than S.
 """
 
 from collections.abc import Mapping
@@ -62,9 +63,9 @@ SHARD_GROUPS: dict[str, dict[str, ArraySpec]] = {
         "mask_ids": _per_image(
             "H", "W", dtypes=("uint16",), meaning="0 = no mask; smaller masks on top", compressed=True
         ),
-        "features": _per_image("hf", "wf", 256, dtypes=("int8", "float16"), meaning="valid part of the embedding"),
+        "features": _per_image("hf", "wf", "E", dtypes=("int8", "float16"), meaning="valid part of the embedding"),
         "features_scale": ArraySpec(
-            ("I", 256), ("float32",), "int8 features times this give the embedding", optional=True
+            ("I", "E"), ("float32",), "int8 features times this give the embedding", optional=True
         ),
     },
     "points": {
@@ -89,6 +90,9 @@ SHARD_GROUPS: dict[str, dict[str, ArraySpec]] = {
         "point": _per_point("P", dtype="uint8", meaning="ground truth, for scoring only", compressed=True),
         "image": ArraySpec(
             ("I", "H", "W"), ("uint8",), "ground truth, for scoring only", chunk=1, compressed=True, optional=True
+        ),
+        "segments": ArraySpec(
+            ("I", "H", "W"), ("uint16",), "object or stuff segment, 0 = none", chunk=1, compressed=True, optional=True
         ),
     },
 }

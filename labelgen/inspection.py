@@ -19,6 +19,10 @@ from labelgen.teachers.checkpoints import UNTRAINED
 
 Counts = NDArray[np.int64]
 KINDS = ("raw", "refined")
+FOUND_IOU = 0.5
+SMALLEST_SEGMENT_PX = 100
+"""Truth segments with fewer pixels at training size are not asked of the masks."""
+
 LABEL_ARRAYS = {"image": {"raw": "image_raw", "refined": "image"}, "point": {"raw": "point_raw", "refined": "point"}}
 """The label arrays of the cache, by what they label and by whether masks have voted."""
 
@@ -28,7 +32,8 @@ class ShardStatistics:
     """Sums over one shard, or over many.
 
     `image_raw` to `point_refined` (256,) count label ids; the confusions (C, C) count (truth, label) pairs;
-    `mask_counts` (65536,) counts images by their number of visible masks.
+    `mask_counts` (65536,) counts images by their number of visible masks. `segments` counts truth segments, and
+    `segment_iou` sums, over them, the best IoU with a mask; `segments_found` counts those where it is at least 0.5.
     """
 
     image_raw: Counts
@@ -44,6 +49,9 @@ class ShardStatistics:
     pairs: Counts
     masked_pixels: Counts
     mask_counts: Counts
+    segments: Counts
+    segments_found: Counts
+    segment_iou: NDArray[np.float64]
 
     def __add__(self, other: "ShardStatistics") -> "ShardStatistics":
         """Sum field by field."""
@@ -91,6 +99,7 @@ def shard_statistics(url: str, key: str, classes: int) -> ShardStatistics:
                 if target in truth
                 else np.zeros((classes, classes), np.int64)
             )
+    best = np.concatenate([best_ious(s, m) for s, m in zip(truth.get("segments", []), mask_ids, strict=False)] or [[]])
     return ShardStatistics(
         **histograms,
         **confusions,
@@ -99,7 +108,22 @@ def shard_statistics(url: str, key: str, classes: int) -> ShardStatistics:
         pairs=np.array(cache.arrays(f"shards/{key}/pairs")["point"].shape[0]),
         masked_pixels=np.array((mask_ids > 0).sum()),
         mask_counts=np.bincount(_visible_masks(mask_ids), minlength=65536),
+        segments=np.array(len(best)),
+        segments_found=np.array((best >= FOUND_IOU).sum()),
+        segment_iou=np.array(best.sum()),
     )
+
+
+def best_ious(segments: NDArray[np.uint16], mask_ids: NDArray[np.uint16]) -> NDArray[np.float64]:
+    """Return, for each truth segment of an image (H, W) that is large enough, its best IoU with a mask id's pixels."""
+    segment_ids, segment = np.unique(segments, return_inverse=True)
+    masks, mask = np.unique(mask_ids, return_inverse=True)
+    both = np.bincount(segment.ravel() * len(masks) + mask.ravel(), minlength=len(segment_ids) * len(masks))
+    both = both.reshape(len(segment_ids), len(masks))
+    area = both.sum(axis=1)
+    union = area[:, None] + both.sum(axis=0) - both
+    counted = (segment_ids > 0) & (area >= SMALLEST_SEGMENT_PX)
+    return (both / union)[counted][:, masks > 0].max(axis=1, initial=0)
 
 
 def _visible_masks(mask_ids: NDArray[np.uint16]) -> NDArray[np.intp]:
@@ -185,6 +209,7 @@ def _statistics(total: ShardStatistics, names: tuple[str, ...]) -> dict[str, Any
             "covered_share": _share(int(total.masked_pixels), pixels),
         },
         "truth": {
+            "masks": _mask_agreement(total),
             "image": _agreement(total, "image", int(total.image_truth_pixels), names),
             "point": _agreement(total, "point", int(total.point_truth_points), names),
         },
@@ -210,6 +235,17 @@ def _agreement(total: ShardStatistics, target: str, labelled: int, names: tuple[
             "class_accuracy": {name: _number(value) for name, value in zip(names, scores.recall, strict=True)},
         }
     return agreement
+
+
+def _mask_agreement(total: ShardStatistics) -> dict[str, Any] | None:
+    """Say how well masks cover the truth's segments, as far as the id map shows them."""
+    if not total.segments:
+        return None
+    return {
+        "segments": int(total.segments),
+        "mean_best_iou": float(total.segment_iou / total.segments),
+        "recall_at_half": float(total.segments_found / total.segments),
+    }
 
 
 def _number(value: float) -> float | None:

@@ -40,6 +40,11 @@ def _overview(found: dict[str, Any]) -> str:
         f"masks     {masks['per_image']['mean']:.1f} an image ({masks['per_image']['min']} to "
         f"{masks['per_image']['max']}), covering {_percent(masks['covered_share'])} of the pixels",
     ]
+    if segments := found["truth"]["masks"]:
+        lines.append(
+            f"          {segments['segments']:,} truth segments: mean best IoU {_percent(segments['mean_best_iou'])}, "
+            f"recall at IoU 0.5 {_percent(segments['recall_at_half'])}"
+        )
     for target, unit in (("image", "pixels"), ("point", "points")):
         truth = found["truth"][target]
         if truth is None:

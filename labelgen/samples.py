@@ -17,6 +17,7 @@ class Camera:
         width_px, height_px: size of the picture on disk.
         intrinsics: (3, 3) f64, pixels of the picture on disk, integer pixel centres.
         cam_from_cloud: (4, 4) f64 rigid transform, metres; camera z points forward, x right, y down.
+        truth_path, segments_path: single-channel pictures of class ids and of segment ids, where there are any.
     """
 
     channel: str
@@ -25,6 +26,8 @@ class Camera:
     height_px: int
     intrinsics: NDArray[np.float64]
     cam_from_cloud: NDArray[np.float64]
+    truth_path: str | None = None
+    segments_path: str | None = None
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,12 @@ class Sample:
     def input_paths(self) -> tuple[str, ...]:
         """Every file that the sample's images and points are read from."""
         return (self.cloud_path, *(camera.image_path for camera in self.cameras))
+
+    @property
+    def truth_paths(self) -> tuple[str, ...]:
+        """Every file that the sample's truth is read from."""
+        paths = (self.point_truth_path, *(p for c in self.cameras for p in (c.truth_path, c.segments_path)))
+        return tuple(path for path in paths if path)
 
 
 @dataclass(frozen=True)

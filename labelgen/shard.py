@@ -15,11 +15,15 @@ from labelgen.datasets.adapter import Adapter
 from labelgen.errors import SampleError
 from labelgen.geometry import pair_points, scale_intrinsics
 from labelgen.refine import label_images, transfer_to_points
-from labelgen.samples import Cloud, Sample
+from labelgen.samples import Camera, Cloud, Sample
 from labelgen.teachers.clip import ClipScores
+from labelgen.teachers.masks import nearest_pixels
 from labelgen.teachers.sam import SamResult
 
 Arrays = dict[str, NDArray[Any]]
+
+UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+"""What Pillow raises for files that are no whole picture."""
 
 
 class BadSamplesError(Exception):
@@ -40,7 +44,7 @@ def read_image(adapter: Adapter, path: str) -> NDArray[np.uint8]:
     raw = adapter.read_bytes(path)
     try:
         return np.asarray(Image.open(io.BytesIO(raw)).convert("RGB"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except UNREADABLE as error:
         raise SampleError(
             f"{adapter.data / path}: not a whole picture ({error}); restore the file from the dataset"
         ) from None
@@ -136,21 +140,48 @@ def make_pairs(samples: Sequence[Sample], clouds: Sequence[Cloud], size: tuple[i
     }
 
 
-def make_truth(adapter: Adapter, samples: Sequence[Sample], clouds: Sequence[Cloud]) -> Arrays:
-    """Return the `truth` group.
+def make_truth(adapter: Adapter, samples: Sequence[Sample], clouds: Sequence[Cloud], size: tuple[int, int]) -> Arrays:
+    """Return the `truth` group: of points, and of images at `size` where every image has its truth.
 
     Raises:
-        BadSamplesError: naming every sample whose truth does not fit its cloud.
+        BadSamplesError: naming every sample whose truth cannot be read or does not fit.
     """
-    truth, reasons = [], {}
+    points, images, segments, reasons = [], [], [], {}
     for sample, cloud in zip(samples, clouds, strict=True):
         try:
-            truth.append(adapter.read_point_truth(sample, len(cloud.xyz)))
+            points.append(adapter.read_point_truth(sample, len(cloud.xyz)))
+            images += [read_ids(adapter, camera, camera.truth_path, size) for camera in sample.cameras]
+            segments += [read_ids(adapter, camera, camera.segments_path, size) for camera in sample.cameras]
         except SampleError as error:
             reasons[sample.token] = str(error)
     if reasons:
         raise BadSamplesError(reasons)
-    return {"point": np.concatenate(truth)}
+    arrays: Arrays = {"point": np.concatenate(points)}
+    for name, ids, dtype in (("image", images, np.uint8), ("segments", segments, np.uint16)):
+        if all(one is not None for one in ids):
+            arrays[name] = np.stack(ids).astype(dtype)
+    return arrays
+
+
+def read_ids(adapter: Adapter, camera: Camera, path: str | None, size: tuple[int, int]) -> NDArray[Any] | None:
+    """Read a picture of ids and bring it to `size`, each pixel the native one under its centre; None without a path.
+
+    Raises:
+        SampleError: if the file cannot be read or is not of the camera's size.
+    """
+    if path is None:
+        return None
+    raw = adapter.read_bytes(path)
+    try:
+        ids = np.asarray(Image.open(io.BytesIO(raw)))
+    except UNREADABLE as error:
+        raise SampleError(f"{adapter.data / path}: not a whole picture ({error}); restore the file") from None
+    if ids.shape != (camera.height_px, camera.width_px):
+        raise SampleError(
+            f"{adapter.data / path}: ids of shape {ids.shape} for a picture of {camera.height_px}x{camera.width_px}; "
+            "restore the file"
+        )
+    return nearest_pixels(ids, size)
 
 
 def make_clip(parts: Sequence[ClipScores]) -> Arrays:

@@ -51,7 +51,7 @@ class Recipe:
             "points": [],
             "pairs": [config.points.model_dump(), config.images.model_dump()],
             "labels": [],
-            "truth": [self.taxonomy.digest],
+            "truth": [self.taxonomy.digest, config.images.model_dump()],
         }
         return parts[group]
 
@@ -190,14 +190,13 @@ class Planner:
             "pairs": calibrations,
             "labels": [],
         }
-        truth = [file_sizes(self.data, (s.point_truth_path,)) if s.point_truth_path else None for s in samples]
+        truth = [file_sizes(self.data, sample.truth_paths) for sample in samples]
         if any(truth):
             inputs["truth"] = truth
         return inputs
 
     def _inputs_digest(self, sample: Sample) -> str:
-        paths = sample.input_paths + ((sample.point_truth_path,) if sample.point_truth_path else ())
-        return digest(sample.defect, file_sizes(self.data, paths))
+        return digest(sample.defect, file_sizes(self.data, sample.input_paths + sample.truth_paths))
 
 
 def _changed(fingerprints: Mapping[str, str], seals: Mapping[str, GroupSeal]) -> frozenset[str]:

@@ -76,7 +76,7 @@ def write_points(job: Job, shard: ShardPlan) -> Report:
                 config = job.config
                 groups["pairs"] = steps.make_pairs(shard.samples, clouds, config.images.size, config.points.min_depth_m)
             if "truth" in shard.todo:
-                groups["truth"] = steps.make_truth(job.adapter, shard.samples, clouds)
+                groups["truth"] = steps.make_truth(job.adapter, shard.samples, clouds, job.config.images.size)
             for name in SHARD_GROUPS:
                 if name in groups and name in shard.todo:
                     _seal(job, shard, name, groups[name], report)
@@ -92,7 +92,7 @@ def check_sample(job: Job, sample: Sample) -> Report:
     try:
         steps.make_images(job.adapter, [sample], job.config.images.size)
         clouds = steps.read_clouds(job.adapter, [sample])
-        steps.make_truth(job.adapter, [sample], clouds)
+        steps.make_truth(job.adapter, [sample], clouds, job.config.images.size)
     except steps.BadSamplesError as error:
         report.bad_samples = error.reasons
     return report

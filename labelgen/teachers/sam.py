@@ -105,6 +105,7 @@ def build_sam(settings: SamSettings) -> "Sam":
     builders: dict[str, Callable[[], Sam]] = {
         **{name: sam_model_registry[name] for name in ("vit_b", "vit_l", "vit_h")},
         "tiny": _tiny_sam,
+        "demo": _demo_sam,
     }
     if settings.architecture not in builders:
         raise ConfigError(f"sam.architecture {settings.architecture!r} is none of {', '.join(builders)}")
@@ -117,38 +118,48 @@ def build_sam(settings: SamSettings) -> "Sam":
     return model
 
 
-def _tiny_sam() -> "Sam":
-    """Return a two-block SAM with the stock prompt encoder and mask decoder, for runs without weights."""
+def small_sam(side: int, width: int, encoder_width: int, encoder_depth: int, global_blocks: tuple[int, ...]) -> "Sam":
+    """Return a SAM of the stock parts, with patches of 16 pixels on images of `side`, and `width` channels.
+
+    Encoder blocks attend in windows, those in `global_blocks` over the whole image.
+    """
     from functools import partial
 
     import torch
     from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
 
-    side, patch, width = 1024, 16, 256
+    grid = side // 16
     return Sam(
         image_encoder=ImageEncoderViT(
             img_size=side,
-            patch_size=patch,
-            embed_dim=64,
-            depth=2,
-            num_heads=2,
+            patch_size=16,
+            embed_dim=encoder_width,
+            depth=encoder_depth,
+            num_heads=encoder_width // 32,
             out_chans=width,
             norm_layer=partial(torch.nn.LayerNorm, eps=1e-6),
             use_rel_pos=True,
-            window_size=14,
-            global_attn_indexes=(),
+            window_size=8,
+            global_attn_indexes=global_blocks,
         ),
         prompt_encoder=PromptEncoder(
-            embed_dim=width,
-            image_embedding_size=(side // patch, side // patch),
-            input_image_size=(side, side),
-            mask_in_chans=16,
+            embed_dim=width, image_embedding_size=(grid, grid), input_image_size=(side, side), mask_in_chans=16
         ),
         mask_decoder=MaskDecoder(
             transformer_dim=width,
-            transformer=TwoWayTransformer(depth=2, embedding_dim=width, num_heads=8, mlp_dim=2048),
+            transformer=TwoWayTransformer(depth=2, embedding_dim=width, num_heads=8, mlp_dim=4 * width),
             num_multimask_outputs=3,
             iou_head_depth=3,
-            iou_head_hidden_dim=256,
+            iou_head_hidden_dim=width,
         ),
     )
+
+
+def _tiny_sam() -> "Sam":
+    """Return a SAM for runs without weights: the official input size and width, two encoder blocks."""
+    return small_sam(side=1024, width=256, encoder_width=64, encoder_depth=2, global_blocks=())
+
+
+def _demo_sam() -> "Sam":
+    """Return the SAM of the demo world, small enough to train and run without a GPU."""
+    return small_sam(side=512, width=64, encoder_width=160, encoder_depth=6, global_blocks=(2, 5))

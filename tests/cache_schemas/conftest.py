@@ -23,7 +23,7 @@ from cache_schemas.taxonomy import Taxonomy, TaxonomyClass
 
 Groups = dict[str, dict[str, AnyArray]]
 
-SIZES = {"S": 2, "I": 3, "H": 4, "W": 6, "h": 2, "w": 3, "hf": 2, "wf": 4, "C": 3, "D": 5, "P": 7, "N": 5}
+SIZES = {"S": 2, "I": 3, "H": 4, "W": 6, "h": 2, "w": 3, "hf": 2, "wf": 4, "C": 3, "D": 5, "E": 8, "P": 7, "N": 5}
 
 
 @pytest.fixture(scope="session")

@@ -240,7 +240,12 @@ def test_fixed_axes_and_either_dtype_are_named(cache: Cache, fill_group: Fill) -
     with pytest.raises(LayoutError) as caught:
         cache.write_group("shards/scene-000/sam", bad, fingerprint="f")
     assert "features is float32, the contract says int8 or float16" in str(caught.value)
-    assert "axis 256 is 128 here, elsewhere 256" in str(caught.value)
+    assert "axis E is 8 here, elsewhere 128" in str(caught.value)
+    with pytest.raises(LayoutError, match="axis 3 is 4 here, elsewhere 3"):
+        images = fill_group("shards/scene-000/images")
+        cache.write_group(
+            "shards/scene-000/images", {**images, "rgb": np.zeros((3, 4, 6, 4), np.uint8)}, fingerprint="f"
+        )
 
 
 def test_optional_arrays_may_be_left_out(cache: Cache, fill_group: Fill) -> None:

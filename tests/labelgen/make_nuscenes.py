@@ -44,6 +44,7 @@ _TABLES = (
     *("sample_annotation", "sample_data", "scene", "sensor", "visibility"),
 )
 _FIRST_TIMESTAMP_US = 1_532_402_927_000_000
+_SCENE_STEP_US = 100_000_000
 _KEYFRAME_STEP_US = 500_000
 _SWEEP_LEAD_US = 250_000
 
@@ -99,7 +100,7 @@ class _Maker:
         readings: dict[str, list[Row]] = {channel: [] for channel in CHANNELS}
         samples, annotations = [], []
         for index, token in enumerate(tokens):
-            time_us = _FIRST_TIMESTAMP_US + int(name[-4:]) * 100_000_000 + index * _KEYFRAME_STEP_US
+            time_us = _scene_start_us(name) + index * _KEYFRAME_STEP_US
             samples.append({"token": token, "timestamp": time_us, "scene_token": self.token("scene", name)})
             annotations.append(self.annotation(token, instance))
             for channel in CHANNELS:
@@ -218,9 +219,14 @@ def _linked(rows: list[Row]) -> list[Row]:
     return [row | {"prev": tokens[index], "next": tokens[index + 2]} for index, row in enumerate(rows)]
 
 
+def _scene_start_us(scene: str) -> int:
+    """Return when a scene starts; the later in number, the earlier, for names of real scenes follow no clock."""
+    return _FIRST_TIMESTAMP_US + (10_000 - int(scene[-4:])) * _SCENE_STEP_US
+
+
 def _ego_pose(time_us: int) -> Row:
-    """Return where the car is: it drives a curve on a road that is not quite level."""
-    seconds = (time_us - _FIRST_TIMESTAMP_US) * 1e-6
+    """Return where the car is: from the same place in each scene it drives a curve on a road not quite level."""
+    seconds = ((time_us - _FIRST_TIMESTAMP_US + _SCENE_STEP_US // 2) % _SCENE_STEP_US - _SCENE_STEP_US // 2) * 1e-6
     tilt = _times(_about("y", 0.02), _about("x", -0.03))
     return {
         "timestamp": time_us,

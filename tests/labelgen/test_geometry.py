@@ -98,8 +98,9 @@ def test_inverses_undo_their_transforms_one_by_one_and_stacked(rows: list[tuple[
 
 
 def test_a_quaternion_that_is_nearly_of_unit_length_is_made_so() -> None:
-    found = rigid_from_quaternion(np.array([1.0005, 0.0, 0.0, 0.0]), STILL)
-    np.testing.assert_array_equal(found, np.eye(4))
+    quarter_turn = 1.0005 * math.sqrt(0.5) * np.array([1.0, 0.0, 0.0, 1.0])
+    found = rigid_from_quaternion(quarter_turn, STILL)
+    np.testing.assert_allclose(found[:3, :3], [[0, -1, 0], [1, 0, 0], [0, 0, 1]], atol=1e-12)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from labelgen.datasets import ADAPTERS
 from labelgen.datasets.nuscenes import NuScenes
 from labelgen.datasets.nuscenes_splits import split_names, split_scenes
 from labelgen.errors import DatasetError, SampleError
+from labelgen.geometry import pair_points
 from labelgen.samples import Sample
 
 Row = dict[str, Any]
@@ -94,11 +95,9 @@ def test_the_adapter_is_registered_by_name() -> None:
 
 
 def test_a_single_version_is_found_without_being_named(nuscenes_folder: Path) -> None:
-    adapter = NuScenes(nuscenes_folder)
-    assert adapter.scenes("all", None) != []
-    assert [scene.name for scene in adapter.scenes("all", None)] == [
-        scene.name for scene in adapter.scenes("all", VERSION)
-    ]
+    for version in (None, VERSION):
+        scenes = NuScenes(nuscenes_folder).scenes("all", version)
+        assert {scene.name: len(scene.samples) for scene in scenes} == KEYFRAMES
 
 
 def test_of_several_versions_the_named_one_is_read(tmp_path: Path, make_nuscenes: Make) -> None:
@@ -273,16 +272,13 @@ def assert_chain_holds(folder: Path, samples: list[Sample]) -> None:
 
 
 def test_cam_from_cloud_goes_lidar_ego_global_ego_at_the_cameras_time_camera(nuscenes_folder: Path) -> None:
-    assert_chain_holds(nuscenes_folder, all_samples(nuscenes_folder))
-
-
-def test_every_camera_has_its_own_ego_pose(nuscenes_folder: Path) -> None:
-    sample = all_samples(nuscenes_folder)[0]
+    samples = all_samples(nuscenes_folder)
     poses = {
-        keyframe_reading(nuscenes_folder, sample.token, channel)["ego_pose_token"]
+        keyframe_reading(nuscenes_folder, samples[0].token, channel)["ego_pose_token"]
         for channel in ("LIDAR_TOP", *CAMERAS)
     }
-    assert len(poses) == 7
+    assert len(poses) == 7  # else a chain through the wrong pose would pass
+    assert_chain_holds(nuscenes_folder, samples)
 
 
 def test_points_ahead_of_the_car_lie_before_the_front_camera_and_behind_the_back_camera(nuscenes_folder: Path) -> None:
@@ -292,6 +288,17 @@ def test_points_ahead_of_the_car_lie_before_the_front_camera_and_behind_the_back
     assert z == pytest.approx(20, abs=2)
     assert abs(x) < 2 and abs(y) < 2
     assert (cameras["CAM_BACK"].cam_from_cloud @ ahead)[2] == pytest.approx(-20, abs=2)
+
+
+def test_every_camera_sees_points_and_the_front_camera_alone_the_car_ahead(nuscenes_folder: Path) -> None:
+    adapter = NuScenes(nuscenes_folder)
+    for sample in all_samples(nuscenes_folder):
+        cloud = adapter.read_cloud(sample)
+        pairs = pair_points(cloud.xyz, sample.cameras, (90, 160), 1.0)
+        assert (np.bincount(pairs.image, minlength=6) > 50).all()
+        on_car = adapter.read_point_truth(sample, len(cloud.xyz))[pairs.point] == 3
+        assert on_car.sum() == 60
+        assert set(pairs.image[on_car].tolist()) == {0}
 
 
 # Clouds

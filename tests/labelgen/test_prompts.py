@@ -35,7 +35,7 @@ def write(tmp_path: Path) -> Write:
         sound = {"templates": ["a {}."], "classes": {"car": ["car", "van"], "road": ["road"]}}
         document = {key: value for key, value in (sound | changes).items() if value is not None}
         path = tmp_path / "mine.yaml"
-        path.write_text(yaml.safe_dump(document))
+        path.write_text(yaml.safe_dump(document, sort_keys=False))
         return str(path)
 
     return write
@@ -91,6 +91,7 @@ def test_braces_around_other_words_stay_as_they_are() -> None:
 
 def test_a_file_is_read_by_path_and_its_classes_come_in_taxonomy_order(write: Write, street: Taxonomy) -> None:
     prompts = load_prompts(write(classes={"road": ["road"], "car": ["car", "van"]}), street)
+    assert list(prompts.class_names) == ["car", "road"]
     assert prompts == PromptSet("mine", {"car": ("car", "van"), "road": ("road",)}, ("a {}.",))
     assert prompts.sentences() == [["a car.", "a van."], ["a road."]]
 
