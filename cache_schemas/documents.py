@@ -67,7 +67,10 @@ class Teachers(Document):
 
 
 class CacheManifest(Document):
-    """Root attributes: what the cache holds, and all that made it."""
+    """Root attributes: what the cache holds, and the settings of the last run that changed it.
+
+    `recipes` digests those settings by group: a seal with another recipe was made under other settings.
+    """
 
     schema_version: int
     dataset: str
@@ -79,6 +82,7 @@ class CacheManifest(Document):
     teachers: Teachers
     config: dict[str, Any]
     config_digest: str
+    recipes: dict[str, str] = Field(default_factory=dict)
     software: dict[str, str]
 
     @model_validator(mode="after")
@@ -134,11 +138,16 @@ class GroupSeal(Document):
     """Attributes of a finished group; a group without them is not there, as far as readers go.
 
     `fingerprint` digests all that determines the content; `upstream` holds the fingerprints of the groups it was
-    made from, by group name.
+    made from, by group name, and `samples` the samples that it holds. `recipe` digests the settings alone, whatever
+    the samples, and `teacher` is the network that the content comes from, if any: so groups tell what made them even
+    after the manifest has moved on.
     """
 
     state: Literal["sealed"] = "sealed"
     fingerprint: str
+    recipe: str = ""
+    teacher: TeacherIdentity | None = None
     upstream: dict[str, str] = Field(default_factory=dict)
+    samples: tuple[str, ...] = ()
     counts: dict[str, int] = Field(default_factory=dict)
     arrays: dict[str, ArraySeal]

@@ -17,6 +17,10 @@ class UnsealedGroupError(CacheError):
     """A reader asked for a group that is absent or was never sealed."""
 
 
+class DamagedGroupError(CacheError):
+    """A sealed group's bytes cannot be read back."""
+
+
 class CacheLockedError(CacheError):
     """Another run is writing this cache."""
 

@@ -10,20 +10,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from fsspec.core import url_to_fs
-
 from cache_schemas.errors import CacheError, CacheLockedError
+from cache_schemas.place import file_system, is_url
 
 LEASE_SECONDS = 60.0
 """On an object store, a lease not renewed for this long counts as abandoned."""
 
 ORPHAN_WAIT_SECONDS = 60.0
 """How long a new run waits for the workers of a killed one to finish their last write."""
-
-
-def is_url(cache: str) -> bool:
-    """Tell an object-store URL from a local path."""
-    return "://" in cache
 
 
 @contextmanager
@@ -103,7 +97,7 @@ def _lease(cache: str) -> Iterator[None]:
     Object stores have no lock that dies with its holder: two runs that start within the same instant could both
     take the lease, a later one is refused.
     """
-    fs, path = url_to_fs(f"{cache.rstrip('/')}.run.lock")
+    fs, path = file_system(f"{cache.rstrip('/')}.run.lock")
     holder = f"process {os.getpid()} on {socket.gethostname()}"
     lease = _read_lease(fs, path)
     if lease and time.time() - lease["renewed"] < LEASE_SECONDS:
@@ -118,7 +112,7 @@ def _lease(cache: str) -> Iterator[None]:
 
     def keep() -> None:
         while not done.wait(LEASE_SECONDS / 4):
-            with suppress(OSError):  # a store that is away for a moment; the lease outlasts three missed renewals
+            with suppress(Exception):  # a store that is away for a moment; the lease outlasts three missed renewals
                 renew()
 
     renew()

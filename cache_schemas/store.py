@@ -2,21 +2,20 @@
 
 import json
 import posixpath
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
 import google_crc32c
 import numpy as np
 import zarr
-from fsspec.core import url_to_fs
 from zarr.codecs import Crc32cCodec, ZstdCodec
 from zarr.errors import ContainsArrayError
 
-from cache_schemas.documents import ArraySeal, CacheManifest, GroupSeal, ShardRecord
-from cache_schemas.errors import CacheError, NoCacheError, UnsealedGroupError
+from cache_schemas.documents import ArraySeal, CacheManifest, GroupSeal, ShardRecord, TeacherIdentity
+from cache_schemas.errors import CacheError, DamagedGroupError, NoCacheError, UnsealedGroupError
 from cache_schemas.layout import SHARD_GROUPS, AnyArray, ArraySpec, check_arrays, group_specs
-from cache_schemas.lock import is_url
+from cache_schemas.place import file_system, is_url
 
 
 def checksum(array: AnyArray) -> str:
@@ -36,7 +35,7 @@ class Cache:
         """Point at the cache at `url`; use `open` or `create` to also read or write its manifest."""
         self.url = url.rstrip("/")
         self._mode = mode
-        self._fs, self._base = url_to_fs(self.url)
+        self._fs, self._base = file_system(self.url)
 
     @classmethod
     def open(cls, url: str, mode: Literal["r", "a"] = "r") -> tuple[Self, CacheManifest]:
@@ -124,7 +123,10 @@ class Cache:
         *,
         fingerprint: str,
         upstream: Mapping[str, str] | None = None,
+        samples: Sequence[str] = (),
         counts: Mapping[str, int] | None = None,
+        recipe: str = "",
+        teacher: TeacherIdentity | None = None,
     ) -> GroupSeal:
         """Write a whole group and seal it; whatever stood there before is removed first.
 
@@ -140,7 +142,10 @@ class Cache:
             _write_array(group, name, array, specs[name])
         seal = GroupSeal(
             fingerprint=fingerprint,
+            recipe=recipe,
+            teacher=teacher,
             upstream=dict(upstream or {}),
+            samples=tuple(samples),
             counts=dict(counts or {}),
             arrays={
                 name: ArraySeal(shape=array.shape, dtype=array.dtype.name, crc32c=checksum(array))
@@ -179,8 +184,18 @@ class Cache:
 
         Raises:
             UnsealedGroupError: if the group is absent or not sealed.
+            DamagedGroupError: if its bytes cannot be read back.
         """
-        return {name: np.asarray(array[...]) for name, array in self.arrays(group_path, *names).items()}
+        try:
+            return {name: np.asarray(array[...]) for name, array in self.arrays(group_path, *names).items()}
+        except CacheError:
+            raise
+        except Exception as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise DamagedGroupError(
+                f"{self.url}/{group_path}: damaged ({reason}); remove this folder, then run the same "
+                "`labelgen run` again; `labelgen verify` lists all damage"
+            ) from error
 
     def stored_bytes(self, group_path: str) -> dict[str, int]:
         """Return the bytes on disk of each array of a group, by name."""

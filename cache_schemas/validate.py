@@ -88,7 +88,7 @@ def _validate_shard(cache: Cache, manifest: CacheManifest, key: str, embedding: 
         if arrays is not None:
             groups[name] = arrays
             sizes, _ = bind_axes(path, {array: values.shape for array, values in arrays.items()}, sizes)
-    yield from _stale_groups(cache, key)
+    yield from _stale_groups(cache, manifest, key)
     yield from _bad_values(manifest, f"shards/{key}", groups)
 
 
@@ -145,29 +145,32 @@ def _broken_promises(path: str, name: str, values: AnyArray, seal: GroupSeal) ->
     return []
 
 
-def stale_sources(seals: Mapping[str, GroupSeal]) -> dict[str, list[str]]:
-    """Return which groups of a shard were made from something since redone: the sources, by group.
+def stale_groups(seals: Mapping[str, GroupSeal], recipes: Mapping[str, str]) -> dict[str, list[str]]:
+    """Return why groups do not belong to what is around them: sentences, by group name.
 
-    `seals` are one shard's, by group name, and the seal of `text`.
+    A group is stale if a group that it was made from has been redone since, or if it was made under other settings
+    than the manifest's. `seals` are one shard's, by group name, and the seal of `text`; `recipes` the manifest's.
     """
-    return {
-        name: stale
-        for name, seal in seals.items()
-        if (stale := [s for s, found in seal.upstream.items() if s in seals and seals[s].fingerprint != found])
-    }
+    stale: dict[str, list[str]] = {}
+    for name, seal in seals.items():
+        if name not in SHARD_GROUPS:
+            continue
+        for source, was in seal.upstream.items():
+            if source in seals and (now := seals[source].fingerprint) != was:
+                stale.setdefault(name, []).append(f"made from {source} {was[:12]}, which is now {now[:12]}")
+        if seal.recipe != recipes.get(name, seal.recipe):
+            stale.setdefault(name, []).append("made under other settings than the manifest's; run again")
+    return stale
 
 
-def _stale_groups(cache: Cache, key: str) -> Iterator[Problem]:
+def _stale_groups(cache: Cache, manifest: CacheManifest, key: str) -> Iterator[Problem]:
     try:
         seals = {**cache.shard_seals(key), **cache.seals(["text"])}
     except CacheError:
         return
-    for name, sources in stale_sources(seals).items():
-        for source in sources:
-            was, now = seals[name].upstream[source][:12], seals[source].fingerprint[:12]
-            yield Problem(
-                ProblemKind.STALE_GROUP, f"shards/{key}/{name}", f"made from {source} {was}, which is now {now}"
-            )
+    for name, reasons in stale_groups(seals, manifest.recipes).items():
+        for reason in reasons:
+            yield Problem(ProblemKind.STALE_GROUP, f"shards/{key}/{name}", reason)
 
 
 def _bad_values(manifest: CacheManifest, shard: str, groups: dict[str, dict[str, AnyArray]]) -> Iterator[Problem]:
@@ -216,6 +219,8 @@ def _bad_ids(manifest: CacheManifest, groups: dict[str, dict[str, AnyArray]]) ->
     classes, bad = len(manifest.taxonomy.classes), {}
     for group in ("labels", "truth"):
         for name, ids in groups.get(group, {}).items():
+            if name == "segments":  # ids of segments, not of classes
+                continue
             wrong = ids[(ids >= classes) & (ids != IGNORE)]
             if wrong.size:
                 bad[f"{group}/{name}"] = f"id {wrong[0]} is neither a class of {manifest.taxonomy.name} nor {IGNORE}"

@@ -52,8 +52,8 @@ def main() -> None:
     """
 
 
-@main.command()
-@click.option("--dataset", required=True, help="Which adapter reads the data: nuscenes.")
+@main.command(short_help="Compute what is missing or changed in a cache.")
+@click.option("--dataset", required=True, help="Which adapter reads the data: nuscenes, demo.")
 @click.option("--data", required=True, type=click.Path(path_type=Path), help="Folder of the raw dataset.")
 @click.option("--cache", required=True, help="Where the cache is or shall be: a folder, or a URL such as s3://...")
 @click.option("--split", help="Which scenes: an official split, parametrize, verify, or all (the default).")
@@ -107,19 +107,21 @@ def run(
     sys.exit(QUARANTINED if summary.samples_quarantined else 0)
 
 
-@main.command()
+@main.command(short_help="Say what is in a cache, and how good it is.")
 @click.argument("cache")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object; docs/inspect.md lists its keys.")
 @click.option("--pictures", type=click.Path(path_type=Path), metavar="DIR", help="Also draw samples into DIR.")
-@click.option("--samples", default=4, show_default=True, type=click.IntRange(1), help="How many samples to draw.")
+@click.option(
+    "--shards", default=4, show_default=True, type=click.IntRange(1), help="Draw the first sample of so many shards."
+)
 @_reports_errors
-def inspect(cache: str, as_json: bool, pictures: Path | None, samples: int) -> None:
+def inspect(cache: str, as_json: bool, pictures: Path | None, shards: int) -> None:
     """Say what is in a cache: shards, teachers, class shares, coverage, masks, agreement with truth.
 
     \b
     Examples:
       labelgen inspect out/nuscenes.zarr
-      labelgen inspect out/nuscenes.zarr --pictures out/pictures --samples 10
+      labelgen inspect out/nuscenes.zarr --pictures out/pictures --shards 10
       labelgen inspect out/nuscenes.zarr --json | jq .truth.point.refined.miou
     """
     from cache_schemas.store import Cache
@@ -131,11 +133,17 @@ def inspect(cache: str, as_json: bool, pictures: Path | None, samples: int) -> N
     if pictures:
         from labelgen.pictures import write_pictures
 
-        for file in write_pictures(*Cache.open(cache), pictures, samples):
+        try:
+            files = write_pictures(*Cache.open(cache), pictures, shards)
+        except OSError as error:
+            _fail(f"{pictures}: cannot draw there ({error.strerror}); give another folder")
+        for file in files:
             click.echo(f"drew {file}", err=True)
+        if not files:
+            click.echo("drew nothing: no shard is finished", err=True)
 
 
-@main.command()
+@main.command(short_help="Read every byte and list every problem.")
 @click.argument("cache")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object: {problems: [{kind, path, message}]}.")
 @_reports_errors
@@ -149,19 +157,72 @@ def verify(cache: str, as_json: bool) -> None:
     from cache_schemas.store import Cache
     from cache_schemas.validate import problems_as_json, validate
 
+    opened, manifest = Cache.open(cache)
     problems = []
-    for problem in validate(*Cache.open(cache)):
+    for problem in validate(opened, manifest):
         problems.append(problem)
         if not as_json:
             click.echo(f"{problem.path}: {problem.kind}: {problem.message}")
-    click.echo(
-        problems_as_json(problems)
-        if as_json
-        else f"{cache}: {len(problems)} problems"
-        if problems
-        else f"{cache}: sound"
-    )
+    if as_json:
+        click.echo(problems_as_json(problems))
+    elif problems:
+        click.echo(
+            f"{cache}: {len(problems)} problems; remove the damaged groups' folders and run `labelgen run` again"
+        )
+    else:
+        click.echo(f"{cache}: sound, {len(opened.shard_keys())} shards")
     sys.exit(FAILED if problems else 0)
+
+
+@main.group(short_help="Make the demo world.")
+def demo() -> None:
+    """Make the demo world: rendered street scenes with full truth, in the nuScenes layout."""
+
+
+@demo.command("make", short_help="Render street scenes with full truth.")
+@click.option(
+    "--out", required=True, type=click.Path(path_type=Path), help="Folder to write; must not hold a world yet."
+)
+@click.option(
+    "--seed", default=0, show_default=True, type=click.IntRange(0), help="The same seed gives the same bytes."
+)
+@click.option("--scenes", default=10, show_default=True, type=click.IntRange(1), help="Number of street scenes.")
+@click.option(
+    "--keyframes", default=4, show_default=True, type=click.IntRange(1), help="Keyframes a scene, 0.5 s apart."
+)
+@click.option(
+    "--difficulty",
+    default=0.0,
+    show_default=True,
+    type=click.FloatRange(0, 1),
+    help="How far textures, light and clutter move away from the usual.",
+)
+@click.option("--workers", default=1, show_default=True, type=click.IntRange(1), help="Scenes rendered at once.")
+@_reports_errors
+def make_demo(out: Path, seed: int, scenes: int, keyframes: int, difficulty: float, workers: int) -> None:
+    """Render street scenes: six cameras, a lidar, boxes, lidarseg, and classes and segments of every pixel.
+
+    \b
+    Examples:
+      labelgen demo make --out out/demo --scenes 2
+      labelgen run --dataset demo --data out/demo --cache out/demo.zarr --teachers untrained
+      labelgen inspect out/demo.zarr --pictures out/pictures
+    """
+    from pipelines.demo.world import make_world
+
+    if (out / "v1.0-mini").exists():
+        _fail(f"{out}: holds a world already; give another folder, or remove this one")
+    with click.progressbar(length=scenes, label="rendering scenes", file=sys.stderr) as bar:
+        make_world(
+            out,
+            seed,
+            scenes,
+            keyframes,
+            difficulty,
+            progress=lambda done, total: bar.update(done - bar.pos),
+            workers=workers,
+        )
+    click.echo(f"{out}: {scenes} scenes of {keyframes} keyframes")
 
 
 @main.group()
@@ -183,7 +244,7 @@ def list_weights() -> None:
         click.echo(f"{name:<14} {here}  {entry.meaning}\n{'':<14} {entry.url}\n{'':<14} sha256 {entry.sha256}")
 
 
-@weights.command("fetch")
+@weights.command("fetch", short_help="Download weights and check them.")
 @click.argument("name")
 @_reports_errors
 def fetch_weights(name: str) -> None:
@@ -197,13 +258,21 @@ def fetch_weights(name: str) -> None:
 
     from labelgen.weights import fetch
 
-    with tqdm(desc=name, unit="B", unit_scale=True, unit_divisor=1024, mininterval=1) as bar:
+    bar: tqdm[None] | None = None
 
-        def show(done: int, total: int | None) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
+    def show(done: int, total: int | None) -> None:
+        nonlocal bar
+        if bar is None:  # not before there is something to show: errors come first
+            bar = tqdm(
+                desc=name, initial=done, total=total, unit="B", unit_scale=True, unit_divisor=1024, mininterval=1
+            )
+        bar.update(done - bar.n)
 
+    try:
         path = fetch(name, show)
+    finally:
+        if bar is not None:
+            bar.close()
     click.echo(f"{name}: {path}")
 
 

@@ -69,7 +69,8 @@ def check_intrinsics(intrinsics: Floats) -> None:
     """
     if intrinsics.shape != (3, 3) or not np.isfinite(intrinsics).all():
         raise ValueError(f"camera_intrinsic {intrinsics.tolist()} is not a finite 3x3 matrix")
-    if min(intrinsics[0, 0], intrinsics[1, 1]) <= 0 or not np.allclose(intrinsics[2], (0, 0, 1)):
+    is_pinhole = min(intrinsics[0, 0], intrinsics[1, 1]) > 0 and np.allclose(intrinsics[2], (0, 0, 1))
+    if not is_pinhole or np.linalg.matrix_rank(intrinsics) < 3:
         raise ValueError(f"camera_intrinsic {intrinsics.tolist()} is singular or no pinhole camera")
 
 

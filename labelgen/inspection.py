@@ -14,7 +14,7 @@ from cache_schemas.documents import CacheManifest, GroupSeal, ShardRecord
 from cache_schemas.layout import OPTIONAL_GROUPS, ROOT_GROUPS, SHARD_GROUPS
 from cache_schemas.scoring import confusion_matrix, score
 from cache_schemas.store import Cache
-from cache_schemas.validate import stale_sources
+from cache_schemas.validate import stale_groups
 from labelgen.teachers.checkpoints import UNTRAINED
 
 Counts = NDArray[np.int64]
@@ -77,8 +77,8 @@ def inspect_cache(url: str) -> dict[str, Any]:
         parts = [dask.delayed(sum)(parts[i : i + 8][1:], parts[i]) for i in range(0, len(parts), 8)]
     total = dask.compute(*parts, scheduler="threads")[0] if parts else None
     return {
-        **_provenance(url, manifest),
-        **_inventory(keys, finished, records, seals),
+        **_provenance(url, manifest, seals),
+        **_inventory(manifest, keys, finished, records, seals),
         **(_statistics(total, manifest.taxonomy.names) if total else {}),
         "bytes": _bytes(cache, seals),
     }
@@ -144,8 +144,9 @@ def _seals_of(key: str, seals: dict[str, GroupSeal]) -> dict[str, GroupSeal]:
     return {name: seals[path] for name, path in paths.items() if path in seals}
 
 
-def _provenance(url: str, manifest: CacheManifest) -> dict[str, Any]:
+def _provenance(url: str, manifest: CacheManifest, seals: dict[str, GroupSeal]) -> dict[str, Any]:
     teachers = manifest.teachers
+    used = [teachers.clip, teachers.sam, *(seal.teacher for seal in seals.values() if seal.teacher)]
     return {
         "cache": url,
         "schema_version": manifest.schema_version,
@@ -155,7 +156,7 @@ def _provenance(url: str, manifest: CacheManifest) -> dict[str, Any]:
         "prompts": manifest.prompts.name,
         "teachers": {
             **teachers.to_attrs(),
-            "untrained": any(teacher.weights.startswith(UNTRAINED) for teacher in (teachers.clip, teachers.sam)),
+            "untrained": any(teacher.weights.startswith(UNTRAINED) for teacher in used),
         },
         "config_digest": manifest.config_digest,
         "software": manifest.software,
@@ -163,11 +164,15 @@ def _provenance(url: str, manifest: CacheManifest) -> dict[str, Any]:
 
 
 def _inventory(
-    keys: list[str], finished: list[str], records: dict[str, ShardRecord], seals: dict[str, GroupSeal]
+    manifest: CacheManifest,
+    keys: list[str],
+    finished: list[str],
+    records: dict[str, ShardRecord],
+    seals: dict[str, GroupSeal],
 ) -> dict[str, Any]:
     empty = [key for key in keys if key in records and not records[key].samples]
     quarantined = [entry for record in records.values() for entry in record.quarantined]
-    stale = [key for key in finished if stale_sources(_seals_of(key, seals))]
+    stale = [key for key in finished if stale_groups(_seals_of(key, seals), manifest.recipes)]
     return {
         "shards": {
             "sealed": len(finished),

@@ -17,17 +17,18 @@ POINT_RADIUS_PX = 1
 _CAPTION_PX = 16
 
 
-def write_pictures(cache: Cache, manifest: CacheManifest, folder: Path, samples: int) -> list[Path]:
-    """Write `<shard>-<nn>.png` for the first sample of up to `samples` shards; returns the files.
+def write_pictures(cache: Cache, manifest: CacheManifest, folder: Path, shards: int) -> list[Path]:
+    """Write `<shard>-<nn>.png` for the first sample of up to `shards` finished shards; returns the files.
 
     Rows: picture, raw labels, masks, voted labels, then points over the picture by voted label and, where there is
     truth, by truth. Columns: cameras.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    needed = {"images", "sam", "points", "pairs", "labels"}
     files = []
-    for key in cache.shard_keys()[:samples]:
-        if not {"images", "sam", "points", "pairs", "labels"} <= set(cache.shard_seals(key)):
-            continue
+    for key in (key for key in cache.shard_keys() if needed <= set(cache.shard_seals(key))):
+        if len(files) == shards:
+            break
         file = folder / f"{key}-00.png"
         Image.fromarray(draw_sample(cache, manifest, key, 0)).save(file)
         files.append(file)

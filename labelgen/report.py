@@ -27,7 +27,10 @@ def _head(found: dict[str, Any]) -> str:
     if len(samples["reasons"]) > 10:
         lines.append(f"          ... and {len(samples['reasons']) - 10} more, see --json")
     if shards["stale"]:
-        lines.append(f"STALE     {shards['stale']} shards hold groups made from something since redone: run again")
+        lines.append(
+            f"STALE     {shards['stale']} shards hold groups made under other settings, or from something "
+            "since redone: run again"
+        )
     if teachers["untrained"]:
         lines.insert(0, "UNTRAINED TEACHERS: these labels mean nothing; they show geometry and plumbing only")
     return "\n".join(lines)

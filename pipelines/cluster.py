@@ -1,5 +1,6 @@
 """The Ray cluster of a run: a running one by address, or a local one that leaves nothing behind."""
 
+import getpass
 import logging
 import os
 import shutil
@@ -7,10 +8,12 @@ import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from pipelines.errors import PipelineError
 
 KNOCK_SECONDS = 10
+FOLDER_PREFIX = "labelgen-ray-"
 LONGEST_TEMP_FOLDER = 30
 """Ray puts sockets some 65 characters below its folder, and a socket's path may have 107."""
 
@@ -72,7 +75,9 @@ def _local() -> Iterator[None]:
     import ray
 
     parent = tempfile.gettempdir()
-    folder = tempfile.mkdtemp(prefix="labelgen-ray-", dir=parent if len(parent) <= LONGEST_TEMP_FOLDER else "/tmp")
+    parent = parent if len(parent) <= LONGEST_TEMP_FOLDER else "/tmp"
+    _sweep(Path(parent))
+    folder = tempfile.mkdtemp(prefix=f"{FOLDER_PREFIX}{os.getpid()}-", dir=parent)
     try:
         ray.init(
             address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, _temp_dir=folder
@@ -81,3 +86,11 @@ def _local() -> Iterator[None]:
     finally:
         ray.shutdown()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _sweep(parent: Path) -> None:
+    """Remove what killed runs of this user left behind."""
+    for folder in parent.glob(f"{FOLDER_PREFIX}*-*"):
+        pid = folder.name.removeprefix(FOLDER_PREFIX).partition("-")[0]
+        if pid.isdigit() and not Path("/proc", pid).exists() and folder.owner() == getpass.getuser():
+            shutil.rmtree(folder, ignore_errors=True)

@@ -68,7 +68,6 @@ def load_config(
     Raises:
         ConfigError: quoting the key or value that is wrong, and the nearest valid key.
     """
-    where = str(file) if file else f"pipelines/configs/{dataset}.yaml"
     settings = _read_yaml(file) if file else _shipped("configs", dataset, "dataset")
     settings["dataset"] = dataset
     if split is not None:
@@ -81,7 +80,8 @@ def load_config(
     try:
         return RunConfig.model_validate(settings)
     except ValidationError as error:
-        raise ConfigError(f"{where}: {_explain(error)}") from None
+        sources = f"{file or dataset + '.yaml'}, teachers {preset}" + (", --set" if overrides else "")
+        raise ConfigError(f"settings ({sources}): {_explain(error)}") from None
 
 
 def dataset_names() -> list[str]:

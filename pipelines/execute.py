@@ -9,6 +9,8 @@ from typing import Any
 import ray
 from ray.exceptions import OutOfMemoryError, WorkerCrashedError
 
+from cache_schemas.documents import CacheManifest
+from cache_schemas.errors import CacheError
 from cache_schemas.store import Cache
 from labelgen.errors import LabelgenError, SampleError
 from labelgen.samples import Sample
@@ -16,7 +18,8 @@ from pipelines import tasks
 from pipelines.config import PoolSettings
 from pipelines.errors import PipelineError
 from pipelines.plan import Planner, ShardPlan
-from pipelines.pool import ActorPool, CallFailedError, origin
+from pipelines.pool import CallFailedError, origin
+from pipelines.pools import TeacherPools
 from pipelines.progress import Progress
 from pipelines.tasks import Job, Report
 
@@ -43,30 +46,21 @@ class Tally:
             self.sealed[group] = self.sealed.get(group, 0) + 1
 
 
-@dataclass
-class Pools:
-    """The teachers that this run needs; a teacher with nothing to do is not loaded."""
-
-    clip: ActorPool | None = None
-    sam: ActorPool | None = None
-
-    def close(self) -> None:
-        """End all actors."""
-        for pool in (self.clip, self.sam):
-            if pool:
-                pool.close()
-
-
 def execute(
-    plan: Sequence[ShardPlan], job: Job, cache: Cache, planner: Planner, resources: dict[str, float], progress: Progress
+    plan: Sequence[ShardPlan],
+    job: Job,
+    planner: Planner,
+    resources: dict[str, float],
+    progress: Progress,
+    manifest: CacheManifest,
 ) -> Tally:
-    """Do all that `plan` says, and return what was done.
+    """Do all that `plan` says, and return what was done; `manifest` replaces the cache's once the teachers stand.
 
     Raises:
         PipelineError: if the run as a whole cannot go on: a full disk, a teacher that does not load.
     """
     try:
-        return asyncio.run(_Execution(job, cache, planner, resources, progress).run(plan))
+        return asyncio.run(_Execution(job, planner, resources, progress).run(plan, manifest))
     except OSError as error:
         raise PipelineError(_disk_error(job.cache_url, origin(error))) from None
     except DEATHS as error:
@@ -74,23 +68,22 @@ def execute(
 
 
 class _Execution:
-    def __init__(
-        self, job: Job, cache: Cache, planner: Planner, resources: dict[str, float], progress: Progress
-    ) -> None:
-        self.job, self.cache, self.planner, self.progress = job, cache, planner, progress
-        self.resources = resources
+    def __init__(self, job: Job, planner: Planner, resources: dict[str, float], progress: Progress) -> None:
+        self.job, self.planner, self.progress = job, planner, progress
+        self.cache = planner.cache
         self.tally = Tally()
-        self.pools = Pools()
+        self.pools = TeacherPools(job, resources, progress)
         self.job_ref = ray.put(job)
         self.gate = asyncio.Semaphore(job.config.ray.shards_in_flight)
 
-    async def run(self, plan: Sequence[ShardPlan]) -> Tally:
-        """Text embeddings first, then the pools, then all shards, a few at a time."""
-        await self._embed_text(plan)
-        self._start_pools(plan)
-        ticker = asyncio.create_task(self.progress.keep_printing())
-        work = [asyncio.create_task(self._build_shard(shard)) for shard in plan]
+    async def run(self, plan: Sequence[ShardPlan], manifest: CacheManifest) -> Tally:
+        """Load the teachers before anything in the cache is touched, embed the class names, then build all shards."""
+        ticker, work = asyncio.create_task(self.progress.keep_printing()), []
         try:
+            await self._load_teachers(plan)
+            Cache.create(self.job.cache_url, manifest)
+            await self._embed_text()
+            work = [asyncio.create_task(self._build_shard(shard)) for shard in plan]
             await asyncio.gather(*work)
         finally:
             ticker.cancel()
@@ -100,6 +93,30 @@ class _Execution:
             self.pools.close()
             self.progress.finish()
         return self.tally
+
+    async def _load_teachers(self, plan: Sequence[ShardPlan]) -> None:
+        self.progress.note("loading the teachers")
+        calls = {teacher: sum(self._calls(teacher, shard) for shard in plan) for teacher in ("clip", "sam")}
+        if self._text_is_due():
+            calls["clip"] = max(1, calls["clip"])
+        await self.pools.start(calls)
+
+    def _calls(self, teacher: str, shard: ShardPlan) -> int:
+        settings: PoolSettings = getattr(self.job.config.ray, teacher)
+        return -(-len(shard.samples) // settings.samples_per_call) if teacher in shard.todo else 0
+
+    def _text_is_due(self) -> bool:
+        seal = self.cache.seals(["text"]).get("text")
+        return seal is None or seal.fingerprint != self.job.recipe.text_fingerprint
+
+    async def _embed_text(self) -> None:
+        if self._text_is_due():
+            pool = await self.pools.of("clip")
+            try:
+                report, _ = await pool.call(lambda actor: actor.write_text.remote())
+            except CallFailedError as error:
+                raise PipelineError(f"embedding the class names failed: {error}") from None
+            self.tally.add(report)
 
     async def _build_shard(self, shard: ShardPlan) -> None:
         """Bring one shard up to date; samples that turn out bad are quarantined and the shard planned anew."""
@@ -167,7 +184,7 @@ class _Execution:
         submit: Callable[[Any, ShardPlan, Sequence[Sample]], list[ray.ObjectRef]],
         write: Any,
     ) -> dict[str, str]:
-        pool: ActorPool = getattr(self.pools, teacher) or self._start_pool(teacher, [shard])
+        pool = await self.pools.of(teacher)
         settings: PoolSettings = getattr(self.job.config.ray, teacher)
         bad: dict[str, str] = {}
 
@@ -201,47 +218,14 @@ class _Execution:
         refs: list[ray.ObjectRef] = actor.segment.remote(*tasks.decode.remote(self.job_ref, list(samples)))
         return refs
 
-    async def _run(self, task: Any, *args: Any, num_gpus: float = 0) -> Report:
+    async def _run(self, task: Any, *args: Any) -> Report:
         """Run a CPU task; a worker that dies is replaced and the task tried again, as often as retries say."""
         try:
-            options = {"max_retries": self.job.config.ray.retries, "num_gpus": num_gpus}
-            report: Report = await task.options(**options).remote(self.job_ref, *args)
-        except LabelgenError as error:
+            report: Report = await task.options(max_retries=self.job.config.ray.retries).remote(self.job_ref, *args)
+        except (LabelgenError, CacheError) as error:
             raise origin(error) from None
         self.tally.add(report)
         return report
-
-    async def _embed_text(self, plan: Sequence[ShardPlan]) -> None:
-        seal = self.cache.seals(["text"]).get("text")
-        if not plan or (seal and seal.fingerprint == self.job.text_fingerprint):
-            return
-        gpus = self.job.config.ray.clip.num_gpus if self.resources.get("GPU") else 0
-        self.progress.note("embedding the class names")
-        await self._run(tasks.write_text, self._cores(), num_gpus=gpus)
-
-    def _start_pools(self, plan: Sequence[ShardPlan]) -> None:
-        for teacher in ("clip", "sam"):
-            if shards := [shard for shard in plan if teacher in shard.todo]:
-                self._start_pool(teacher, shards)
-
-    def _start_pool(self, teacher: str, shards: Sequence[ShardPlan]) -> ActorPool:
-        settings: PoolSettings = getattr(self.job.config.ray, teacher)
-        gpus = settings.num_gpus if self.resources.get("GPU") else 0.0
-        calls = sum(-(-len(shard.samples) // settings.samples_per_call) for shard in shards)
-        room = int(self.resources["GPU"] // gpus) if gpus else self._cores()
-        count = settings.actors or max(1, min(room, calls))
-        threads = max(1, self._cores() // count)
-        actor_class = {"clip": tasks.ClipActor, "sam": tasks.SamActor}[teacher]
-
-        def spawn() -> Any:
-            return actor_class.options(num_gpus=gpus, num_cpus=settings.num_cpus).remote(self.job_ref, threads)
-
-        pool = ActorPool(teacher, spawn, count, self.job.config.ray.retries)
-        setattr(self.pools, teacher, pool)
-        return pool
-
-    def _cores(self) -> int:
-        return max(1, int(self.resources.get("CPU", 1)))
 
     def _drop_groups_without_plan(self, shard: ShardPlan) -> None:
         for group in set(self.cache.shard_seals(shard.key)) - set(shard.fingerprints):

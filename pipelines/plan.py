@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cache_schemas.documents import GroupSeal, QuarantinedSample, ShardRecord, Teachers
+from cache_schemas.documents import GroupSeal, QuarantinedSample, ShardRecord, TeacherIdentity, Teachers
 from cache_schemas.layout import SCHEMA_VERSION, SHARD_GROUPS
 from cache_schemas.store import Cache
 from cache_schemas.taxonomy import Taxonomy
@@ -23,6 +23,10 @@ UPSTREAM = {"clip": ("text", "images"), "pairs": ("points",), "labels": ("clip",
 """The groups that a group is made from."""
 
 
+RAW_GROUPS = ("images", "sam", "points", "pairs", "truth")
+"""The groups that need the raw dataset."""
+
+
 @dataclass(frozen=True)
 class Recipe:
     """All that determines content besides the samples."""
@@ -35,12 +39,22 @@ class Recipe:
     @property
     def text_fingerprint(self) -> str:
         """Fingerprint of the class embeddings."""
-        return digest("text", RECIPES["text"], SCHEMA_VERSION, self.prompts.digest, self.teachers.clip.to_attrs())
+        return self.digest_of("text")
+
+    def digest_of(self, group: str) -> str:
+        """Return the digest of all settings that shape a group, its upstream groups' included, whatever the samples."""
+        upstream = [self.digest_of(name) for name in UPSTREAM.get(group, ())]
+        return digest(group, RECIPES[group], SCHEMA_VERSION, self.own_parts(group), upstream)
+
+    def teacher_of(self, group: str) -> TeacherIdentity | None:
+        """Return the network that a group's content comes from, if any."""
+        return {"text": self.teachers.clip, "clip": self.teachers.clip, "sam": self.teachers.sam}.get(group)
 
     def own_parts(self, group: str) -> Any:
         """Return what shapes a group besides its inputs and upstream groups."""
         config = self.config
         parts: dict[str, Any] = {
+            "text": [self.prompts.digest, self.teachers.clip.to_attrs()],
             "images": config.images.model_dump(),
             "clip": [config.clip.model_dump(exclude={"weights"}), self.teachers.clip.to_attrs()],
             "sam": [
@@ -151,11 +165,30 @@ class Planner:
                 quarantined.append(entry)
             else:
                 kept.append(sample)
-        fingerprints = self._fingerprints(tuple(kept))
         present = {group: seals[path] for group in SHARD_GROUPS if (path := f"shards/{key}/{group}") in seals}
+        held = self._held_without_files(kept, present)
+        fingerprints = self._fingerprints(tuple(kept), held)
         return ShardPlan(key, scene, tuple(kept), tuple(quarantined), fingerprints, _changed(fingerprints, present))
 
-    def _fingerprints(self, samples: tuple[Sample, ...]) -> dict[str, str]:
+    def _held_without_files(self, samples: Sequence[Sample], present: Mapping[str, GroupSeal]) -> dict[str, str]:
+        """Return fingerprints to accept as they are, by group: what is sealed outlives the raw files it was made from.
+
+        If a file of the shard is gone, groups made from raw files stay, as long as they hold these samples and were
+        made under these settings.
+        """
+        paths = tuple(path for sample in samples for path in sample.input_paths + sample.truth_paths)
+        if None not in file_sizes(self.data, paths).values():
+            return {}
+        tokens = tuple(sample.token for sample in samples)
+        return {
+            group: present[group].fingerprint
+            for group in RAW_GROUPS
+            if group in present
+            and present[group].recipe == self.recipe.digest_of(group)
+            and present[group].samples == tokens
+        }
+
+    def _fingerprints(self, samples: tuple[Sample, ...], held: Mapping[str, str] | None = None) -> dict[str, str]:
         if not samples:
             return {}
         inputs = self._inputs(samples)
@@ -165,7 +198,8 @@ class Planner:
                 continue
             upstream = [found[name] for name in UPSTREAM.get(group, ())]
             own = self.recipe.own_parts(group)
-            found[group] = digest(group, RECIPES[group], SCHEMA_VERSION, inputs[group], own, upstream)
+            fresh = digest(group, RECIPES[group], SCHEMA_VERSION, inputs[group], own, upstream)
+            found[group] = (held or {}).get(group, fresh)
         del found["text"]
         return found
 

@@ -6,6 +6,7 @@ after a bounded number of tries.
 """
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -14,10 +15,12 @@ from typing import Any
 import ray
 from ray.exceptions import RayActorError
 
+from cache_schemas.errors import CacheError
 from labelgen.errors import LabelgenError
 from pipelines.errors import PipelineError
 
 IN_FLIGHT = 2
+PLACING_SECONDS = 60
 HOPELESS = 5
 """After so many given-up calls and not one success, the pool itself is taken to be broken."""
 
@@ -66,7 +69,7 @@ class ActorPool:
                     value = await report
                     self._successes += 1
                     return value, result
-                except LabelgenError as error:
+                except (LabelgenError, CacheError) as error:
                     raise origin(error) from None
                 except RayActorError as error:
                     self._replace(worker, actor, error)
@@ -82,6 +85,23 @@ class ActorPool:
                 f"{self.name} failed on each of its first {self._given_up} calls; the last: {failures[-1]}"
             )
         raise CallFailedError(f"{failures[-1]} ({len(failures)} tries)")
+
+    async def started(self, say: Callable[[str], None]) -> None:
+        """Wait until all actors stand; `say` hears of it if that takes long.
+
+        Raises:
+            PipelineError: if an actor cannot start.
+        """
+        waiting = asyncio.gather(*(_ready(worker.actor) for worker in self._workers))
+        while True:
+            done, _ = await asyncio.wait([waiting], timeout=PLACING_SECONDS)
+            if done:
+                break
+            say(f"still waiting for Ray to place and load {len(self._workers)} {self.name} actors")
+        try:
+            await waiting
+        except RayActorError as error:
+            raise self._cannot_start(error) from None
 
     def close(self) -> None:
         """End all actors."""
@@ -112,9 +132,16 @@ class ActorPool:
 
     def _replace(self, worker: _Worker, dead: Any, error: RayActorError) -> None:
         if "creation task" in str(error):
-            raise PipelineError(f"a {self.name} worker cannot start: {_last_line(error)}") from None
+            raise self._cannot_start(error) from None
         if worker.actor is dead:
             worker.actor = self._spawn()
+
+    def _cannot_start(self, error: RayActorError) -> PipelineError:
+        return PipelineError(f"the {self.name} teacher cannot start: {_last_line(error)}")
+
+
+async def _ready(actor: Any) -> None:
+    await actor.__ray_ready__.remote()
 
 
 def origin(error: BaseException) -> BaseException:
@@ -128,5 +155,6 @@ def _first_line(error: BaseException) -> str:
 
 
 def _last_line(error: BaseException) -> str:
-    """Return the last line of a remote traceback: the exception itself."""
-    return next((line.strip() for line in reversed(str(error).splitlines()) if line.strip()), type(error).__name__)
+    """Return the last line of a remote traceback, the exception itself, without the name of its class."""
+    last = next((line.strip() for line in reversed(str(error).splitlines()) if line.strip()), type(error).__name__)
+    return re.sub(r"^[\w.]+Error: ", "", last)

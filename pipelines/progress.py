@@ -54,7 +54,11 @@ class Progress:
         """Return the progress line."""
         elapsed = time.monotonic() - self._start
         parts = [f"labels: {self._shards_done}/{self._shards} shards"]
-        parts += [f"{name} {self._done[name]:,}/{total:,} samples" for name, total in self._expected.items() if total]
+        parts += [
+            f"{name} {min(self._done[name], total):,}/{total:,} samples"
+            for name, total in self._expected.items()
+            if total
+        ]
         if self.quarantined:
             parts.append(f"{self.quarantined} quarantined")
         parts.append(f"{_clock(elapsed)} elapsed")
@@ -65,7 +69,7 @@ class Progress:
 
     def _share_done(self) -> float:
         """Return how much of the work is done: the slower teacher's share, or that of shards without teachers."""
-        shares = [self._done[name] / total for name, total in self._expected.items() if total]
+        shares = [min(1.0, self._done[name] / total) for name, total in self._expected.items() if total]
         return min(shares, default=self._shards_done / self._shards)
 
     def _print(self) -> None:

@@ -16,12 +16,13 @@ from cache_schemas.lock import run_lock
 from cache_schemas.store import Cache
 from cache_schemas.taxonomy import load_taxonomy
 from labelgen.datasets import ADAPTERS
-from labelgen.errors import ConfigError
+from labelgen.errors import ConfigError, DatasetError
 from labelgen.prompts import load_prompts
+from labelgen.samples import file_sizes
 from labelgen.teachers.checkpoints import UNTRAINED, identify
 from pipelines.cluster import cluster
 from pipelines.config import RunConfig
-from pipelines.plan import Planner, Recipe, ShardPlan, digest
+from pipelines.plan import RAW_GROUPS, Planner, Recipe, ShardPlan, digest
 
 Say = Callable[[str], None]
 
@@ -99,8 +100,11 @@ def generate_labels(request: RunRequest, say: Say) -> RunSummary:
         summary = RunSummary(request.cache, recipe.teachers.preset, shards_kept=len(plan) - len(due))
         for line in announce(plan, due, recipe, cache):
             say(line)
+        check_files_are_there(due, request.data)
         if due:
             _work(due, request, recipe, cache, planner, summary)
+        elif cache.manifest() != (manifest := make_manifest(recipe)):
+            Cache.create(request.cache, manifest)
         count_samples(summary, cache, plan)
     summary.seconds = time.monotonic() - start
     return summary
@@ -121,25 +125,31 @@ def make_recipe(config: RunConfig) -> Recipe:
 
 
 def open_for_run(url: str, recipe: Recipe) -> Cache:
-    """Open or create the cache, and bring its manifest up to date.
+    """Open the cache, or create it with its manifest.
 
     Raises:
         CacheError: if it holds another dataset, split or taxonomy, or cannot be written.
     """
     existing = Cache(url).manifest()
-    config = recipe.config
-    if existing:
-        for name, held, asked in (
-            ("dataset", existing.dataset, config.dataset),
-            ("split", existing.split, config.split),
-            ("taxonomy", existing.taxonomy.digest, recipe.taxonomy.digest),
-        ):
-            if held != asked:
-                raise CacheError(f"{url}: holds {name} {held!r}, not {asked!r}; give another cache folder")
-    manifest = CacheManifest(
+    if existing is None:
+        return Cache.create(url, make_manifest(recipe))
+    for name, held, asked in (
+        ("dataset", existing.dataset, recipe.config.dataset),
+        ("split", existing.split, recipe.config.split),
+        ("taxonomy", existing.taxonomy.digest, recipe.taxonomy.digest),
+    ):
+        if held != asked:
+            raise CacheError(f"{url}: holds {name} {held!r}, not {asked!r}; give another cache folder")
+    return Cache(url, "a")
+
+
+def make_manifest(recipe: Recipe) -> CacheManifest:
+    """Return the manifest of a cache made by `recipe`."""
+    config = recipe.config.model_dump(mode="json")
+    return CacheManifest(
         schema_version=SCHEMA_VERSION,
-        dataset=config.dataset,
-        split=config.split,
+        dataset=recipe.config.dataset,
+        split=recipe.config.split,
         taxonomy=recipe.taxonomy,
         taxonomy_digest=recipe.taxonomy.digest,
         prompts=PromptRecord(
@@ -149,11 +159,25 @@ def open_for_run(url: str, recipe: Recipe) -> Cache:
             templates=recipe.prompts.templates,
         ),
         teachers=recipe.teachers,
-        config=config.model_dump(mode="json"),
-        config_digest=digest(config.model_dump(mode="json")),
+        config=config,
+        config_digest=digest(config),
+        recipes={group: recipe.digest_of(group) for group in ("text", *SHARD_GROUPS)},
         software={"python": platform.python_version(), **{name: metadata.version(name) for name in SOFTWARE}},
     )
-    return Cache.create(url, manifest) if manifest != existing else Cache(url, "a")
+
+
+def check_files_are_there(due: Sequence[ShardPlan], data: Path) -> None:
+    """Refuse to quarantine a whole dataset whose files are simply not there.
+
+    Raises:
+        DatasetError: if not one file of the samples to be read exists.
+    """
+    samples = [sample for shard in due if shard.todo & set(RAW_GROUPS) for sample in shard.samples]
+    if samples and not any(size for sample in samples for size in file_sizes(data, sample.input_paths).values()):
+        raise DatasetError(
+            f"{data}: none of the {len(samples):,} samples to be read has its files, such as {samples[0].cloud_path}; "
+            "is the disk mounted, are the archives with the samples extracted?"
+        )
 
 
 def needs_work(shard: ShardPlan, cache: Cache) -> bool:
@@ -200,11 +224,12 @@ def _work(
 
         adapter = ADAPTERS[request.config.dataset](request.data.resolve())
         cache_url = request.cache if "://" in request.cache else str(Path(request.cache).resolve())
-        job = Job(cache_url, adapter, request.config, recipe.prompts, recipe.text_fingerprint)
+        job = Job(cache_url, adapter, recipe)
         expected = {
             teacher: sum(len(shard.samples) for shard in due if teacher in shard.todo) for teacher in ("clip", "sam")
         }
-        tally = execute(due, job, cache, planner, resources, Progress(len(due), expected))
+        progress = Progress(len(due), expected)
+        tally = execute(due, job, planner, resources, progress, make_manifest(recipe))
     summary.shards_done = len(tally.finished)
     summary.groups_sealed = dict(sorted(tally.sealed.items()))
     summary.stage_seconds = tally.seconds

@@ -15,11 +15,10 @@ from cache_schemas.lock import writing
 from cache_schemas.store import Cache
 from labelgen import shard as steps
 from labelgen.datasets.adapter import Adapter
-from labelgen.prompts import PromptSet
 from labelgen.samples import Sample
 from labelgen.settings import ClipSettings, SamSettings
 from pipelines.config import RunConfig
-from pipelines.plan import ShardPlan
+from pipelines.plan import Recipe, ShardPlan
 
 
 @dataclass(frozen=True)
@@ -28,9 +27,12 @@ class Job:
 
     cache_url: str
     adapter: Adapter
-    config: RunConfig
-    prompts: PromptSet
-    text_fingerprint: str
+    recipe: Recipe
+
+    @property
+    def config(self) -> RunConfig:
+        """The settings of the run."""
+        return self.recipe.config
 
 
 @dataclass
@@ -108,35 +110,47 @@ def decode(job: Job, samples: Sequence[Sample]) -> tuple[Report, list[Any]]:
 
 
 @ray.remote
-def write_text(job: Job, threads: int) -> Report:
-    """Embed the prompts of all classes and seal `text`."""
-    report = Report()
-    with report.stage("text"):
-        teacher = _clip_teacher(job.config.clip, threads)
-        embeddings = teacher.embed_text(job.prompts.sentences())
-        with writing(job.cache_url):
-            Cache(job.cache_url, "a").write_group("text", {"embeddings": embeddings}, fingerprint=job.text_fingerprint)
-        report.sealed.append("text")
-    return report
-
-
-@ray.remote
 class ClipActor:
-    """Holds the CLIP teacher; scores images of sealed `images` groups."""
+    """Holds the CLIP teacher; embeds the class names, and scores images of sealed `images` groups."""
 
     def __init__(self, job: Job, threads: int) -> None:
-        """Load the network and the class embeddings."""
-        self.cache = Cache(job.cache_url)
+        """Load the network.
+
+        Raises:
+            LabelgenError: if the settings do not fit it.
+        """
+        self.job = job
+        self.text: Any = None
         self.teacher = _clip_teacher(job.config.clip, threads)
-        self.text = self.cache.read("text")["embeddings"]
+        self.teacher.check_size(job.config.images.size)
+
+    @ray.method(num_returns=2)
+    def write_text(self) -> tuple[Report, None]:
+        """Embed the prompts of all classes and seal `text`."""
+        report, recipe = Report(), self.job.recipe
+        with report.stage("text"):
+            embeddings = self.teacher.embed_text(recipe.prompts.sentences())
+            with writing(self.job.cache_url):
+                Cache(self.job.cache_url, "a").write_group(
+                    "text",
+                    {"embeddings": embeddings},
+                    fingerprint=recipe.text_fingerprint,
+                    recipe=recipe.digest_of("text"),
+                    teacher=recipe.teacher_of("text"),
+                )
+        report.sealed.append("text")
+        return report, None
 
     @ray.method(num_returns=2)
     def score(self, shard_key: str, first_image: int, last_image: int) -> tuple[Report, Any]:
         """Score images first..last (exclusive) of a shard."""
         report = Report()
         with report.stage("clip"):
-            rgb = self.cache.arrays(f"shards/{shard_key}/images")["rgb"][first_image:last_image]
-            scores = self.teacher.score(rgb, self.text)
+            cache = Cache(self.job.cache_url)
+            if self.text is None:  # sealed before the first images come, but not before the network loads
+                self.text = cache.read("text")["embeddings"]
+            rgb = cache.arrays(f"shards/{shard_key}/images", "rgb")["rgb"]
+            scores = self.teacher.score(rgb[first_image:last_image], self.text)
         return report, scores
 
 
@@ -191,14 +205,16 @@ def write_labels(job: Job, shard: ShardPlan) -> Report:
 
 
 def _seal(job: Job, shard: ShardPlan, group: str, arrays: steps.Arrays, report: Report) -> None:
-    counts = {"samples": len(shard.samples)}
     with writing(job.cache_url):
         Cache(job.cache_url, "a").write_group(
             f"shards/{shard.key}/{group}",
             arrays,
             fingerprint=shard.fingerprints[group],
-            upstream=shard.upstream(group, job.text_fingerprint),
-            counts=counts,
+            upstream=shard.upstream(group, job.recipe.text_fingerprint),
+            samples=shard.record.samples,
+            counts={"samples": len(shard.samples)},
+            recipe=job.recipe.digest_of(group),
+            teacher=job.recipe.teacher_of(group),
         )
     report.sealed.append(group)
 

@@ -266,6 +266,11 @@ def _lidarseg_files(folder: Path) -> dict[str, str]:
     if not (folder / "lidarseg.json").is_file():
         return {}
     rows = read_table(folder, "lidarseg", LidarsegRow)
+    if all(row.index is None for row in read_table(folder, "category", CategoryRow)):
+        raise DatasetError(
+            f"{folder / 'category.json'}: no row has an index, so lidarseg cannot be read; "
+            "extract nuScenes-lidarseg again, which replaces this table, or remove lidarseg.json"
+        )
     return {row.sample_data_token: row.filename for row in rows if (folder.parent / row.filename).is_file()}
 
 

@@ -159,6 +159,8 @@ def _decoding(path: Path) -> Iterator[None]:
         raise DatasetError(
             f"{path}: the table is missing; a version folder needs all tables of the nuScenes archive, copy it again"
         ) from None
+    except OSError as error:
+        raise DatasetError(f"{path}: {error.strerror}; make the table readable") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise DatasetError(
             f"{path}: {error}; the table is damaged or half copied, extract it again from the nuScenes archive"

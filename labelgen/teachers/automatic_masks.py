@@ -39,7 +39,9 @@ def propose_masks(
     if not kept:
         return []
     index, stable = torch.cat(kept), torch.cat(stability)
-    order = batched_nms(torch.cat(boxes).float(), scores[index], torch.zeros(len(index)), settings.box_nms_thresh)
+    order = batched_nms(
+        torch.cat(boxes).float(), scores[index], torch.zeros_like(scores[index]), settings.box_nms_thresh
+    )
     winners = index[order]
     inside = [masks > model.mask_threshold for _, masks in _at_native_size(model, small[winners], native)]
     return [

@@ -87,6 +87,19 @@ class ClipTeacher:
             kept = features.half().cpu().numpy() if self.settings.store_features else None
             return ClipScores(logits.half().cpu().numpy(), kept)
 
+    def check_size(self, size: tuple[int, int]) -> None:
+        """Check that images of `size` (height, width) divide into patches.
+
+        Raises:
+            ConfigError: if they do not.
+        """
+        step = patch_size(self.model.visual)
+        if size[0] % step or size[1] % step:
+            raise ConfigError(
+                f"images of {size[0]}x{size[1]} do not divide into patches of {step} pixels "
+                f"({self.settings.architecture}); set images.height and images.width to multiples of {step}"
+            )
+
     def dense(self, images: "Tensor") -> "tuple[Tensor, Tensor]":
         """Return unit-norm features (B, D, h, w) f32 of normalised images (B, 3, H, W), and keys (B, K, h, w)."""
         import torch
@@ -100,12 +113,7 @@ class ClipTeacher:
     def _normalise(self, rgb: NDArray[np.uint8]) -> "Tensor":
         import torch
 
-        step = patch_size(self.model.visual)
-        if rgb.shape[1] % step or rgb.shape[2] % step:
-            raise ConfigError(
-                f"images of {rgb.shape[1]}x{rgb.shape[2]} do not divide into patches of {step} pixels "
-                f"({self.settings.architecture}); set images.height and images.width to multiples of {step}"
-            )
+        self.check_size(rgb.shape[1:3])
         images = torch.from_numpy(rgb).to(self.device).permute(0, 3, 1, 2).float() / 255
         mean = torch.tensor(self.model.visual.image_mean, device=self.device).view(3, 1, 1)
         std = torch.tensor(self.model.visual.image_std, device=self.device).view(3, 1, 1)
@@ -200,10 +208,11 @@ def interpolate_positions(positions: "Tensor", trained: tuple[int, int], grid: "
 def denoise_prompts(logits: "Tensor", threshold: float) -> "Tensor":
     """Drop classes that no position is sure of (MaskCLIP's prompt denoising).
 
-    A class whose softmax(100 * cosine) stays below `threshold` all over an image gets cosine -1 there.
+    A class whose softmax(100 * cosine) stays below `threshold` all over an image gets cosine -1 there. An image
+    where that would leave no class keeps all of them.
     """
-    certainty = (TEMPERATURE * logits).softmax(dim=1).amax(dim=(2, 3), keepdim=True)
-    return logits.masked_fill(certainty < threshold, LOWEST_COSINE)
+    unsure = (TEMPERATURE * logits).softmax(dim=1).amax(dim=(2, 3), keepdim=True) < threshold
+    return logits.masked_fill(unsure & ~unsure.all(dim=1, keepdim=True), LOWEST_COSINE)
 
 
 def smooth_by_keys(logits: "Tensor", keys: "Tensor", threshold: float) -> "Tensor":

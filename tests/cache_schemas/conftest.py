@@ -56,6 +56,7 @@ def manifest(taxonomy: Taxonomy) -> CacheManifest:
         ),
         config={"shard_samples": 40, "clip": {"keep_features": False, "scale": 0.5}, "cameras": ["front", "rear"]},
         config_digest="feed",
+        recipes={"clip": "", "text": ""},
         software={"zarr": "3.1.6", "numpy": "2.4.6"},
     )
 

@@ -39,7 +39,10 @@ EXAMPLES: dict[type[Document], Document] = {
         EMBEDDINGS,
         GroupSeal(
             fingerprint="f1",
+            recipe="r1",
+            teacher=TeacherIdentity(architecture="ViT-B-16", weights="openai", sha256="ab" * 32),
             upstream={"clip": "f2", "sam": "f3"},
+            samples=("s0", "s2"),
             counts={"pairs": 5},
             arrays={"embeddings": EMBEDDINGS, "empty": ArraySeal(shape=(0,), dtype="int8", crc32c="00000000")},
         ),

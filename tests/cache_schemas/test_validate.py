@@ -309,6 +309,11 @@ def test_what_is_optional_may_be_left_out(sound_folder: Path, path: str) -> None
     assert problems_of(sound_folder) == []
 
 
+def test_a_group_made_under_other_settings_is_stale(sound_folder: Path) -> None:
+    edit_attributes(f"{SHARD}/clip", lambda attrs: attrs.update(recipe="of another run"))(sound_folder)
+    assert places_of(sound_folder) == [("stale-group", f"{SHARD}/clip")]
+
+
 def test_a_redone_group_makes_only_what_came_from_it_stale(sound_folder: Path) -> None:
     redo(f"{SHARD}/images")(sound_folder)
     assert places_of(sound_folder) == [("stale-group", f"{SHARD}/clip"), ("stale-group", f"{SHARD}/sam")]

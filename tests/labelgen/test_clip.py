@@ -256,13 +256,13 @@ def certainty_at(logits: np.ndarray, row: int, col: int) -> np.ndarray:
 
 
 def denoised(logits: np.ndarray, threshold: float) -> np.ndarray:
-    """Prompt denoising of one picture's logits (C, h, w)."""
+    """Prompt denoising of one picture's logits (C, h, w); a picture that would lose every class keeps them."""
     found = logits.copy()
     for index in range(logits.shape[0]):
         places = [(row, col) for row in range(logits.shape[1]) for col in range(logits.shape[2])]
         if all(certainty_at(logits, row, col)[index] < threshold for row, col in places):
             found[index] = -1
-    return found
+    return logits if (found == -1).all() else found
 
 
 def smoothed(logits: np.ndarray, keys: np.ndarray, threshold: float) -> np.ndarray:
@@ -282,7 +282,7 @@ def smoothed(logits: np.ndarray, keys: np.ndarray, threshold: float) -> np.ndarr
     return found
 
 
-@pytest.mark.parametrize("threshold", [0.3, 0.5, 0.9])
+@pytest.mark.parametrize("threshold", [0.3, 0.5, 0.7])
 def test_prompt_denoising_equals_a_loop(threshold: float) -> None:
     logits = logits_of_mixed_certainty(2, 7, (2, 3))
     expected = np.stack([denoised(picture, threshold) for picture in logits])
@@ -359,3 +359,8 @@ def test_an_unknown_architecture_is_refused(refused: Refused) -> None:
 def test_an_architecture_without_a_dense_path_is_refused(refused: Refused) -> None:
     with refused(ConfigError, "'toy-timm'", "neither a ViT nor a ResNet of OpenAI's kind"):
         ClipTeacher(ClipSettings(architecture="toy-timm", weights="untrained:0"))
+
+
+def test_prompt_denoising_keeps_an_image_whose_every_class_is_unsure() -> None:
+    logits = torch.tensor([[[[0.1]], [[0.1]], [[0.1]]]])
+    assert denoise_prompts(logits, 0.6).tolist() == logits.tolist()

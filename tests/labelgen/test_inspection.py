@@ -10,7 +10,7 @@ def test_best_iou_of_each_truth_segment_is_found(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(inspection, "SMALLEST_SEGMENT_PX", 2)
     segments = np.array([[1, 1, 2, 2], [1, 1, 2, 2], [0, 0, 3, 2]], np.uint16)
     masks = np.array([[7, 7, 0, 5], [7, 0, 0, 5], [7, 7, 5, 5]], np.uint16)
-    # segment 1: 4 px, mask 7 has 5, 3 shared: 3/6. Segment 2: 5 px, mask 5 has 4, 3 shared: 3/6. Segment 3 is too small.
+    # Segment 1: 4 px, mask 7 has 5, 3 shared: 3/6. Segment 2: 5 px, mask 5 has 4, 3 shared: 3/6. Segment 3: too small.
     assert inspection.best_ious(segments, masks).tolist() == [0.5, 0.5]
 
 

@@ -93,7 +93,7 @@ def main() -> None:
         for sample in samples
         for index, camera in enumerate(sample.cameras)
     ]
-    print(f"{sum(agree)} of {len(agree)} images agree to {args.max_px} px with every pair in both")
+    print(f"{sum(agree)} of {len(agree)} images agree: every pair in both, pixels equal to {args.max_px} px in float64")
     sys.exit(0 if agree and all(agree) else 1)
 
 

@@ -55,7 +55,7 @@ def test_nothing_changed_nothing_to_do(todo) -> None:
         ("sam.weights=untrained:1", {"sam", "labels"}),
         ("sam.pred_iou_thresh=0.1", {"sam", "labels"}),
         ("points.min_depth_m=2", {"pairs", "labels"}),
-        ("images.height=48", {"images", "clip", "sam", "pairs", "labels"}),
+        ("images.height=48", {"images", "clip", "sam", "pairs", "labels", "truth"}),
         ("sam.points_per_batch=8", set()),
         ("ray.retries=5", set()),
         ("ray.sam.actors=2", set()),
@@ -83,6 +83,14 @@ def test_a_copy_of_the_dataset_is_the_same_dataset(todo, data: Path) -> None:
     for file in data.rglob("*.jpg"):
         file.touch()
     assert not any(todo().values())
+
+
+def test_files_that_are_gone_do_not_undo_what_was_made_from_them(todo, data: Path) -> None:
+    for picture in (data / "samples").rglob("*.jpg"):
+        picture.unlink()
+    assert not any(todo().values())
+    assert all(groups == {"clip", "labels"} for groups in todo("prompts=nuscenes-paper").values())
+    assert first(todo("sam.pred_iou_thresh=0.1")) == {"sam", "labels"}
 
 
 def test_patterns_and_limits_choose_shards(todo) -> None:

@@ -3,6 +3,9 @@
 import json
 import shutil
 import signal
+import subprocess
+import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -129,8 +132,8 @@ def test_new_prompts_redo_clip_and_labels_and_say_so_first(made: Path, cache: Pa
     done = labelgen.run(made / "nuscenes", cache, "--json", "--set", f"prompts={prompts}")
     assert done.returncode == 0, done.stderr
     announced = done.stderr.splitlines()
-    assert "  clip: 0 shards to make, 3 to redo because something changed" in announced
-    assert "  labels: 0 shards to make, 3 to redo because something changed" in announced
+    assert "  clip   3 to redo, since something changed" in announced
+    assert "  labels 3 to redo, since something changed" in announced
     assert json.loads(done.stdout)["groups_sealed"] == {"clip": 3, "labels": 3, "text": 1}
     after = checksums(cache)
     assert all(after[path] == value for path, value in before.items() if path.split("/")[1] not in ("clip", "labels"))
@@ -191,6 +194,69 @@ def test_a_run_killed_in_the_middle_goes_on_to_the_same_cache(
     assert done.returncode == 0, done.stderr
     assert checksums(cache) == checksums(finished)
     assert problems(cache) == []
+
+
+def test_part_of_a_cache_made_under_other_settings_shows(made: Path, cache: Path, labelgen) -> None:
+    done = labelgen.run(made / "nuscenes", cache, "--limit", "1", "--set", "sam.weights=untrained:1")
+    assert done.returncode == 0, done.stderr
+    assert labelgen.inspect(cache)["shards"]["stale"] == 2
+    assert "STALE     2 shards" in labelgen("inspect", str(cache)).stdout
+    assert {line.split(":")[0] for line in problems(cache)} == {
+        f"shards/{key}/{group}" for key in ("scene-0061-001", "scene-0103-000") for group in ("sam", "labels")
+    }
+
+
+def test_teachers_that_do_not_load_leave_the_cache_as_it_was(made: Path, cache: Path, tmp_path, labelgen) -> None:
+    before, manifest = checksums(cache), Cache.open(str(cache))[1]
+    (tmp_path / "fake.pth").write_text("no weights")
+    for settings, said in (
+        (["images.height=50"], "images of 50x112 do not divide into patches of 16 pixels"),
+        (["sam.architecture=vit_x"], "sam.architecture 'vit_x' is none of"),
+        ([f"clip.weights={tmp_path / 'fake.pth'}"], "no weights file that can be read safely"),
+    ):
+        done = labelgen.run(made / "nuscenes", cache, *(word for setting in settings for word in ("--set", setting)))
+        assert done.returncode == 1
+        assert said in done.stderr
+        assert "Traceback" not in done.stderr
+        assert checksums(cache) == before
+        assert Cache.open(str(cache))[1] == manifest
+
+
+def test_both_teachers_fit_on_one_gpu(made: Path, tmp_path: Path, labelgen) -> None:
+    """A cluster that says it has one GPU, and more CLIP calls than its shares of that GPU: SAM must find its place."""
+    ray = [sys.executable, "-m", "ray.scripts.scripts"]
+    environment = labelgen.environment() | {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
+    start = ["start", "--head", "--port=6391", "--num-cpus=2", "--num-gpus=1", "--include-dashboard=false"]
+    subprocess.run([*ray, *start, f"--temp-dir={tempfile.mkdtemp()}"], env=environment, check=True, capture_output=True)
+    try:
+        cache = tmp_path / "cache.zarr"
+        more = ["--ray-address", "127.0.0.1:6391", "--set", "ray.clip.samples_per_call=1"]
+        running = labelgen.start(made / "nuscenes", cache, *more)
+        _, errors = running.communicate(timeout=240)
+        assert running.returncode == 0, errors
+    finally:
+        subprocess.run([*ray, "stop", "--force"], env=environment, check=True, capture_output=True)
+    assert problems(cache) == []
+
+
+def test_a_cluster_that_does_not_answer_is_one_error(made: Path, tmp_path: Path, labelgen) -> None:
+    done = labelgen.run(made / "nuscenes", tmp_path / "cache.zarr", "--ray-address", "127.0.0.1:1")
+    assert done.returncode == 1
+    assert "no Ray cluster answers at '127.0.0.1:1'" in done.stderr
+
+
+def test_a_dataset_whose_files_are_all_missing_is_refused(data: Path, tmp_path: Path, labelgen) -> None:
+    shutil.rmtree(data / "samples")
+    done = labelgen.run(data, tmp_path / "cache.zarr")
+    assert done.returncode == 1
+    assert "none of the 5 samples to be read has its files" in done.stderr
+    assert "is the disk mounted" in done.stderr
+
+
+def test_an_object_store_without_its_package_is_one_error(labelgen) -> None:
+    done = labelgen("inspect", "s3://bucket/cache.zarr")
+    assert done.returncode == 1
+    assert "install the fsspec package of this protocol" in done.stderr
 
 
 def test_nothing_is_left_in_home(finished: Path, labelgen) -> None:
@@ -273,10 +339,19 @@ def test_verify_finds_a_flipped_byte(cache: Path, labelgen) -> None:
     assert [problem["path"] for problem in json.loads(done.stdout)["problems"]] == ["shards/scene-0103-000/points/xyz"]
 
 
+def test_inspect_names_a_damaged_group_and_the_cure(cache: Path, labelgen) -> None:
+    (chunk,) = (cache / "shards" / "scene-0103-000" / "labels" / "image").glob("c/*/*/*")
+    chunk.write_bytes(chunk.read_bytes()[:-40])
+    done = labelgen("inspect", str(cache))
+    assert done.returncode == 1
+    assert "shards/scene-0103-000/labels: damaged" in done.stderr
+    assert "remove this folder, then run the same" in done.stderr
+
+
 def test_pictures_are_drawn(finished: Path, tmp_path: Path, labelgen) -> None:
     from PIL import Image
 
-    done = labelgen("inspect", str(finished), "--pictures", str(tmp_path / "pictures"), "--samples", "2")
+    done = labelgen("inspect", str(finished), "--pictures", str(tmp_path / "pictures"), "--shards", "2")
     assert done.returncode == 0, done.stderr
     pictures = sorted((tmp_path / "pictures").iterdir())
     assert [picture.name for picture in pictures] == ["scene-0061-000-00.png", "scene-0061-001-00.png"]
