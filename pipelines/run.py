@@ -202,11 +202,10 @@ def announce(plan: Sequence[ShardPlan], due: Sequence[ShardPlan], recipe: Recipe
     for group in SHARD_GROUPS:
         todo = [shard for shard in due if group in shard.todo]
         changed = sum(f"shards/{shard.key}/{group}" in sealed for shard in todo)
+        counts = {"to make": len(todo) - changed, "to redo, since something changed": changed}
         if todo:
-            lines.append(
-                f"  {group}: {len(todo) - changed} shards to make, {changed} to redo because something changed"
-            )
-    lines.append(f"{len(plan) - len(due)} shards are up to date, {len(due)} to do")
+            lines.append(f"  {group:<7}" + ", ".join(f"{count} {what}" for what, count in counts.items() if count))
+    lines.append(f"shards: {len(plan) - len(due)} up to date, {len(due)} to do")
     return lines
 
 
