@@ -126,6 +126,7 @@ def fetch(name: str, progress: Progress | None = None) -> Path:
         return target
     part = target.with_name(f"{target.name}.part")
     try:
+        part.parent.mkdir(parents=True, exist_ok=True)
         _download(official.url, part, progress)
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
@@ -154,7 +155,6 @@ def _download(url: str, part: Path, progress: Progress | None) -> None:
         if error.code == 416:  # the range starts at the end: the part is already whole
             return
         raise
-    part.parent.mkdir(parents=True, exist_ok=True)
     with response, part.open("ab" if response.status == 206 else "wb") as file:
         done = file.tell()
         length = response.headers.get("Content-Length")
