@@ -5,9 +5,10 @@ import logging
 import os
 import shutil
 import socket
+import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
 from pipelines.errors import PipelineError
@@ -28,7 +29,8 @@ def cluster(address: str | None) -> Iterator[dict[str, float]]:
     address = address or os.environ.get("RAY_ADDRESS")
     # A call has two references, and the one that nobody awaits after a failure would be reported a second time.
     os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
-    with _remote(address) if address else _local():
+    # Ray prints news of dead workers to standard output, which belongs to the run's own summary.
+    with redirect_stdout(sys.stderr), _remote(address) if address else _local():
         import ray
 
         yield ray.cluster_resources()

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from cache_schemas.store import Cache
 from cache_schemas.validate import validate
@@ -172,6 +173,54 @@ def test_bad_samples_are_left_out_with_their_reasons_and_come_back_once_mended(
     mended = labelgen.run(data, cache)
     assert mended.returncode == 0, mended.stderr
     assert checksums(cache) == checksums(finished)
+    assert problems(cache) == []
+
+
+KILLER = """
+import os, signal, sys
+from PIL import Image
+
+really_open, really_resize = Image.open, Image.Image.resize
+
+def open(file, *rest, **more):
+    if getattr(file, "getvalue", bytes)().endswith(b"KILLS ITS READER"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return really_open(file, *rest, **more)
+
+def resize(image, *rest, **more):
+    red, green, blue = image.getpixel((0, 0)) if image.mode == "RGB" else (0, 0, 0)
+    if "segment_anything" in sys.modules and min(red, blue) > 245 and green < 10:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return really_resize(image, *rest, **more)
+
+Image.open, Image.Image.resize = open, resize
+"""
+"""A sitecustomize for the workers: one kind of picture kills whoever decodes it, a magenta one kills SAM's actor."""
+
+
+def test_samples_that_kill_their_workers_are_left_out_and_the_run_goes_on(
+    made: Path, data: Path, tmp_path: Path, labelgen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(KILLER)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    samples = [sample for scene in ADAPTERS["nuscenes"](data).scenes("all", None) for sample in scene.samples]
+    kills_reader, kills_sam = samples[1], samples[3]
+    picture = data / kills_reader.cameras[3].image_path
+    picture.write_bytes(picture.read_bytes() + b"KILLS ITS READER")
+    magenta = data / kills_sam.cameras[0].image_path
+    size = Image.open(magenta).size
+    Image.new("RGB", size, (255, 0, 255)).save(magenta, quality=100, subsampling=0)
+
+    cache = tmp_path / "cache.zarr"
+    done = labelgen.run(data, cache, "--json")
+    assert done.returncode == 3, done.stderr
+    summary = json.loads(done.stdout)
+    assert (summary["samples_labelled"], summary["samples_quarantined"]) == (3, 2), summary["quarantined_by_reason"]
+    reasons = {entry["sample"]: entry for entry in labelgen.inspect(cache)["samples"]["reasons"]}
+    assert reasons[kills_reader.token]["stage"] == "read"
+    assert "kills the worker" in reasons[kills_reader.token]["reason"]
+    assert reasons[kills_sam.token]["stage"] == "sam"
+    assert "its worker died" in reasons[kills_sam.token]["reason"]
     assert problems(cache) == []
 
 
@@ -349,8 +398,6 @@ def test_inspect_names_a_damaged_group_and_the_cure(cache: Path, labelgen) -> No
 
 
 def test_pictures_are_drawn(finished: Path, tmp_path: Path, labelgen) -> None:
-    from PIL import Image
-
     done = labelgen("inspect", str(finished), "--pictures", str(tmp_path / "pictures"), "--shards", "2")
     assert done.returncode == 0, done.stderr
     pictures = sorted((tmp_path / "pictures").iterdir())
