@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 CAMERAS = ("CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_BACK_RIGHT", "CAM_BACK", "CAM_BACK_LEFT", "CAM_FRONT_LEFT")
@@ -20,6 +21,11 @@ RADARS = ("RADAR_FRONT", "RADAR_FRONT_LEFT", "RADAR_FRONT_RIGHT", "RADAR_BACK_LE
 READINGS_PER_SCENE = {"LIDAR_TOP": 390, **dict.fromkeys(CAMERAS, 235), **dict.fromkeys(RADARS, 252)}
 KEYFRAMES_PER_SCENE = 40
 LOG = "n015-2018-07-18-11-07-57+0800"
+POSE = {
+    "timestamp": 1531883530449377,
+    "rotation": [0.5720320396729045, -0.0016977771610471074, 0.011798001930183783, -0.8201446642457809],
+    "translation": [411.3039349319818, 1180.8903791765097, 0.0],
+}
 
 
 def token(*parts: object) -> str:
@@ -33,74 +39,70 @@ def write_tables(folder: Path, scenes: int) -> int:
 
     folder.mkdir(parents=True)
     names = sorted(split_scenes("train") | split_scenes("val"))[:scenes]
-    sensors = list(READINGS_PER_SCENE)
-    samples, rows = [], 0
+    rows = 0
     with (folder / "sample_data.json").open("w") as data, (folder / "ego_pose.json").open("w") as poses:
-        for scene, name in enumerate(names):
-            tokens = [token("sample", scene, keyframe) for keyframe in range(KEYFRAMES_PER_SCENE)]
-            samples += [
-                {
-                    "token": t,
-                    "timestamp": scene * 10**8 + i,
-                    "prev": "",
-                    "next": "",
-                    "scene_token": token("scene", name),
-                }
-                for i, t in enumerate(tokens)
-            ]
-            for channel, count in READINGS_PER_SCENE.items():
-                for i in range(count):
-                    keyframe = i < KEYFRAMES_PER_SCENE
-                    key = token("data", scene, channel, i)
-                    separator = "[\n" if rows == 0 else ",\n"
-                    camera = channel.startswith("CAM")
-                    record = {
-                        "token": key,
-                        "sample_token": tokens[i % KEYFRAMES_PER_SCENE],
-                        "ego_pose_token": key,
-                        "calibrated_sensor_token": token("calibration", scene, channel),
-                        "timestamp": 1531883530449377 + i,
-                        "fileformat": "jpg" if camera else "pcd",
-                        "is_key_frame": keyframe,
-                        "height": 900 if camera else 0,
-                        "width": 1600 if camera else 0,
-                        "filename": f"{'samples' if keyframe else 'sweeps'}/{channel}/{LOG}__{channel}__{key[:16]}",
-                        "prev": key,
-                        "next": key,
-                    }
-                    pose = {
-                        "token": key,
-                        "timestamp": 1531883530449377 + i,
-                        "rotation": [
-                            0.5720320396729045,
-                            -0.0016977771610471074,
-                            0.011798001930183783,
-                            -0.8201446642457809,
-                        ],
-                        "translation": [411.3039349319818, 1180.8903791765097, 0.0],
-                    }
-                    data.write(separator + json.dumps(record, indent=0))
-                    poses.write(separator + json.dumps(pose, indent=0))
-                    rows += 1
+        for scene in range(len(names)):
+            for reading in readings(scene):
+                separator = "[\n" if rows == 0 else ",\n"
+                data.write(separator + json.dumps(reading, indent=0))
+                poses.write(separator + json.dumps({"token": reading["token"], **POSE}, indent=0))
+                rows += 1
         data.write("\n]")
         poses.write("\n]")
     dump(folder, "scene", [{"token": token("scene", name), "name": name} for name in names])
-    dump(folder, "sample", samples)
-    dump(folder, "sensor", [{"token": token("sensor", channel), "channel": channel} for channel in sensors])
-    matrix = [[1266.4, 0.0, 816.2], [0.0, 1266.4, 491.5], [0.0, 0.0, 1.0]]
-    calibrations = [
-        {
-            "token": token("calibration", scene, channel),
-            "sensor_token": token("sensor", channel),
-            "rotation": [1.0, 0.0, 0.0, 0.0],
-            "translation": [1.0, 0.0, 1.5],
-            "camera_intrinsic": matrix if channel.startswith("CAM") else [],
-        }
-        for scene in range(len(names))
-        for channel in sensors
-    ]
-    dump(folder, "calibrated_sensor", calibrations)
+    dump(folder, "sample", [sample for scene, name in enumerate(names) for sample in samples(scene, name)])
+    dump(folder, "sensor", [{"token": token("sensor", channel), "channel": channel} for channel in READINGS_PER_SCENE])
+    dump(folder, "calibrated_sensor", [calibration(s, c) for s in range(len(names)) for c in READINGS_PER_SCENE])
     return rows
+
+
+def samples(scene: int, name: str) -> list[dict]:
+    """Return the rows of sample.json of one scene."""
+    return [
+        {
+            "token": token("sample", scene, keyframe),
+            "timestamp": scene * 10**8 + keyframe,
+            "prev": "",
+            "next": "",
+            "scene_token": token("scene", name),
+        }
+        for keyframe in range(KEYFRAMES_PER_SCENE)
+    ]
+
+
+def readings(scene: int) -> Iterator[dict]:
+    """Yield the rows of sample_data.json of one scene."""
+    for channel, count in READINGS_PER_SCENE.items():
+        camera = channel.startswith("CAM")
+        for number in range(count):
+            keyframe = number < KEYFRAMES_PER_SCENE
+            key = token("data", scene, channel, number)
+            yield {
+                "token": key,
+                "sample_token": token("sample", scene, number % KEYFRAMES_PER_SCENE),
+                "ego_pose_token": key,
+                "calibrated_sensor_token": token("calibration", scene, channel),
+                "timestamp": 1531883530449377 + number,
+                "fileformat": "jpg" if camera else "pcd",
+                "is_key_frame": keyframe,
+                "height": 900 if camera else 0,
+                "width": 1600 if camera else 0,
+                "filename": f"{'samples' if keyframe else 'sweeps'}/{channel}/{LOG}__{channel}__{key[:16]}",
+                "prev": key,
+                "next": key,
+            }
+
+
+def calibration(scene: int, channel: str) -> dict:
+    """Return one row of calibrated_sensor.json."""
+    matrix = [[1266.4, 0.0, 816.2], [0.0, 1266.4, 491.5], [0.0, 0.0, 1.0]]
+    return {
+        "token": token("calibration", scene, channel),
+        "sensor_token": token("sensor", channel),
+        "rotation": [1.0, 0.0, 0.0, 0.0],
+        "translation": [1.0, 0.0, 1.5],
+        "camera_intrinsic": matrix if channel.startswith("CAM") else [],
+    }
 
 
 def dump(folder: Path, table: str, rows: list[dict]) -> None:

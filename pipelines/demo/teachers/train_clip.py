@@ -5,10 +5,6 @@ class's names. The loss is contrastive over the batch, where captions of one cla
 label is ever shown.
 """
 
-import argparse
-import time
-from pathlib import Path
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -19,10 +15,12 @@ from cache_schemas.taxonomy import load_taxonomy
 from labelgen.prompts import PromptSet, load_prompts
 from labelgen.settings import ClipSettings
 from labelgen.teachers.clip import build_clip
-from pipelines.demo.teachers.train_sam import save
-from pipelines.demo.teachers.views import Views, draw_views, load_views
+from pipelines.demo.teachers.loop import parse_arguments, train, training_views
+from pipelines.demo.teachers.views import Views
 
 ARCHITECTURE = "demo-vit-16"
+STEPS = 2500
+CROPS_A_STEP = 160
 CROP_PX = 96
 SMALLEST_CROP_PX, LARGEST_CROP_PX = 32, 224
 LEAST_SHARE = 0.3
@@ -31,49 +29,24 @@ LEAST_SHARE = 0.3
 
 def main() -> None:
     """Draw the training views, train, and write the weights as safetensors."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--views", type=Path, default=Path("out/demo-views"), help="rendered views, kept for next time")
-    parser.add_argument("--scenes", type=int, default=400, help="training scenes of six views")
-    parser.add_argument("--steps", type=int, default=2500)
-    parser.add_argument("--crops", type=int, default=160, help="crops a step")
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--out", type=Path, required=True)
-    args = parser.parse_args()
-    draw_views(args.views, args.scenes, args.workers)
-    train(load_views(args.views, args.scenes), args)
-
-
-def train(views: Views, args: argparse.Namespace) -> None:
-    """Run the training loop; the learning rate warms up, then falls along a cosine."""
     import open_clip
 
+    args = parse_arguments(__doc__, STEPS)
+    views = training_views(args)
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
     prompts = load_prompts("nuscenes-improved", load_taxonomy("nuscenes16"))
     model = build_clip(ClipSettings(architecture=ARCHITECTURE, weights="untrained:0")).to(args.device).train()
     tokenizer = open_clip.get_tokenizer(ARCHITECTURE)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.05, betas=(0.9, 0.98))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 1e-3, total_steps=args.steps, pct_start=0.05)
     places = _places_by_class(views, len(prompts.class_names))
-    start, seen = time.monotonic(), []
-    for step in range(1, args.steps + 1):
-        crops, classes = _draw(views, places, rng, args.crops)
+
+    def step() -> tuple[Tensor, float]:
+        crops, classes = _draw(views, places, rng, CROPS_A_STEP)
         tokens = tokenizer(_captions(prompts, classes, rng)).to(args.device)
         pixels = _normalise(model, torch.from_numpy(crops).to(args.device))
-        loss, right = _loss(model, pixels, tokens, torch.from_numpy(classes).to(args.device))
-        optimiser.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimiser.step()
-        schedule.step()
-        seen.append(right)
-        if step % 100 == 0 or step == args.steps:
-            print(
-                f"step {step}: loss {loss:.3f}, right {np.mean(seen[-100:]):.3f}, {time.monotonic() - start:.0f} s",
-                flush=True,
-            )
-            save(model, args.out)
+        return _loss(model, pixels, tokens, torch.from_numpy(classes).to(args.device))
+
+    train(model, step, "right", args)
 
 
 def _places_by_class(views: Views, classes: int) -> list[NDArray[np.int64]]:

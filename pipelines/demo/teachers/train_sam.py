@@ -6,10 +6,6 @@ good all three are. An auxiliary loss teaches the encoder that pixels of one seg
 segments apart. No class is ever shown.
 """
 
-import argparse
-import time
-from pathlib import Path
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -18,58 +14,28 @@ from torch.nn import functional
 
 from labelgen.settings import SamSettings
 from labelgen.teachers.sam import build_sam
-from pipelines.demo.teachers.views import Views, draw_views, load_views
+from pipelines.demo.teachers.loop import parse_arguments, train, training_views
+from pipelines.demo.teachers.views import Views
 
+STEPS = 4000
+PICTURES_A_STEP, POINTS_A_PICTURE = 3, 20
 SMALLEST_SEGMENT_PX = 60
 PAIR_SAMPLES = 192
 
 
 def main() -> None:
     """Draw the training views, train, and write the weights as safetensors."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--views", type=Path, default=Path("out/demo-views"), help="rendered views, kept for next time")
-    parser.add_argument("--scenes", type=int, default=400, help="training scenes of six views")
-    parser.add_argument("--steps", type=int, default=4000)
-    parser.add_argument("--images", type=int, default=3, help="pictures a step")
-    parser.add_argument("--prompts", type=int, default=20, help="points a picture")
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--out", type=Path, required=True)
-    args = parser.parse_args()
-    draw_views(args.views, args.scenes, args.workers)
-    train(load_views(args.views, args.scenes), args)
-
-
-def train(views: Views, args: argparse.Namespace) -> None:
-    """Run the training loop; the learning rate warms up, then falls along a cosine."""
+    args = parse_arguments(__doc__, STEPS)
+    views = training_views(args)
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
     model = build_sam(SamSettings(architecture="demo", weights="untrained:0")).to(args.device).train()
-    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 1e-3, total_steps=args.steps, pct_start=0.05)
-    start, seen = time.monotonic(), []
-    for step in range(1, args.steps + 1):
-        batch = [_draw(views, rng, args.prompts) for _ in range(args.images)]
-        loss, iou = _loss(model, batch, rng, args.device)
-        optimiser.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimiser.step()
-        schedule.step()
-        seen.append(iou)
-        if step % 100 == 0 or step == args.steps:
-            print(
-                f"step {step}: loss {loss:.3f}, IoU {np.mean(seen[-100:]):.3f}, {time.monotonic() - start:.0f} s",
-                flush=True,
-            )
-            save(model, args.out)
 
+    def step() -> tuple[Tensor, float]:
+        batch = [_draw(views, rng, POINTS_A_PICTURE) for _ in range(PICTURES_A_STEP)]
+        return _loss(model, batch, rng, args.device)
 
-def save(model: torch.nn.Module, file: Path) -> None:
-    """Write the weights in half precision."""
-    from safetensors.torch import save_file
-
-    save_file({name: tensor.detach().half().contiguous().cpu() for name, tensor in model.state_dict().items()}, file)
+    train(model, step, "IoU", args)
 
 
 def _draw(views: Views, rng: np.random.Generator, prompts: int) -> tuple[NDArray, NDArray, NDArray, NDArray]:
