@@ -38,6 +38,10 @@ class RaySettings(Settings):
     retries: int = Field(2, ge=0)
     shards_in_flight: int = Field(4, ge=1)
 
+    def pool(self, teacher: str) -> PoolSettings:
+        """Return the settings of a teacher's pool, `clip` or `sam`."""
+        return {"clip": self.clip, "sam": self.sam}[teacher]
+
 
 class RunConfig(Settings):
     """Everything about a run but where its input and output are."""

@@ -15,7 +15,6 @@ from cache_schemas.store import Cache
 from labelgen.errors import LabelgenError, SampleError
 from labelgen.samples import Sample
 from pipelines import tasks
-from pipelines.config import PoolSettings
 from pipelines.errors import PipelineError
 from pipelines.plan import Planner, ShardPlan
 from pipelines.pool import CallFailedError, origin
@@ -72,8 +71,8 @@ class _Execution:
         self.job, self.planner, self.progress = job, planner, progress
         self.cache = planner.cache
         self.tally = Tally()
-        self.pools = TeacherPools(job, resources, progress)
         self.job_ref = ray.put(job)
+        self.pools = TeacherPools(job.config.ray, self.job_ref, resources, progress)
         self.gate = asyncio.Semaphore(job.config.ray.shards_in_flight)
 
     async def run(self, plan: Sequence[ShardPlan], manifest: CacheManifest) -> Tally:
@@ -102,8 +101,8 @@ class _Execution:
         await self.pools.start(calls)
 
     def _calls(self, teacher: str, shard: ShardPlan) -> int:
-        settings: PoolSettings = getattr(self.job.config.ray, teacher)
-        return -(-len(shard.samples) // settings.samples_per_call) if teacher in shard.todo else 0
+        step = self.job.config.ray.pool(teacher).samples_per_call
+        return -(-len(shard.samples) // step) if teacher in shard.todo else 0
 
     def _text_is_due(self) -> bool:
         seal = self.cache.seals(["text"]).get("text")
@@ -185,7 +184,6 @@ class _Execution:
         write: Any,
     ) -> dict[str, str]:
         pool = await self.pools.of(teacher)
-        settings: PoolSettings = getattr(self.job.config.ray, teacher)
         bad: dict[str, str] = {}
 
         async def ask(samples: Sequence[Sample]) -> list[ray.ObjectRef]:
@@ -201,7 +199,7 @@ class _Execution:
             self.progress.add(teacher, len(samples))
             return [result]
 
-        step = settings.samples_per_call
+        step = self.job.config.ray.pool(teacher).samples_per_call
         chunks = [shard.samples[start : start + step] for start in range(0, len(shard.samples), step)]
         parts = [part for answered in await asyncio.gather(*map(ask, chunks)) for part in answered]
         if not bad:

@@ -105,6 +105,7 @@ class Planner:
         self.data = data
         self.cache = cache
         self.recipe = recipe
+        self._sizes: dict[str, int | None] = {}
 
     def plan(
         self, scenes: Iterable[Scene], *, pattern: str = "*", limit: int | None = None, retry_quarantined: bool = False
@@ -177,7 +178,7 @@ class Planner:
         made under these settings.
         """
         paths = tuple(path for sample in samples for path in sample.input_paths + sample.truth_paths)
-        if None not in file_sizes(self.data, paths).values():
+        if None not in self._file_sizes(paths).values():
             return {}
         tokens = tuple(sample.token for sample in samples)
         return {
@@ -210,8 +211,8 @@ class Planner:
         over 200,000 files takes seconds. Truth is left out where no sample has any.
         """
         tokens = [sample.token for sample in samples]
-        pictures = [file_sizes(self.data, tuple(c.image_path for c in sample.cameras)) for sample in samples]
-        clouds = [file_sizes(self.data, (sample.cloud_path,)) for sample in samples]
+        pictures = [self._file_sizes(tuple(c.image_path for c in sample.cameras)) for sample in samples]
+        clouds = [self._file_sizes((sample.cloud_path,)) for sample in samples]
         calibrations = [
             [[c.width_px, c.height_px, c.intrinsics.tolist(), c.cam_from_cloud.tolist()] for c in sample.cameras]
             for sample in samples
@@ -224,13 +225,18 @@ class Planner:
             "pairs": calibrations,
             "labels": [],
         }
-        truth = [file_sizes(self.data, sample.truth_paths) for sample in samples]
+        truth = [self._file_sizes(sample.truth_paths) for sample in samples]
         if any(truth):
             inputs["truth"] = truth
         return inputs
 
+    def _file_sizes(self, paths: tuple[str, ...]) -> dict[str, int | None]:
+        """Return file sizes by path, asking the file system once a file: a dataset has hundreds of thousands."""
+        self._sizes.update(file_sizes(self.data, tuple(path for path in paths if path not in self._sizes)))
+        return {path: self._sizes[path] for path in paths}
+
     def _inputs_digest(self, sample: Sample) -> str:
-        return digest(sample.defect, file_sizes(self.data, sample.input_paths + sample.truth_paths))
+        return digest(sample.defect, self._file_sizes(sample.input_paths + sample.truth_paths))
 
 
 def _changed(fingerprints: Mapping[str, str], seals: Mapping[str, GroupSeal]) -> frozenset[str]:

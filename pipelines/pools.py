@@ -6,7 +6,7 @@ from typing import Any
 import ray
 
 from pipelines import tasks
-from pipelines.config import PoolSettings
+from pipelines.config import RaySettings
 from pipelines.errors import PipelineError
 from pipelines.pool import ActorPool
 from pipelines.progress import Progress
@@ -18,11 +18,12 @@ ACTORS = {"clip": tasks.ClipActor, "sam": tasks.SamActor}
 class TeacherPools:
     """Pools by teacher, started when they are first needed; a teacher with nothing to do is never loaded."""
 
-    def __init__(self, job: Job, resources: Mapping[str, float], progress: Progress) -> None:
-        """Plan pools for a cluster with these resources."""
-        self._settings: dict[str, PoolSettings] = {"clip": job.config.ray.clip, "sam": job.config.ray.sam}
-        self._retries = job.config.ray.retries
-        self._job_ref = ray.put(job)
+    def __init__(
+        self, settings: RaySettings, job_ref: "ray.ObjectRef[Job]", resources: Mapping[str, float], progress: Progress
+    ) -> None:
+        """Plan pools for a cluster with these resources; actors take the job from `job_ref`."""
+        self._settings = settings
+        self._job_ref = job_ref
         self._gpus = resources.get("GPU", 0.0)
         self._cores = max(1, int(resources.get("CPU", 1)))
         self._progress = progress
@@ -37,10 +38,10 @@ class TeacherPools:
             PipelineError: if an actor cannot start, or the teachers ask for more GPUs than there are.
         """
         due = [teacher for teacher, count in calls.items() if count and teacher not in self._pools]
-        for teacher in sorted(due, key=lambda name: -self._settings[name].num_gpus):
-            settings = self._settings[teacher]
+        for teacher in sorted(due, key=lambda name: -self._settings.pool(name).num_gpus):
+            settings = self._settings.pool(teacher)
             count = settings.actors or min(self._room(due), calls[teacher])
-            pool = ActorPool(teacher, self._spawner(teacher, count), count, self._retries)
+            pool = ActorPool(teacher, self._spawner(teacher, count), count, self._settings.retries)
             self._pools[teacher] = pool
             await pool.started(self._progress.note)
 
@@ -56,7 +57,7 @@ class TeacherPools:
 
     def _room(self, due: list[str]) -> int:
         """Return how many actors of each due teacher fit: by GPU shares, or one a core without GPUs."""
-        together = sum(self._settings[teacher].num_gpus for teacher in due)
+        together = sum(self._settings.pool(teacher).num_gpus for teacher in due)
         if not self._gpus or not together:
             return self._cores
         room = int(self._gpus) * int(1 / together + 1e-9) if together <= 1 + 1e-9 else int(self._gpus / together + 1e-9)
@@ -68,7 +69,7 @@ class TeacherPools:
         return room
 
     def _spawner(self, teacher: str, count: int) -> Any:
-        settings = self._settings[teacher]
+        settings = self._settings.pool(teacher)
         gpus = settings.num_gpus if self._gpus else 0
         threads = max(1, self._cores // count)
         return lambda: ACTORS[teacher].options(num_gpus=gpus, num_cpus=settings.num_cpus).remote(self._job_ref, threads)
