@@ -16,7 +16,7 @@ from labelgen.prompts import PromptSet
 from labelgen.samples import Sample, Scene, file_sizes
 from pipelines.config import RunConfig
 
-RECIPES = {"text": 1, "images": 1, "clip": 1, "sam": 1, "points": 1, "pairs": 1, "labels": 1, "truth": 1}
+RECIPES = {"text": 1, "images": 1, "clip": 1, "sam": 2, "points": 1, "pairs": 1, "labels": 1, "truth": 1}
 """Raise a group's number when its code changes what it computes: caches then redo that group."""
 
 UPSTREAM = {"clip": ("text", "images"), "pairs": ("points",), "labels": ("clip", "sam", "pairs"), "truth": ("points",)}

@@ -1,104 +1,146 @@
 """SAM's automatic masks: what the stock SamAutomaticMaskGenerator returns, without the work that it throws away.
 
-The stock generator brings all three masks of every prompt to the native size, encodes those that pass its filters
-as run lengths in Python, and decodes the few that survive. Here masks are filtered by predicted IoU while they are
-still small, and only survivors of the final non-maximum suppression are made at native size. Same filters, same
-order, same masks.
+The stock generator makes all three masks of every prompt, brings them to the native size in two interpolations, and
+encodes those that pass its filters as run lengths in Python. Here only masks of good predicted IoU are made at all;
+both interpolations are one product with two small matrices; and survivors of the non-maximum suppression are painted
+straight at the size that is asked for. Same filters, same order, same masks up to rounding.
 """
 
-from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from labelgen.settings import SamSettings
-from labelgen.teachers.masks import MaskProposal
+from labelgen.teachers.masks import MaskProposal, nearest_index
+from labelgen.teachers.prompt_decoder import PromptDecoder
 
 if TYPE_CHECKING:
     from segment_anything.modeling import Sam
     from torch import Tensor
 
-MASKS_AT_ONCE = 64
-"""Masks brought to native size together: bounds memory."""
+MASKS_AT_ONCE = 4
+"""Masks brought to native size together: few stay in a CPU's cache, and no GPU needs many."""
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """M masks that pass the stock filters.
+
+    `logits` (M, h, w) of the decoder, `predicted_iou` and `stability` (M,), `boxes` (M, 4) and `area` (M,) in native
+    pixels.
+    """
+
+    logits: "Tensor"
+    predicted_iou: "Tensor"
+    stability: "Tensor"
+    boxes: "Tensor"
+    area: "Tensor"
 
 
 def propose_masks(
-    model: "Sam", embedding: "Tensor", native: tuple[int, int], settings: SamSettings
+    model: "Sam", embedding: "Tensor", native: tuple[int, int], size: tuple[int, int], settings: SamSettings
 ) -> list[MaskProposal]:
-    """Return the automatic masks of an image of `native` (height, width) whose embedding (256, h, w) is known."""
+    """Return the automatic masks, as seen at `size`, of an image of `native` (height, width) pixels.
+
+    `embedding` (256, h, w) is what SAM's encoder made of the image.
+    """
     import torch
     from torchvision.ops import batched_nms
 
-    small, scores = _good_small_masks(model, embedding[None], native, settings)
-    stability, boxes, kept = [], [], []
-    for start, masks in _at_native_size(model, small, native):
-        stable = _stability(masks, model.mask_threshold, settings.stability_score_offset)
-        off = settings.stability_score_thresh <= 0
-        keep = torch.ones_like(stable, dtype=torch.bool) if off else stable >= settings.stability_score_thresh
-        stability.append(stable[keep])
-        boxes.append(_boxes(masks[keep] > model.mask_threshold))
-        kept.append(keep.nonzero()[:, 0] + start)
-    if not kept:
-        return []
-    index, stable = torch.cat(kept), torch.cat(stability)
-    order = batched_nms(
-        torch.cat(boxes).float(), scores[index], torch.zeros_like(scores[index]), settings.box_nms_thresh
+    rows, cols = native_weights(model, native)
+    tokens = -(-int(rows.any(dim=0).nonzero().max() + 1) // 4)
+    decoder = PromptDecoder(model, embedding, tokens)
+    rows, cols = (weights.to(embedding.device) for weights in (rows[:, : 4 * tokens], cols))
+    batches = [
+        _scan(decoder, points, rows, cols, model.mask_threshold, settings)
+        for points in _grid(model, native, settings).to(embedding.device).split(settings.points_per_batch)
+    ]
+    logits, iou, stability, boxes, area = (
+        torch.cat([getattr(batch, name) for batch in batches]) for name in Candidates.__dataclass_fields__
     )
-    winners = index[order]
-    inside = [masks > model.mask_threshold for _, masks in _at_native_size(model, small[winners], native)]
+    order = batched_nms(boxes.float(), iou, torch.zeros_like(iou), settings.box_nms_thresh)
+    seen = (torch.from_numpy(nearest_index(*pair)).to(order.device) for pair in zip(native, size, strict=True))
+    row, col = seen
+    inside = (rows[row] @ (logits[order] @ cols[col].T) > model.mask_threshold).cpu().numpy()
     return [
-        MaskProposal(mask.numpy(), float(score), float(steadiness))
-        for mask, score, steadiness in zip(
-            torch.cat(inside).cpu() if inside else [], scores[winners], stable[order], strict=True
+        MaskProposal(mask, int(pixels), float(quality), float(steadiness))
+        for mask, pixels, quality, steadiness in zip(
+            inside, area[order].tolist(), iou[order].tolist(), stability[order].tolist(), strict=True
         )
     ]
 
 
-def _good_small_masks(
-    model: "Sam", embedding: "Tensor", native: tuple[int, int], settings: SamSettings
-) -> "tuple[Tensor, Tensor]":
-    """Prompt with the point grid; return decoder masks (M, h, w) and predicted IoU (M,) above the threshold."""
+def native_weights(model: "Sam", native: tuple[int, int]) -> "tuple[Tensor, Tensor]":
+    """Return the weights (H0, h) and (W0, w) with which native rows and columns take decoder rows and columns.
+
+    They compose what the stock postprocess_masks does: bilinear to SAM's square input, cut off the padding, bilinear
+    to the native size.
+    """
+    from segment_anything.utils.transforms import ResizeLongestSide
+
+    side = model.image_encoder.img_size
+    low = 4 * model.prompt_encoder.image_embedding_size[0]
+    resized = ResizeLongestSide.get_preprocess_shape(*native, side)
+    rows, cols = (
+        _bilinear(whole, part) @ _bilinear(side, low)[:part] for whole, part in zip(native, resized, strict=True)
+    )
+    return rows, cols
+
+
+def _bilinear(to: int, length: int) -> "Tensor":
+    """Return the matrix (to, length) of bilinear interpolation along one axis."""
+    import torch
+
+    eye = torch.eye(length)[None, None]
+    resized: Tensor = torch.nn.functional.interpolate(eye, (to, length), mode="bilinear", align_corners=False)
+    return resized[0, 0]
+
+
+def _grid(model: "Sam", native: tuple[int, int], settings: SamSettings) -> "Tensor":
+    """Return the point grid (P, 2) in pixels of SAM's input."""
     import torch
     from segment_anything.utils.amg import build_point_grid
     from segment_anything.utils.transforms import ResizeLongestSide
 
-    grid = build_point_grid(settings.points_per_side) * [native[1], native[0]]
-    points = ResizeLongestSide(model.image_encoder.img_size).apply_coords(grid, native)
-    masks, scores = [], []
-    for start in range(0, len(points), settings.points_per_batch):
-        prompts = torch.as_tensor(points[start : start + settings.points_per_batch], device=embedding.device)[:, None]
-        ones = torch.ones(len(prompts), 1, dtype=torch.int, device=embedding.device)
-        sparse, dense = model.prompt_encoder(points=(prompts, ones), boxes=None, masks=None)
-        low, predicted = model.mask_decoder(
-            image_embeddings=embedding,
-            image_pe=model.prompt_encoder.get_dense_pe(),
-            sparse_prompt_embeddings=sparse,
-            dense_prompt_embeddings=dense,
-            multimask_output=True,
-        )
-        low, predicted = low.flatten(0, 1), predicted.flatten(0, 1)
-        keep = predicted > settings.pred_iou_thresh if settings.pred_iou_thresh > 0 else slice(None)
-        masks.append(low[keep])
-        scores.append(predicted[keep])
-    return torch.cat(masks), torch.cat(scores)
+    points = build_point_grid(settings.points_per_side) * np.array(native[::-1])
+    return torch.as_tensor(ResizeLongestSide(model.image_encoder.img_size).apply_coords(points, native))
 
 
-def _at_native_size(model: "Sam", small: "Tensor", native: tuple[int, int]) -> "Iterator[tuple[int, Tensor]]":
-    """Yield (index of the first, logits (m, H0, W0)) of decoder masks (M, h, w), some at a time."""
-    from segment_anything.utils.transforms import ResizeLongestSide
+def _scan(
+    decoder: PromptDecoder, points: "Tensor", rows: "Tensor", cols: "Tensor", threshold: float, settings: SamSettings
+) -> Candidates:
+    """Prompt with points (P, 2); keep the masks of good predicted IoU that are stable at native size."""
+    import torch
 
-    resized = ResizeLongestSide.get_preprocess_shape(*native, model.image_encoder.img_size)
-    for start in range(0, len(small), MASKS_AT_ONCE):
-        yield start, model.postprocess_masks(small[start : start + MASKS_AT_ONCE, None], resized, native)[:, 0]
+    answers = decoder.answer(points)
+    off = settings.pred_iou_thresh <= 0
+    good = torch.ones_like(answers.predicted_iou, dtype=torch.bool) if off else None
+    good = answers.predicted_iou > settings.pred_iou_thresh if good is None else good
+    logits = decoder.masks(answers, good)
+    parts = [
+        _measure(rows @ (part @ cols.T), threshold, settings.stability_score_offset)
+        for part in logits.split(MASKS_AT_ONCE)
+    ]
+    stability, boxes, area = (torch.cat(column) for column in zip(*parts, strict=True))
+    keep = slice(None) if settings.stability_score_thresh <= 0 else stability >= settings.stability_score_thresh
+    return Candidates(logits[keep], answers.predicted_iou[good][keep], stability[keep], boxes[keep], area[keep])
 
 
-def _stability(masks: "Tensor", threshold: float, offset: float) -> "Tensor":
-    from segment_anything.utils.amg import calculate_stability_score
+def _measure(masks: "Tensor", threshold: float, offset: float) -> "tuple[Tensor, Tensor, Tensor]":
+    """Return the stability (M,), box (M, 4) as x0, y0, x1, y1, and area (M,) of mask logits (M, H0, W0).
 
-    stability: Tensor = calculate_stability_score(masks, threshold, offset)
-    return stability
+    The stability is the share of the mask at a lower threshold that a higher one leaves; an empty mask's box is zero.
+    """
+    import torch
 
-
-def _boxes(masks: "Tensor") -> "Tensor":
-    from segment_anything.utils.amg import batched_mask_to_box
-
-    boxes: Tensor = batched_mask_to_box(masks)
-    return boxes
+    above = torch.empty_like(masks)
+    surely, area, maybe = (
+        torch.gt(masks, threshold + shift, out=above).sum(dim=(1, 2)) for shift in (offset, 0, -offset)
+    )
+    edges = []
+    for along in (1, 2):
+        hit = masks.amax(dim=along) > threshold
+        edges += [hit.int().argmax(dim=1), hit.shape[1] - 1 - hit.int().flip(1).argmax(dim=1)]
+    boxes = torch.stack([edges[0], edges[2], edges[1], edges[3]], dim=1) * (area > 0)[:, None]
+    return surely / maybe, boxes, area

@@ -54,7 +54,7 @@ class SamTeacher:
         with torch.inference_mode():
             embeddings = self.embed(images)
             ids = [
-                paint_ids(self.propose(image, embedding), size)
+                paint_ids(self.propose(image, embedding, size), size)
                 for image, embedding in zip(images, embeddings, strict=True)
             ]
             features = self.valid_part(embeddings, images[0].shape[:2]).float().cpu().numpy()
@@ -73,9 +73,9 @@ class SamTeacher:
             embeddings: Tensor = self.model.image_encoder(self.model.preprocess(batch))
         return embeddings.float()
 
-    def propose(self, image: NDArray[np.uint8], embedding: "Tensor") -> list[MaskProposal]:
-        """Return the automatic masks of one native image (H0, W0, 3) whose embedding (256, 64, 64) is known."""
-        return propose_masks(self.model, embedding, image.shape[:2], self.settings)
+    def propose(self, image: NDArray[np.uint8], embedding: "Tensor", size: tuple[int, int]) -> list[MaskProposal]:
+        """Return the automatic masks, at `size`, of one native image whose embedding (256, 64, 64) is known."""
+        return propose_masks(self.model, embedding, image.shape[:2], size, self.settings)
 
     def valid_part(self, embeddings: "Tensor", native: tuple[int, ...]) -> "Tensor":
         """Crop embeddings (B, 256, 64, 64) to the part that shows the image: (B, hf, wf, 256)."""
@@ -118,21 +118,29 @@ def build_sam(settings: SamSettings) -> "Sam":
     return model
 
 
-def small_sam(side: int, width: int, encoder_width: int, encoder_depth: int, global_blocks: tuple[int, ...]) -> "Sam":
-    """Return a SAM of the stock parts, with patches of 16 pixels on images of `side`, and `width` channels.
+def small_sam(
+    side: int,
+    patch: int,
+    width: int,
+    heads: int,
+    encoder_width: int,
+    encoder_depth: int,
+    global_blocks: tuple[int, ...],
+) -> "Sam":
+    """Return a SAM of the stock parts for images of `side` pixels in patches of `patch`, with `width` channels.
 
-    Encoder blocks attend in windows, those in `global_blocks` over the whole image.
+    Encoder blocks attend in windows, those in `global_blocks` over the whole image; `heads` are the decoder's.
     """
     from functools import partial
 
     import torch
     from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
 
-    grid = side // 16
+    grid = side // patch
     return Sam(
         image_encoder=ImageEncoderViT(
             img_size=side,
-            patch_size=16,
+            patch_size=patch,
             embed_dim=encoder_width,
             depth=encoder_depth,
             num_heads=encoder_width // 32,
@@ -147,7 +155,7 @@ def small_sam(side: int, width: int, encoder_width: int, encoder_depth: int, glo
         ),
         mask_decoder=MaskDecoder(
             transformer_dim=width,
-            transformer=TwoWayTransformer(depth=2, embedding_dim=width, num_heads=8, mlp_dim=4 * width),
+            transformer=TwoWayTransformer(depth=2, embedding_dim=width, num_heads=heads, mlp_dim=4 * width),
             num_multimask_outputs=3,
             iou_head_depth=3,
             iou_head_hidden_dim=width,
@@ -157,9 +165,9 @@ def small_sam(side: int, width: int, encoder_width: int, encoder_depth: int, glo
 
 def _tiny_sam() -> "Sam":
     """Return a SAM for runs without weights: the official input size and width, two encoder blocks."""
-    return small_sam(side=1024, width=256, encoder_width=64, encoder_depth=2, global_blocks=())
+    return small_sam(side=1024, patch=16, width=256, heads=8, encoder_width=64, encoder_depth=2, global_blocks=())
 
 
 def _demo_sam() -> "Sam":
     """Return the SAM of the demo world, small enough to train and run without a GPU."""
-    return small_sam(side=512, width=64, encoder_width=160, encoder_depth=6, global_blocks=(2, 5))
+    return small_sam(side=256, patch=8, width=64, heads=2, encoder_width=160, encoder_depth=6, global_blocks=(2, 5))

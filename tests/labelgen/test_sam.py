@@ -158,10 +158,19 @@ def teacher(teacher_of: TeacherOf, thresholds: dict[str, float]) -> SamTeacher:
 # Proposals
 
 
+def propose(teacher: SamTeacher, image: np.ndarray) -> list[MaskProposal]:
+    """Return the automatic masks of an image at its own size."""
+    return teacher.propose(image, teacher.embed([image])[0], image.shape[:2])
+
+
 def assert_same_masks(found: list[MaskProposal], expected: list[dict]) -> None:
-    np.testing.assert_array_equal([proposal.inside for proposal in found], [r["segmentation"] for r in expected])
-    for name in ("predicted_iou", "stability_score"):
-        np.testing.assert_array_equal([getattr(p, name) for p in found], [record[name] for record in expected])
+    """Check masks, areas, scores and order; rounding may move an edge pixel in a hundred thousand."""
+    assert len(found) == len(expected)
+    differing = [proposal.inside != record["segmentation"] for proposal, record in zip(found, expected, strict=True)]
+    assert np.mean(differing) <= 1e-5
+    for name, key in (("predicted_iou", "predicted_iou"), ("stability_score", "stability_score"), ("area", "area")):
+        values = [[getattr(proposal, name) for proposal in found], [record[key] for record in expected]]
+        np.testing.assert_allclose(*values, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("masks_at_once", [64, 5])
@@ -184,7 +193,7 @@ def test_proposals_are_the_stock_generators_masks_in_its_order_with_its_scores(
     expected = every_record if kind == "every mask" else stock_records(network, picture(0), chosen)
     assert len(expected) >= 3
     teacher = teacher_of(**chosen)
-    assert_same_masks(teacher.propose(picture(0), teacher.embed([picture(0)])[0]), expected)
+    assert_same_masks(propose(teacher, picture(0)), expected)
 
 
 def test_each_threshold_leaves_out_what_it_should(
@@ -192,7 +201,7 @@ def test_each_threshold_leaves_out_what_it_should(
 ) -> None:
     sure, stable, kept = sifted(every_record, thresholds)
     assert 3 * 2 * 2 == len(every_record) > len(sure) > len(stable) > len(kept) >= 3
-    assert_same_masks(teacher.propose(picture(0), teacher.embed([picture(0)])[0]), kept)
+    assert_same_masks(propose(teacher, picture(0)), kept)
 
 
 @pytest.mark.parametrize("name, value", [("pred_iou_thresh", 1000.0), ("stability_score_thresh", 1.5)])
@@ -225,7 +234,7 @@ def test_a_run_paints_each_picture_by_itself_and_keeps_its_features(teacher_of: 
     assert (result.features_scale.shape, result.features_scale.dtype) == ((2, 256), np.float32)
     embeddings = teacher.embed(images)
     for index, image in enumerate(images):
-        masks = [proposal.inside for proposal in teacher.propose(image, embeddings[index])]
+        masks = [proposal.inside for proposal in propose(teacher, image)]
         np.testing.assert_array_equal(result.mask_ids[index], painted(masks, size))
         assert len(np.unique(result.mask_ids[index])) >= 3
     assert (result.mask_ids[0] != result.mask_ids[1]).any()
@@ -281,8 +290,9 @@ def block(size: tuple[int, int], rows: slice, cols: slice) -> np.ndarray:
     return mask
 
 
-def proposals(*masks: np.ndarray) -> list[MaskProposal]:
-    return [MaskProposal(mask, 1.0, 1.0) for mask in masks]
+def painted_by_us(masks: list[np.ndarray], size: tuple[int, int]) -> np.ndarray:
+    """Paint native masks at another size."""
+    return paint_ids([MaskProposal(nearest_pixels(mask, size), int(mask.sum()), 1.0, 1.0) for mask in masks], size)
 
 
 def painted(masks: list[np.ndarray], size: tuple[int, int]) -> np.ndarray:
@@ -302,23 +312,23 @@ def test_a_mask_inside_another_shows_whichever_came_first() -> None:
     large = block((3, 4), slice(0, 3), slice(0, 3))
     small = block((3, 4), slice(1, 2), slice(1, 3))
     expected = [[1, 1, 1, 0], [1, 2, 2, 0], [1, 1, 1, 0]]
-    assert paint_ids(proposals(large, small), (3, 4)).tolist() == expected
-    assert paint_ids(proposals(small, large), (3, 4)).tolist() == expected
+    assert painted_by_us([large, small], (3, 4)).tolist() == expected
+    assert painted_by_us([small, large], (3, 4)).tolist() == expected
 
 
 def test_masks_of_equal_area_keep_the_order_they_came_in() -> None:
     left = block((1, 4), slice(0, 1), slice(0, 2))
     middle = block((1, 4), slice(0, 1), slice(1, 3))
     right = block((1, 4), slice(0, 1), slice(2, 4))
-    assert paint_ids(proposals(left, middle, right), (1, 4)).tolist() == [[1, 2, 3, 3]]
-    assert paint_ids(proposals(right, middle, left), (1, 4)).tolist() == [[3, 3, 2, 1]]
+    assert painted_by_us([left, middle, right], (1, 4)).tolist() == [[1, 2, 3, 3]]
+    assert painted_by_us([right, middle, left], (1, 4)).tolist() == [[3, 3, 2, 1]]
 
 
 def test_areas_count_at_native_size_not_at_the_painted_one() -> None:
     # Both masks fill the one painted pixel of the left half; the wide one is larger where it was found.
     wide = block((4, 8), slice(0, 4), slice(0, 4))
     narrow = block((4, 8), slice(1, 3), slice(1, 3))
-    assert paint_ids(proposals(narrow, wide), (1, 2)).tolist() == [[2, 0]]
+    assert painted_by_us([narrow, wide], (1, 2)).tolist() == [[2, 0]]
 
 
 def test_downsampling_takes_the_native_pixel_under_each_centre() -> None:
@@ -327,7 +337,7 @@ def test_downsampling_takes_the_native_pixel_under_each_centre() -> None:
     assert nearest_pixels(np.arange(5)[None], (1, 2)).tolist() == [[1, 3]]
     assert nearest_pixels(np.arange(6).reshape(3, 2), (1, 2)).tolist() == [[2, 3]]
     only_odd = np.array([[False, True, False, True, False, False]])
-    assert paint_ids(proposals(only_odd), (1, 3)).tolist() == [[1, 1, 0]]
+    assert painted_by_us([only_odd], (1, 3)).tolist() == [[1, 1, 0]]
 
 
 def test_upsampling_repeats_pixels() -> None:
@@ -345,7 +355,7 @@ def test_no_masks_leave_every_pixel_at_0() -> None:
 def test_ids_equal_a_pixel_by_pixel_painter(seed: int, masks: int, size: tuple[int, int]) -> None:
     rng = np.random.default_rng(seed)
     chosen = [rng.random((5, 7)) < rng.choice([0.1, 0.4, 0.5, 0.9]) for _ in range(masks)]
-    np.testing.assert_array_equal(paint_ids(proposals(*chosen), size), painted(chosen, size), strict=True)
+    np.testing.assert_array_equal(painted_by_us(chosen, size), painted(chosen, size), strict=True)
 
 
 # int8 features
