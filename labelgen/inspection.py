@@ -231,13 +231,15 @@ def _agreement(total: ShardStatistics, target: str, labelled: int, names: tuple[
         return None
     agreement: dict[str, Any] = {"truth": labelled}
     for kind in KINDS:
-        scores = score(getattr(total, f"{target}_{kind}_confusion"))
+        confusion = getattr(total, f"{target}_{kind}_confusion")
+        scores = score(confusion)
         agreement[kind] = {
             "miou": _number(scores.miou),
             "accuracy": _number(scores.accuracy),
             "scored": scores.scored,
             "iou": {name: _number(value) for name, value in zip(names, scores.iou, strict=True)},
             "class_accuracy": {name: _number(value) for name, value in zip(names, scores.recall, strict=True)},
+            "confusion": confusion.tolist(),
         }
     return agreement
 
