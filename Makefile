@@ -1,20 +1,24 @@
 # Every target sets up what it needs; nothing is installed outside this folder.
 PYTHON  ?= python3.11
-DATASET ?= nuscenes
+DATASET ?= demo
+DATA    ?= $(if $(filter demo,$(DATASET)),out/demo)
 CACHE   ?= out/$(DATASET).zarr
+SEED    ?= 0
 UV_PIN  := uv==0.13.9
 BIN     := .venv/bin
 PARITY  ?= ../shared/data/nuscenes-keyframe
 
 .DEFAULT_GOAL := help
-.PHONY: help setup labels inspect test check parity clean
+.PHONY: help setup labels demo-world demo-teachers inspect test check parity clean
 
 help:
+	@echo "make labels                          the demo: render street scenes, label them, score the labels"
 	@echo "make labels DATASET=nuscenes DATA=<folder> [CACHE=<folder or URL>] [SPLIT=..] [TEACHERS=..] [ARGS='..']"
 	@echo "make inspect CACHE=<folder or URL>   what is in a cache"
 	@echo "make test                            the tests"
 	@echo "make check                           lint, types, import rules, tests"
 	@echo "make parity [PARITY=<nuscenes>]      our projection against the official devkit"
+	@echo "make demo-teachers                   train the demo's CLIP and SAM anew (hours on a CPU)"
 	@echo "make setup | clean                   make or remove the environment"
 
 setup: .venv/.installed
@@ -25,10 +29,20 @@ setup: .venv/.installed
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode -c constraints.txt -e '.[labels,demo,dev]'
 	@touch $@
 
-labels: setup
+labels: setup $(if $(filter demo,$(DATASET)),demo-world)
 	@test -n "$(DATA)" || { echo "error: say where the dataset is: make labels DATASET=$(DATASET) DATA=<folder>" >&2; exit 2; }
 	@$(BIN)/labelgen run --dataset $(DATASET) --data "$(DATA)" --cache "$(CACHE)" \
 	  $(if $(SPLIT),--split $(SPLIT)) $(if $(TEACHERS),--teachers $(TEACHERS)) $(ARGS)
+ifeq ($(DATASET),demo)
+	@$(BIN)/labelgen inspect "$(CACHE)" --pictures "$(DATA)-pictures"
+endif
+
+demo-world: setup
+	@test -e "$(DATA)/v1.0-mini" || $(BIN)/labelgen demo make --out "$(DATA)" --seed $(SEED)
+
+demo-teachers: setup
+	$(BIN)/python -m pipelines.demo.teachers.train_clip --out out/demo-clip.safetensors
+	$(BIN)/python -m pipelines.demo.teachers.train_sam --out out/demo-sam.safetensors
 
 inspect: setup
 	@$(BIN)/labelgen inspect "$(CACHE)" $(ARGS)

@@ -1,6 +1,7 @@
 """The `labelgen` command: the front door to label runs, inspection, verification and weights."""
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from functools import wraps
@@ -59,7 +60,10 @@ def main() -> None:
 @click.option("--split", help="Which scenes: an official split, parametrize, verify, or all (the default).")
 @click.option("--config", "config_file", type=click.Path(path_type=Path), help="Settings in place of the dataset's.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="One setting; may be repeated.")
-@click.option("--teachers", help="Teacher preset: paper (the default), or untrained to try things without weights.")
+@click.option(
+    "--teachers",
+    help="Teacher preset: paper (nuScenes), demo (the demo world), or untrained to try things without weights.",
+)
 @click.option("--ray-address", help="A running Ray cluster (default: RAY_ADDRESS, else a local one).")
 @click.option("--shards", default="*", show_default=True, metavar="PATTERN", help="Only shards whose key matches.")
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="At most N shards.")
@@ -110,7 +114,7 @@ def run(
 @main.command(short_help="Say what is in a cache, and how good it is.")
 @click.argument("cache")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object; docs/inspect.md lists its keys.")
-@click.option("--pictures", type=click.Path(path_type=Path), metavar="DIR", help="Also draw samples into DIR.")
+@click.option("--pictures", type=click.Path(path_type=Path), metavar="DIR", help="Also draw pictures into DIR.")
 @click.option(
     "--shards", default=4, show_default=True, type=click.IntRange(1), help="Draw the first sample of so many shards."
 )
@@ -131,10 +135,11 @@ def inspect(cache: str, as_json: bool, pictures: Path | None, shards: int) -> No
     found = inspect_cache(cache)
     click.echo(json.dumps(found, indent=2) if as_json else render(found))
     if pictures:
+        from labelgen.confusion_picture import write_confusions
         from labelgen.pictures import write_pictures
 
         try:
-            files = write_pictures(*Cache.open(cache), pictures, shards)
+            files = write_pictures(*Cache.open(cache), pictures, shards) + write_confusions(found, pictures)
         except OSError as error:
             _fail(f"{pictures}: cannot draw there ({error.strerror}); give another folder")
         for file in files:
@@ -197,15 +202,15 @@ def demo() -> None:
     type=click.FloatRange(0, 1),
     help="How far textures, light and clutter move away from the usual.",
 )
-@click.option("--workers", default=1, show_default=True, type=click.IntRange(1), help="Scenes rendered at once.")
+@click.option("--workers", type=click.IntRange(1), help="Scenes rendered at once (default: one a core).")
 @_reports_errors
-def make_demo(out: Path, seed: int, scenes: int, keyframes: int, difficulty: float, workers: int) -> None:
+def make_demo(out: Path, seed: int, scenes: int, keyframes: int, difficulty: float, workers: int | None) -> None:
     """Render street scenes: six cameras, a lidar, boxes, lidarseg, and classes and segments of every pixel.
 
     \b
     Examples:
       labelgen demo make --out out/demo --scenes 2
-      labelgen run --dataset demo --data out/demo --cache out/demo.zarr --teachers untrained
+      labelgen run --dataset demo --data out/demo --cache out/demo.zarr
       labelgen inspect out/demo.zarr --pictures out/pictures
     """
     from pipelines.demo.world import make_world
@@ -220,16 +225,17 @@ def make_demo(out: Path, seed: int, scenes: int, keyframes: int, difficulty: flo
             keyframes,
             difficulty,
             progress=lambda done, total: bar.update(done - bar.pos),
-            workers=workers,
+            workers=workers or os.cpu_count() or 1,
         )
     click.echo(f"{out}: {scenes} scenes of {keyframes} keyframes")
 
 
 @main.group()
 def weights() -> None:
-    """List or fetch the official teacher weights.
+    """List or fetch teacher weights.
 
-    Files go to the folder named by LABELGEN_WEIGHTS (default: ~/.cache/labelgen/weights).
+    Those of the demo come with the package. Official files go to the folder named by LABELGEN_WEIGHTS
+    (default: ~/.cache/labelgen/weights).
     """
 
 
@@ -240,8 +246,9 @@ def list_weights() -> None:
 
     click.echo(f"folder: {weights_folder()}")
     for name, entry in REGISTRY.items():
-        here = "here  " if (weights_folder() / entry.file_name).is_file() else "absent"
-        click.echo(f"{name:<14} {here}  {entry.meaning}\n{'':<14} {entry.url}\n{'':<14} sha256 {entry.sha256}")
+        here = "here  " if entry.path.is_file() else "absent"
+        origin = getattr(entry, "url", "comes with the package")
+        click.echo(f"{name:<14} {here}  {entry.meaning}\n{'':<14} {origin}\n{'':<14} sha256 {entry.sha256}")
 
 
 @weights.command("fetch", short_help="Download weights and check them.")

@@ -1,7 +1,8 @@
 """Teacher weights: where the official files are, fetching them, and finding them again.
 
-Files live in the folder named by `LABELGEN_WEIGHTS` (default: `~/.cache/labelgen/weights`). A download goes to
-`<file>.part`, resumes there, and takes its name only once its SHA-256 is the official one.
+The demo's weights come with the package. Official files live in the folder named by `LABELGEN_WEIGHTS` (default:
+`~/.cache/labelgen/weights`). A download goes to `<file>.part`, resumes there, and takes its name only once its SHA-256
+is the official one.
 """
 
 import hashlib
@@ -32,9 +33,23 @@ class Weights:
     meaning: str
 
     @property
-    def file_name(self) -> str:
-        """Name of the file in the weights folder."""
-        return self.url.rsplit("/", 1)[-1]
+    def path(self) -> Path:
+        """The file's place in the weights folder."""
+        return weights_folder() / self.url.rsplit("/", 1)[-1]
+
+
+@dataclass(frozen=True)
+class ShippedWeights:
+    """A weights file that comes with the package."""
+
+    file_name: str
+    sha256: str
+    meaning: str
+
+    @property
+    def path(self) -> Path:
+        """The file's place in the package."""
+        return Path(__file__).parent / "teachers" / "weights" / self.file_name
 
 
 _SAM = "https://dl.fbaipublicfiles.com/segment_anything"
@@ -42,7 +57,7 @@ _CLIP = "https://openaipublic.azureedge.net/clip/models"
 _VIT_B_16 = "5806e77cd80f8b59890b7e101eabd078d9fb84e6937f9e85e4ecb61988df416f"
 _RN50 = "afeb0e10f9e5a86da6080e35cf09123aca3b358a0c3e3b6c78a7b63bc04b6762"
 
-REGISTRY: dict[str, Weights] = {
+REGISTRY: dict[str, Weights | ShippedWeights] = {
     "clip-vit-b-16": Weights(f"{_CLIP}/{_VIT_B_16}/ViT-B-16.pt", _VIT_B_16, "OpenAI CLIP ViT-B/16 (335 MiB)"),
     "clip-rn50": Weights(f"{_CLIP}/{_RN50}/RN50.pt", _RN50, "OpenAI CLIP ResNet-50 (244 MiB)"),
     "sam-vit-b": Weights(
@@ -60,6 +75,16 @@ REGISTRY: dict[str, Weights] = {
         "a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e",
         "Segment Anything ViT-H (2.4 GiB)",
     ),
+    "demo-clip": ShippedWeights(
+        "demo-clip.safetensors",
+        "abd4fdb3dab74abb3ee51ed1a0b47c74a390ee1bc1faca2d8fad1c365836d8aa",
+        "CLIP of the demo world, of no use elsewhere",
+    ),
+    "demo-sam": ShippedWeights(
+        "demo-sam.safetensors",
+        "54121332758af3bdf04874a66e8fa40fc9e7925fec665dc605c65488bf08d441",
+        "SAM of the demo world, of no use elsewhere",
+    ),
 }
 
 
@@ -75,18 +100,20 @@ def locate(name: str) -> Path:
     Raises:
         WeightsError: one line that says what to download and where to put it.
     """
-    if name in REGISTRY:
-        path = weights_folder() / REGISTRY[name].file_name
-        if path.is_file():
-            return path
-        raise WeightsError(
-            f"weights {name} are not at {path}: run `labelgen weights fetch {name}`, or, offline, download "
-            f"{REGISTRY[name].url} elsewhere and put it there"
-        )
+    if entry := REGISTRY.get(name):
+        if entry.path.is_file():
+            return entry.path
+        raise WeightsError(f"weights {name} are not at {entry.path}: {_remedy(name, entry)}")
     path = Path(name)
     if path.is_file():
         return path
     raise WeightsError(f"weights {name!r} are neither a file nor registered ({', '.join(REGISTRY)})")
+
+
+def _remedy(name: str, entry: Weights | ShippedWeights) -> str:
+    if isinstance(entry, ShippedWeights):
+        return "they come with the package; install it again"
+    return f"run `labelgen weights fetch {name}`, or, offline, download {entry.url} elsewhere and put it there"
 
 
 def sha256_of(path: Path) -> str:
@@ -103,16 +130,15 @@ def verified(name: str) -> tuple[Path, str]:
     """
     path = locate(name)
     found = sha256_of(path)
-    if name in REGISTRY and found != REGISTRY[name].sha256:
+    if (entry := REGISTRY.get(name)) and found != entry.sha256:
         raise WeightsError(
-            f"{path}: SHA-256 is {found}, the official file has {REGISTRY[name].sha256}; "
-            f"remove it and run `labelgen weights fetch {name}`"
+            f"{path}: SHA-256 is {found}, the official file has {entry.sha256}; remove it; then {_remedy(name, entry)}"
         )
     return path, found
 
 
 def fetch(name: str, progress: Progress | None = None) -> Path:
-    """Download registered weights, or return them where they already are.
+    """Download registered weights, or return them where they already are; shipped ones always are.
 
     Raises:
         WeightsError: if the name is unknown, the server cannot be reached or stops early (what came is kept and
@@ -121,7 +147,9 @@ def fetch(name: str, progress: Progress | None = None) -> Path:
     if name not in REGISTRY:
         raise WeightsError(f"no weights {name!r}; known: {', '.join(REGISTRY)}")
     official = REGISTRY[name]
-    target = weights_folder() / official.file_name
+    if isinstance(official, ShippedWeights):
+        return verified(name)[0]
+    target = official.path
     if target.is_file() and sha256_of(target) == official.sha256:
         return target
     part = target.with_name(f"{target.name}.part")

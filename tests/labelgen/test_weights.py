@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from labelgen import weights
 from labelgen.cli import main
 from labelgen.errors import WeightsError
-from labelgen.weights import REGISTRY, Weights, fetch, locate, verified, weights_folder
+from labelgen.weights import REGISTRY, ShippedWeights, Weights, fetch, locate, verified, weights_folder
 
 Refused = Callable[..., AbstractContextManager[None]]
 
@@ -272,11 +272,31 @@ def test_the_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatch, tmp
 
 
 def test_official_clip_urls_carry_the_digest_that_is_registered() -> None:
-    assert sorted(REGISTRY) == ["clip-rn50", "clip-vit-b-16", "sam-vit-b", "sam-vit-h", "sam-vit-l"]
-    for name, entry in REGISTRY.items():
+    official = {name: entry for name, entry in REGISTRY.items() if isinstance(entry, Weights)}
+    assert sorted(official) == ["clip-rn50", "clip-vit-b-16", "sam-vit-b", "sam-vit-h", "sam-vit-l"]
+    for name, entry in official.items():
         assert entry.url.startswith("https://") and len(entry.sha256) == 64
         if name.startswith("clip-"):
             assert entry.url.split("/")[-2] == entry.sha256
+
+
+@pytest.mark.parametrize("name", ["demo-clip", "demo-sam"])
+def test_shipped_weights_are_the_registered_bytes_and_safe_to_read(name: str, refused: Refused) -> None:
+    path, sha256 = verified(name)
+    assert isinstance(REGISTRY[name], ShippedWeights)
+    assert (path.suffix, sha256) == (".safetensors", REGISTRY[name].sha256)
+    assert fetch(name) == path
+    assert path.with_suffix(".md").is_file(), "a model card belongs beside the weights"
+
+
+def test_shipped_weights_fit_a_source_tree() -> None:
+    assert sum(REGISTRY[name].path.stat().st_size for name in ("demo-clip", "demo-sam")) < 25e6
+
+
+def test_shipped_weights_that_are_gone_say_to_install_again(monkeypatch: pytest.MonkeyPatch, refused: Refused) -> None:
+    monkeypatch.setattr(weights, "REGISTRY", {"gone": ShippedWeights("gone.safetensors", "0" * 64, "gone")})
+    with refused(WeightsError, "gone.safetensors", "install it again"):
+        locate("gone")
 
 
 # The commands

@@ -15,12 +15,12 @@ LOG_STEPS = 100
 PEAK_RATE = 1e-3
 
 
-def parse_arguments(description: str | None, steps: int) -> argparse.Namespace:
+def parse_arguments(description: str | None) -> argparse.Namespace:
     """Read a training script's options."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--views", type=Path, default=Path("out/demo-views"), help="rendered views, kept for next time")
-    parser.add_argument("--scenes", type=int, default=400, help="training scenes of six views")
-    parser.add_argument("--steps", type=int, default=steps)
+    parser.add_argument("--scenes", type=int, default=300, help="training scenes of six views")
+    parser.add_argument("--effort", type=float, default=1.0, help="share of the full number of steps")
     parser.add_argument("--workers", type=int, default=2, help="processes that render")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--out", type=Path, required=True, help="safetensors file to write")
@@ -34,16 +34,17 @@ def training_views(args: argparse.Namespace) -> Views:
 
 
 def train(
-    model: torch.nn.Module, step: Callable[[], tuple[Tensor, float]], figure: str, args: argparse.Namespace
+    model: torch.nn.Module, step: Callable[[], tuple[Tensor, float]], figure: str, steps: int, args: argparse.Namespace
 ) -> None:
     """Minimise the loss that `step` returns with a figure of merit; the rate warms up, then falls along a cosine.
 
-    Prints the mean figure and writes the weights every `LOG_STEPS` steps.
+    Takes `steps` steps at full effort. Prints the mean figure and writes the weights every `LOG_STEPS` steps.
     """
+    steps = max(1, round(steps * args.effort))
     optimiser = torch.optim.AdamW(model.parameters(), lr=PEAK_RATE, weight_decay=0.02, betas=(0.9, 0.98))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, PEAK_RATE, total_steps=args.steps, pct_start=0.05)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, PEAK_RATE, total_steps=steps, pct_start=0.05)
     start, figures = time.monotonic(), []
-    for number in range(1, args.steps + 1):
+    for number in range(1, steps + 1):
         loss, merit = step()
         optimiser.zero_grad()
         loss.backward()
@@ -51,7 +52,7 @@ def train(
         optimiser.step()
         schedule.step()
         figures.append(merit)
-        if number % LOG_STEPS == 0 or number == args.steps:
+        if number % LOG_STEPS == 0 or number == steps:
             recent, seconds = np.mean(figures[-LOG_STEPS:]), time.monotonic() - start
             print(f"step {number}: loss {loss:.3f}, {figure} {recent:.3f}, {seconds:.0f} s", flush=True)
             save(model, args.out)

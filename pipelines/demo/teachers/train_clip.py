@@ -19,10 +19,10 @@ from pipelines.demo.teachers.loop import parse_arguments, train, training_views
 from pipelines.demo.teachers.views import Views
 
 ARCHITECTURE = "demo-vit-16"
-STEPS = 2500
-CROPS_A_STEP = 160
-CROP_PX = 96
-SMALLEST_CROP_PX, LARGEST_CROP_PX = 32, 224
+STEPS = 5000
+CROPS_A_STEP = 256
+CROP_PX = 64
+SMALLEST_CROP_PX, LARGEST_CROP_PX = 40, 120
 LEAST_SHARE = 0.3
 """A crop is named after a class only if the class fills this share of it."""
 
@@ -31,7 +31,7 @@ def main() -> None:
     """Draw the training views, train, and write the weights as safetensors."""
     import open_clip
 
-    args = parse_arguments(__doc__, STEPS)
+    args = parse_arguments(__doc__)
     views = training_views(args)
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
@@ -44,9 +44,10 @@ def main() -> None:
         crops, classes = _draw(views, places, rng, CROPS_A_STEP)
         tokens = tokenizer(_captions(prompts, classes, rng)).to(args.device)
         pixels = _normalise(model, torch.from_numpy(crops).to(args.device))
-        return _loss(model, pixels, tokens, torch.from_numpy(classes).to(args.device))
+        with torch.autocast(args.device.split(":")[0], torch.bfloat16):
+            return _loss(model, pixels, tokens, torch.from_numpy(classes).to(args.device))
 
-    train(model, step, "right", args)
+    train(model, step, "right", STEPS, args)
 
 
 def _places_by_class(views: Views, classes: int) -> list[NDArray[np.int64]]:

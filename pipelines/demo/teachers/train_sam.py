@@ -1,10 +1,19 @@
-"""Train the demo's SAM on point prompts: `python -m pipelines.demo.teachers.train_sam --out FILE`.
+"""Train the demo's SAM on rendered segments: `python -m pipelines.demo.teachers.train_sam --out FILE`.
 
-Each step prompts a few pictures with points; the decoder's three masks answer each, the best of them is taught the
-mask of the object or stuff segment under the point (dice and balanced cross-entropy), and the IoU head learns how
-good all three are. An auxiliary loss teaches the encoder that pixels of one segment are close and those of different
-segments apart. No class is ever shown.
+First the encoder alone learns to tell segments apart: features of two pixels shall be alike if, and only if, one
+segment covers both. Then point prompts join: the decoder's three masks answer each, the best of them is taught the mask
+of the object or stuff segment under the point (dice and balanced cross-entropy), and the IoU head learns how good all
+three are. The decoder starts from weights that compare features with that under the point, and the attention that does
+so is taught along; from random weights, thousands of steps go by in which masks ignore their prompts. No class is ever
+shown.
+
+SAM pads pictures to a square. Half of the squares are drawn so; the other half show a second picture in the place of
+the padding, since a step costs the same either way.
 """
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -17,108 +26,312 @@ from labelgen.teachers.sam import build_sam
 from pipelines.demo.teachers.loop import parse_arguments, train, training_views
 from pipelines.demo.teachers.views import Views
 
-STEPS = 4000
-PICTURES_A_STEP, POINTS_A_PICTURE = 3, 20
-SMALLEST_SEGMENT_PX = 60
-PAIR_SAMPLES = 192
+ENCODER_STEPS, PROMPT_STEPS = 4000, 3500
+SQUARES_A_STEP, POINTS_A_SQUARE = 3, 20
+SMALLEST_SEGMENT_PX = 30
+PAIRS_A_SQUARE, NEAREST_PAIR_PX = 2000, 3
+PAIR_WEIGHT = ATTENTION_WEIGHT = 0.5
+PADDING = -1
+"""Segment id of pixels that show no picture."""
+
+SURELY_OFF = -20.0
+"""Logit of pixels that are no part of the prompted picture."""
+
+POINT_TOKEN = 5
+"""Place of the point among the decoder's tokens, after one for the IoU and four for masks."""
+
+POSITION_FREQUENCY, LOOKUP_SHARPNESS = 2.5, 4.0
+FEATURE_SCALE, TOKEN_SCALE = 0.5, 0.1
+
+
+@dataclass(frozen=True)
+class Square:
+    """A training input: `rgb` (S, S, 3) u8, `segments` (S, S) i64, and prompts (P,) at `rows` and `columns`.
+
+    `pictures` (S, S) says which of its pictures each pixel shows, PADDING for none.
+    """
+
+    rgb: NDArray[np.uint8]
+    pictures: NDArray[np.int64]
+    segments: NDArray[np.int64]
+    rows: NDArray[np.int64]
+    columns: NDArray[np.int64]
 
 
 def main() -> None:
     """Draw the training views, train, and write the weights as safetensors."""
-    args = parse_arguments(__doc__, STEPS)
-    views = training_views(args)
+    args = parse_arguments(__doc__)
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
-    model = build_sam(SamSettings(architecture="demo", weights="untrained:0")).to(args.device).train()
+    model = build_sam(SamSettings(architecture="demo", weights="untrained:0"))
+    model.prompt_encoder.pe_layer.positional_encoding_gaussian_matrix *= POSITION_FREQUENCY
+    model.to(args.device).train()
+    views = _at_width(training_views(args), model.image_encoder.img_size)
 
-    def step() -> tuple[Tensor, float]:
-        batch = [_draw(views, rng, POINTS_A_PICTURE) for _ in range(PICTURES_A_STEP)]
-        return _loss(model, batch, rng, args.device)
+    def draw() -> list[Square]:
+        return [_draw(views, rng, model.image_encoder.img_size) for _ in range(SQUARES_A_STEP)]
 
-    train(model, step, "IoU", args)
+    train(model, lambda: _encoder_loss(model, draw(), rng, args.device), "pairs right", ENCODER_STEPS, args)
+    start_decoder(model, draw() + draw(), args.device)
+    train(model, lambda: _prompt_loss(model, draw(), rng, args.device), "IoU", PROMPT_STEPS, args)
 
 
-def _draw(views: Views, rng: np.random.Generator, prompts: int) -> tuple[NDArray, NDArray, NDArray, NDArray]:
-    """Draw a picture (H, W, 3), maybe mirrored, its segments (H, W), and points (P,) rows and columns on them.
+@torch.no_grad()
+def start_decoder(model: torch.nn.Module, squares: list[Square], device: str) -> None:
+    """Set the decoder's attention to compare the picture's features with the one under the point.
+
+    Principal directions of the features fall into a loud and a quiet half. Through the quiet half, a point's token
+    finds its place by position code, hardly disturbed by features. Through the loud half it reads the feature there,
+    and image tokens attend to it as much as their features agree. One quiet direction marks the other tokens, so that
+    they stay neutral.
+    """
+    features, _ = _encode(model, squares, device)
+    tokens = features.float().movedim(1, 0).flatten(1)
+    scale = FEATURE_SCALE / tokens.square().mean().sqrt()
+    tokens, mean = scale * tokens, scale * tokens.mean(dim=1)
+    directions = torch.linalg.eigh(torch.cov(tokens)).eigenvectors.T
+    heads = model.mask_decoder.transformer.num_heads
+    neutral = directions[0]
+    quiet, loud = (half.unflatten(0, (-1, heads)).mT.movedim(2, 0).flatten(0, 1) for half in directions.chunk(2))
+    quiet = torch.where((quiet @ neutral).abs()[:, None] > 0.5, 0, quiet)
+    for parameter in (model.image_encoder.neck[-1].weight, model.image_encoder.neck[-1].bias):
+        parameter *= scale
+    decoder, prompts = model.mask_decoder, model.prompt_encoder
+    prompts.no_mask_embed.weight.zero_()
+    for embedding in (decoder.mask_tokens, decoder.iou_token, prompts.not_a_point_embed, prompts.point_embeddings[1]):
+        embedding.weight *= TOKEN_SCALE
+    first, second = decoder.transformer.layers
+    for block in (first, second):
+        read, write = block.cross_attn_token_to_image, block.cross_attn_image_to_token
+        _set(read.q_proj, LOOKUP_SHARPNESS * quiet)
+        _set(read.k_proj, LOOKUP_SHARPNESS * quiet, mean)
+        _set(read.v_proj, loud, mean)
+        _set(read.out_proj, 2 / FEATURE_SCALE * loud.T)
+        _set(write.q_proj, loud, mean)
+        _set(write.k_proj, loud)
+        _set(block.mlp.lin2, TOKEN_SCALE * block.mlp.lin2.weight)
+    _set(second.self_attn.out_proj, TOKEN_SCALE * second.self_attn.out_proj.weight)
+    first.norm1.weight.fill_(TOKEN_SCALE)
+    first.norm1.bias.copy_(2 * 8**0.5 * neutral)
+
+
+def _set(layer: torch.nn.Linear, weight: Tensor, centre: Tensor | None = None) -> None:
+    """Let a layer project what it is given, less `centre`, by `weight`."""
+    layer.weight.copy_(weight)
+    layer.bias.copy_(torch.zeros_like(layer.bias) if centre is None else -weight @ centre)
+
+
+def _at_width(views: Views, width: int) -> Views:
+    """Return the views (N, H, W) at SAM's input width: pictures averaged, ids of the nearest pixel."""
+    step = views.rgb.shape[2] // width
+    rgb = np.stack(
+        [
+            picture.reshape(picture.shape[0] // step, step, width, step, 3).mean(axis=(1, 3)).astype(np.uint8)
+            for picture in views.rgb
+        ]
+    )
+    half = slice(step // 2, None, step)
+    return Views(rgb, views.class_ids[:, half, half], views.instance_ids[:, half, half])
+
+
+def _draw(views: Views, rng: np.random.Generator, side: int) -> Square:
+    """Draw a square with one or two pictures, maybe mirrored, and prompts on its segments.
 
     Half of the points fall on a segment chosen evenly, half on a pixel chosen evenly, as a grid's points would.
     """
-    index = int(rng.integers(len(views.rgb)))
-    flip = slice(None, None, -1 if rng.random() < 0.5 else 1)
-    rgb, segments = views.rgb[index][:, flip], views.instance_ids[index][:, flip].astype(np.int64)
-    light = rng.uniform(0.8, 1.2) * rgb.astype(np.float32) + rng.uniform(-12, 12)
-    sizes = np.bincount(segments.ravel())
-    big = np.flatnonzero(sizes >= SMALLEST_SEGMENT_PX)
-    order = np.argsort(segments.ravel(), kind="stable")
-    ends = np.cumsum(sizes)
-    chosen = rng.choice(big, prompts // 2)
+    rgb = np.zeros((side, side, 3), np.uint8)
+    pictures, segments = np.full((side, side), PADDING), np.full((side, side), PADDING)
+    top = 0
+    for number in range(int(rng.integers(1, 3))):
+        picture, ids = _picture(views, rng)
+        rows = slice(top, min(side, top + len(picture)))
+        rgb[rows] = picture[: rows.stop - top]
+        pictures[rows] = number
+        segments[rows] = ids[: rows.stop - top] + (segments.max() + 1)
+        top = rows.stop
+    _, flat, sizes = np.unique(segments, return_inverse=True, return_counts=True)
+    flat = flat.ravel()
+    usable = sizes >= SMALLEST_SEGMENT_PX
+    usable[0] &= segments.min() != PADDING
+    order, ends = np.argsort(flat, kind="stable"), np.cumsum(sizes)
+    chosen = rng.choice(np.flatnonzero(usable), POINTS_A_SQUARE // 2)
     on_segments = order[ends[chosen] - 1 - (rng.random(len(chosen)) * sizes[chosen]).astype(np.int64)]
-    anywhere = rng.choice(np.flatnonzero(np.isin(segments, big)), prompts - len(chosen))
-    rows, columns = np.divmod(np.concatenate([on_segments, anywhere]), segments.shape[1])
-    return np.clip(light, 0, 255).astype(np.uint8), segments, rows, columns
+    anywhere = rng.choice(np.flatnonzero(usable[flat]), POINTS_A_SQUARE - len(chosen))
+    return Square(rgb, pictures, segments, *np.divmod(np.concatenate([on_segments, anywhere]), side))
 
 
-def _loss(model: torch.nn.Module, batch: list, rng: np.random.Generator, device: str) -> tuple[Tensor, float]:
-    pictures = torch.from_numpy(np.stack([rgb for rgb, *_ in batch])).to(device).permute(0, 3, 1, 2)
-    features = model.image_encoder(model.preprocess(pictures))
+def _picture(views: Views, rng: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Draw a picture (H, W, 3) and its segments (H, W), mirrored and relit at random."""
+    index, flip = int(rng.integers(len(views.rgb))), slice(None, None, int(rng.choice([-1, 1])))
+    light = rng.uniform(0.8, 1.2) * views.rgb[index][:, flip].astype(np.float32) + rng.uniform(-12, 12)
+    return np.clip(light, 0, 255).astype(np.uint8), views.instance_ids[index][:, flip].astype(np.int64)
+
+
+def _encoder_loss(
+    model: torch.nn.Module, squares: list[Square], rng: np.random.Generator, device: str
+) -> tuple[Tensor, float]:
+    """Return the pair loss of the squares' features, and the share of pairs told right."""
+    features, segments = _encode(model, squares, device)
+    return _pair_loss(model, features, segments, rng)
+
+
+def _prompt_loss(
+    model: torch.nn.Module, squares: list[Square], rng: np.random.Generator, device: str
+) -> tuple[Tensor, float]:
+    """Return the loss of the masks that answer the squares' points, with the other two, and the mean best IoU."""
+    features, segments = _encode(model, squares, device)
+    pair_loss, _ = _pair_loss(model, features, segments, rng)
     losses, ious = [], []
-    for feature, (_, segments, rows, columns) in zip(features, batch, strict=True):
-        masks, predicted = _decode(model, feature[None], rows, columns, device)
-        target = _targets(segments, rows, columns, masks.shape[-1], model.image_encoder.img_size, device)
-        mask_loss, iou = _mask_loss(masks[..., : target.shape[-2], : target.shape[-1]], predicted, target)
-        losses.append(mask_loss + 0.5 * _pair_loss(feature, segments, rng))
+    for feature, ids, square in zip(features, segments, squares, strict=True):
+        with _watched_attention(model) as attention:
+            masks, predicted = _decode(model, feature[None], square, device)
+        target, elsewhere = _targets(ids, square, masks.shape[-1])
+        loss, iou = _mask_loss(masks.float().masked_fill(elsewhere[:, None], SURELY_OFF), predicted.float(), target)
+        losses.append(loss + ATTENTION_WEIGHT * _attention_loss(attention, target, elsewhere))
         ious.append(iou)
-    return torch.stack(losses).mean(), float(np.mean(ious))
+    return torch.stack(losses).mean() + PAIR_WEIGHT * pair_loss, float(torch.stack(ious).mean())
 
 
-def _decode(
-    model: torch.nn.Module, feature: Tensor, rows: NDArray, columns: NDArray, device: str
-) -> tuple[Tensor, Tensor]:
-    """Return masks (P, 3, h, w) logits and predicted IoU (P, 3) for points given in pixels of the resized picture."""
-    points = torch.from_numpy(np.stack([columns, rows], axis=1)[:, None]).float().to(device)
+def _encode(model: torch.nn.Module, squares: list[Square], device: str) -> tuple[Tensor, Tensor]:
+    """Return the features (B, E, h, w) and segments (B, S, S) of squares."""
+    segments = torch.from_numpy(np.stack([square.segments for square in squares])).to(device)
+    with torch.autocast(device.split(":")[0], torch.bfloat16):
+        return model.image_encoder(_preprocess(model, squares, segments)), segments
+
+
+def _preprocess(model: torch.nn.Module, squares: list[Square], segments: Tensor) -> Tensor:
+    """Normalise pictures (B, 3, S, S) as SAM does, which pads after that, with zeros."""
+    pictures = torch.from_numpy(np.stack([square.rgb for square in squares])).to(segments.device)
+    return model.preprocess(pictures.permute(0, 3, 1, 2)) * (segments[:, None] != PADDING)
+
+
+def _decode(model: torch.nn.Module, feature: Tensor, square: Square, device: str) -> tuple[Tensor, Tensor]:
+    """Return masks (P, 3, h, w) logits and predicted IoU (P, 3) for the square's points."""
+    points = torch.from_numpy(np.stack([square.columns, square.rows], axis=1)[:, None]).float().to(device)
     ones = torch.ones(len(points), 1, dtype=torch.int, device=device)
     sparse, dense = model.prompt_encoder(points=(points, ones), boxes=None, masks=None)
-    return model.mask_decoder(
-        image_embeddings=feature,
-        image_pe=model.prompt_encoder.get_dense_pe(),
-        sparse_prompt_embeddings=sparse,
-        dense_prompt_embeddings=dense,
-        multimask_output=True,
-    )
+    with torch.autocast(device.split(":")[0], torch.bfloat16):
+        return model.mask_decoder(
+            image_embeddings=feature,
+            image_pe=model.prompt_encoder.get_dense_pe(),
+            sparse_prompt_embeddings=sparse,
+            dense_prompt_embeddings=dense,
+            multimask_output=True,
+        )
 
 
-def _targets(segments: NDArray, rows: NDArray, columns: NDArray, masks: int, side: int, device: str) -> Tensor:
-    """Return the share (P, h, w) of each decoder pixel that the segment under each point covers."""
-    inside = torch.from_numpy(segments[None] == segments[rows, columns][:, None, None]).to(device)
-    return functional.avg_pool2d(inside.float(), side // masks)
+def _targets(ids: Tensor, square: Square, masks: int) -> tuple[Tensor, Tensor]:
+    """Return the share (P, h, w) of each decoder pixel that the segment under each point covers, and what to ignore.
+
+    Ignored (P, h, w) is what is not the point's picture, since masks are cut to the picture in use.
+    """
+    rows, columns = torch.from_numpy(square.rows), torch.from_numpy(square.columns)
+    inside = ids[None] == ids[rows, columns][:, None, None]
+    step = ids.shape[-1] // masks
+    pictures = torch.from_numpy(square.pictures).to(ids.device)
+    elsewhere = pictures[None, ::step, ::step] != pictures[rows, columns][:, None, None]
+    return functional.avg_pool2d(inside.float(), step), elsewhere
 
 
-def _mask_loss(masks: Tensor, predicted: Tensor, target: Tensor) -> tuple[Tensor, float]:
-    """Teach the best of three masks its target, and the IoU head all three; returns the loss and the mean best IoU."""
-    target = target[:, None].expand_as(masks)
-    probability = masks.sigmoid()
-    overlap, total = (probability * target).sum((2, 3)), (probability + target).sum((2, 3))
-    dice = 1 - (2 * overlap + 1) / (total + 1)
-    entropy = functional.binary_cross_entropy_with_logits(masks, target, reduction="none")
-    inside, outside = target.sum((2, 3)), (1 - target).sum((2, 3))
-    balanced = (entropy * target).sum((2, 3)) / (inside + 1) + (entropy * (1 - target)).sum((2, 3)) / (outside + 1)
-    best = (dice + 0.5 * balanced).min(dim=1).values
+def _mask_loss(masks: Tensor, predicted: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Teach the best of three masks (P, 3, h, w) its target (P, h, w), and the IoU head all three.
+
+    Returns the loss and the mean best IoU.
+    """
     with torch.no_grad():
-        on, truth = masks > 0, target > 0.5
+        on, truth = masks > 0, (target > 0.5)[:, None]
         iou = (on & truth).sum((2, 3)) / (on | truth).sum((2, 3)).clamp(min=1)
-    return best.mean() + functional.mse_loss(predicted, iou), float(iou.max(dim=1).values.mean())
+        dice = _dice(masks, target[:, None])
+    best = masks[torch.arange(len(masks), device=masks.device), dice.argmin(dim=1)]
+    entropy = functional.binary_cross_entropy_with_logits(best, target, reduction="none")
+    balanced = _balanced(entropy.flatten(1), target.flatten(1))
+    loss = _dice(best, target).mean() + 0.5 * balanced + functional.mse_loss(predicted, iou)
+    return loss, iou.max(dim=1).values.mean()
 
 
-def _pair_loss(feature: Tensor, segments: NDArray, rng: np.random.Generator) -> Tensor:
-    """Logistic loss on the cosine (times 5) of the features (E, h, w) under pairs of pixels: same segment or not."""
-    stride = 16
-    rows, columns = (rng.integers(0, length, PAIR_SAMPLES) for length in segments.shape)
-    ids = torch.from_numpy(segments[rows, columns]).to(feature.device)
-    vectors = functional.normalize(feature[:, rows // stride, columns // stride], dim=0)
-    logits = 5 * vectors.T @ vectors
-    same = (ids[:, None] == ids[None]).float()
-    entropy = functional.binary_cross_entropy_with_logits(logits, same, reduction="none")
-    return (entropy * same).sum() / same.sum() + (entropy * (1 - same)).sum() / (1 - same).sum().clamp(min=1)
+def _dice(masks: Tensor, target: Tensor) -> Tensor:
+    """Return the soft dice distance of mask logits to targets (.., h, w)."""
+    probability = masks.sigmoid()
+    overlap, total = (probability * target).sum((-2, -1)), probability.sum((-2, -1)) + target.sum((-2, -1))
+    return 1 - (2 * overlap + 1) / (total + 1)
+
+
+@contextmanager
+def _watched_attention(model: torch.nn.Module) -> Iterator[list[Tensor]]:
+    """Collect, block by block, how much image tokens attend to the point's token: (P, N), the mean over heads."""
+    found: list[Tensor] = []
+
+    def watch(attention: torch.nn.Module, _: tuple, inputs: dict[str, Tensor]) -> None:
+        heads = (attention.num_heads, -1)
+        query = attention.q_proj(inputs["q"]).unflatten(-1, heads).transpose(1, 2)
+        key = attention.k_proj(inputs["k"]).unflatten(-1, heads).transpose(1, 2)
+        weights = (query @ key.mT * query.shape[-1] ** -0.5).float().softmax(dim=-1)
+        found.append(weights[..., POINT_TOKEN].mean(dim=1))
+
+    blocks = model.mask_decoder.transformer.layers
+    hooks = [b.cross_attn_image_to_token.register_forward_pre_hook(watch, with_kwargs=True) for b in blocks]
+    try:
+        yield found
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _attention_loss(attention: list[Tensor], target: Tensor, elsewhere: Tensor) -> Tensor:
+    """Return the balanced cross-entropy of attention to the point (P, N) against its segment (P, h, w)."""
+    grid = int(attention[0].shape[-1] ** 0.5)
+    step = target.shape[-1] // grid
+    share = functional.avg_pool2d(target, step).flatten(1)
+    shown = (~elsewhere[:, ::step, ::step]).float().flatten(1)
+    losses = [
+        _balanced(functional.binary_cross_entropy(a.clamp(1e-4, 1 - 1e-4), share, reduction="none"), share, shown)
+        for a in attention
+    ]
+    return torch.stack(losses).mean()
+
+
+def _pair_loss(
+    model: torch.nn.Module, features: Tensor, segments: Tensor, rng: np.random.Generator
+) -> tuple[Tensor, float]:
+    """Return the loss of telling from features whether one segment covers a pair of pixels, and the share told right.
+
+    Asked of the encoder's features (B, E, h, w), and of what the decoder's upscaling makes of them.
+    """
+    with torch.autocast(features.device.type, torch.bfloat16):
+        fine = model.mask_decoder.output_upscaling(features)
+    losses, right = [], []
+    for ids, *levels in zip(segments, features.float(), fine.float(), strict=True):
+        one, other = _pairs(ids.cpu().numpy(), rng)
+        same = (ids[one[0], one[1]] == ids[other[0], other[1]]).float()
+        for level in levels:
+            stride = ids.shape[-1] // level.shape[-1]
+            vectors = functional.normalize(level, dim=0)
+            cosine = (
+                vectors[:, one[0] // stride, one[1] // stride] * vectors[:, other[0] // stride, other[1] // stride]
+            ).sum(dim=0)
+            entropy = functional.binary_cross_entropy_with_logits(10 * (cosine - 0.5), same, reduction="none")
+            losses.append(_balanced(entropy, same))
+            right.append(_balanced(((cosine > 0.5) == (same > 0)).float(), same) / 2)
+    return torch.stack(losses).mean(), float(torch.stack(right).mean())
+
+
+def _balanced(values: Tensor, inside: Tensor, shown: Tensor | None = None) -> Tensor:
+    """Return the mean of values (.., N) weighted by `inside`, plus that weighted by what is left of `shown`."""
+    outside = (1 if shown is None else shown) - inside
+    both = [(values * w).sum(dim=-1) / w.sum(dim=-1).clamp(min=1) for w in (inside, outside)]
+    return torch.stack(both).sum(dim=0).mean()
+
+
+def _pairs(ids: NDArray[np.int64], rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Draw pairs of pixels of a square (S, S), as two arrays (2, P) of rows and columns; near pairs more often."""
+    side = len(ids)
+    one = np.stack(np.divmod(rng.choice(np.flatnonzero(ids != PADDING), PAIRS_A_SQUARE), side))
+    distance = np.exp(rng.uniform(np.log(NEAREST_PAIR_PX), np.log(side / 2), PAIRS_A_SQUARE))
+    angle = rng.uniform(0, 2 * np.pi, PAIRS_A_SQUARE)
+    step = distance * np.stack([np.sin(angle), np.cos(angle)])
+    other = np.clip(one + np.rint(step).astype(np.int64), 0, side - 1)
+    shown = ids[other[0], other[1]] != PADDING
+    return one[:, shown], other[:, shown]
 
 
 if __name__ == "__main__":
