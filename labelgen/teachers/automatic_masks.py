@@ -20,7 +20,17 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 MASKS_AT_ONCE = 4
-"""Masks brought to native size together: few stay in a CPU's cache, and no GPU needs many."""
+BAND_ROWS = 64
+"""Masks, and rows of them, brought to native size together: few stay in a CPU's cache."""
+
+
+@dataclass(frozen=True)
+class Band:
+    """Some rows of the native image, and the weights (n, k) with which they take the decoder's rows `low`."""
+
+    native: slice
+    low: slice
+    weights: "Tensor"
 
 
 @dataclass(frozen=True)
@@ -52,8 +62,9 @@ def propose_masks(
     tokens = -(-int(rows.any(dim=0).nonzero().max() + 1) // 4)
     decoder = PromptDecoder(model, embedding, tokens)
     rows, cols = (weights.to(embedding.device) for weights in (rows[:, : 4 * tokens], cols))
+    bands = _bands(rows)
     batches = [
-        _scan(decoder, points, rows, cols, model.mask_threshold, settings)
+        _scan(decoder, points, bands, cols, model.mask_threshold, settings)
         for points in _grid(model, native, settings).to(embedding.device).split(settings.points_per_batch)
     ]
     logits, iou, stability, boxes, area = (
@@ -97,6 +108,17 @@ def _bilinear(to: int, length: int) -> "Tensor":
     return resized[0, 0]
 
 
+def _bands(rows: "Tensor") -> list[Band]:
+    """Cut the weights (H0, h) of all rows into bands of the few decoder rows that each takes."""
+    bands = []
+    for start in range(0, len(rows), BAND_ROWS):
+        weights = rows[start : start + BAND_ROWS]
+        taken = weights.any(dim=0).nonzero()
+        low = slice(int(taken.min()), int(taken.max()) + 1)
+        bands.append(Band(slice(start, start + len(weights)), low, weights[:, low].contiguous()))
+    return bands
+
+
 def _grid(model: "Sam", native: tuple[int, int], settings: SamSettings) -> "Tensor":
     """Return the point grid (P, 2) in pixels of SAM's input."""
     import torch
@@ -108,7 +130,7 @@ def _grid(model: "Sam", native: tuple[int, int], settings: SamSettings) -> "Tens
 
 
 def _scan(
-    decoder: PromptDecoder, points: "Tensor", rows: "Tensor", cols: "Tensor", threshold: float, settings: SamSettings
+    decoder: PromptDecoder, points: "Tensor", bands: list[Band], cols: "Tensor", threshold: float, settings: SamSettings
 ) -> Candidates:
     """Prompt with points (P, 2); keep the masks of good predicted IoU that are stable at native size."""
     import torch
@@ -119,28 +141,41 @@ def _scan(
     good = answers.predicted_iou > settings.pred_iou_thresh if good is None else good
     logits = decoder.masks(answers, good)
     parts = [
-        _measure(rows @ (part @ cols.T), threshold, settings.stability_score_offset)
-        for part in logits.split(MASKS_AT_ONCE)
+        _measure(part, bands, cols, threshold, settings.stability_score_offset) for part in logits.split(MASKS_AT_ONCE)
     ]
     stability, boxes, area = (torch.cat(column) for column in zip(*parts, strict=True))
     keep = slice(None) if settings.stability_score_thresh <= 0 else stability >= settings.stability_score_thresh
     return Candidates(logits[keep], answers.predicted_iou[good][keep], stability[keep], boxes[keep], area[keep])
 
 
-def _measure(masks: "Tensor", threshold: float, offset: float) -> "tuple[Tensor, Tensor, Tensor]":
-    """Return the stability (M,), box (M, 4) as x0, y0, x1, y1, and area (M,) of mask logits (M, H0, W0).
+def _measure(
+    logits: "Tensor", bands: list[Band], cols: "Tensor", threshold: float, offset: float
+) -> "tuple[Tensor, Tensor, Tensor]":
+    """Return the stability (M,), box (M, 4) as x0, y0, x1, y1, and area (M,) at native size of logits (M, h, w).
 
     The stability is the share of the mask at a lower threshold that a higher one leaves; an empty mask's box is zero.
+    Interpolation cannot exceed what it takes, so bands that take nothing above the lowest threshold hold nothing.
     """
     import torch
 
-    above = torch.empty_like(masks)
-    surely, area, maybe = (
-        torch.gt(masks, threshold + shift, out=above).sum(dim=(1, 2)) for shift in (offset, 0, -offset)
-    )
+    thresholds = (threshold + offset, threshold, threshold - offset)
+    counts = logits.new_zeros(3, len(logits))
+    by_row = logits.new_full((len(logits), bands[-1].native.stop), -torch.inf)
+    by_col = logits.new_full((len(logits), len(cols)), -torch.inf)
+    highest = logits.amax(dim=2)
+    for band in bands:
+        if not (highest[:, band.low] > min(thresholds)).any():
+            continue
+        native = band.weights @ (logits[:, band.low] @ cols.T)
+        above = torch.empty_like(native)
+        for count, level in zip(counts, thresholds, strict=True):
+            count += torch.gt(native, level, out=above).sum(dim=(1, 2))
+        by_row[:, band.native] = native.amax(dim=2)
+        torch.maximum(by_col, native.amax(dim=1), out=by_col)
     edges = []
-    for along in (1, 2):
-        hit = masks.amax(dim=along) > threshold
-        edges += [hit.int().argmax(dim=1), hit.shape[1] - 1 - hit.int().flip(1).argmax(dim=1)]
+    for along in (by_col, by_row):
+        hit = (along > threshold).int()
+        edges += [hit.argmax(dim=1), hit.shape[1] - 1 - hit.flip(1).argmax(dim=1)]
+    surely, area, maybe = counts
     boxes = torch.stack([edges[0], edges[2], edges[1], edges[3]], dim=1) * (area > 0)[:, None]
     return surely / maybe, boxes, area
