@@ -9,8 +9,6 @@ from cache_schemas.store import Cache
 from cache_schemas.validate import validate
 from labelgen.datasets import ADAPTERS
 
-MASKS_AT_LEAST = 0.3
-
 
 def test_a_demo_world_is_made_labelled_and_scored(tmp_path: Path, labelgen) -> None:
     world, cache = tmp_path / "world", tmp_path / "cache.zarr"
@@ -26,7 +24,7 @@ def test_a_demo_world_is_made_labelled_and_scored(tmp_path: Path, labelgen) -> N
     assert set(found["truth"]["image"]["refined"]["iou"]) == set(found["labels"]["image"]["raw"]) - {"ignore"}
     # Chance is 1 / 16 of the pixels; docs/demo.md has the figures of whole worlds.
     assert found["truth"]["masks"]["segments"] > 10
-    assert found["truth"]["masks"]["mean_best_iou"] > MASKS_AT_LEAST
+    assert found["truth"]["masks"]["mean_best_iou"] > 0.15
     for target in ("image", "point"):
         raw, voted = (found["truth"][target][kind] for kind in ("raw", "refined"))
         assert raw["accuracy"] > 0.35

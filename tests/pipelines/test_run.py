@@ -401,5 +401,6 @@ def test_pictures_are_drawn(finished: Path, tmp_path: Path, labelgen) -> None:
     done = labelgen("inspect", str(finished), "--pictures", str(tmp_path / "pictures"), "--shards", "2")
     assert done.returncode == 0, done.stderr
     pictures = sorted((tmp_path / "pictures").iterdir())
-    assert [picture.name for picture in pictures] == ["scene-0061-000-00.png", "scene-0061-001-00.png"]
-    assert Image.open(pictures[0]).size[0] == 6 * 112
+    samples = ["scene-0061-000-00.png", "scene-0061-001-00.png"]
+    assert [picture.name for picture in pictures] == ["confusion-point.png", *samples]
+    assert Image.open(pictures[1]).size[0] == 6 * 112
