@@ -247,8 +247,7 @@ def list_weights() -> None:
     click.echo(f"folder: {weights_folder()}")
     for name, entry in REGISTRY.items():
         here = "here  " if entry.path.is_file() else "absent"
-        origin = getattr(entry, "url", "comes with the package")
-        click.echo(f"{name:<14} {here}  {entry.meaning}\n{'':<14} {origin}\n{'':<14} sha256 {entry.sha256}")
+        click.echo(f"{name:<14} {here}  {entry.meaning}\n{'':<14} {entry.origin}\n{'':<14} sha256 {entry.sha256}")
 
 
 @weights.command("fetch", short_help="Download weights and check them.")

@@ -37,6 +37,15 @@ class Weights:
         """The file's place in the weights folder."""
         return weights_folder() / self.url.rsplit("/", 1)[-1]
 
+    @property
+    def origin(self) -> str:
+        """Where the file comes from."""
+        return self.url
+
+    def remedy(self, name: str) -> str:
+        """Say how to get the file, registered as `name`, where it belongs."""
+        return f"run `labelgen weights fetch {name}`, or, offline, download {self.url} elsewhere and put it there"
+
 
 @dataclass(frozen=True)
 class ShippedWeights:
@@ -50,6 +59,15 @@ class ShippedWeights:
     def path(self) -> Path:
         """The file's place in the package."""
         return Path(__file__).parent / "teachers" / "weights" / self.file_name
+
+    @property
+    def origin(self) -> str:
+        """Where the file comes from."""
+        return "comes with the package"
+
+    def remedy(self, _: str) -> str:
+        """Say how to get the file where it belongs."""
+        return "they come with the package; install it again"
 
 
 _SAM = "https://dl.fbaipublicfiles.com/segment_anything"
@@ -103,17 +121,11 @@ def locate(name: str) -> Path:
     if entry := REGISTRY.get(name):
         if entry.path.is_file():
             return entry.path
-        raise WeightsError(f"weights {name} are not at {entry.path}: {_remedy(name, entry)}")
+        raise WeightsError(f"weights {name} are not at {entry.path}: {entry.remedy(name)}")
     path = Path(name)
     if path.is_file():
         return path
     raise WeightsError(f"weights {name!r} are neither a file nor registered ({', '.join(REGISTRY)})")
-
-
-def _remedy(name: str, entry: Weights | ShippedWeights) -> str:
-    if isinstance(entry, ShippedWeights):
-        return "they come with the package; install it again"
-    return f"run `labelgen weights fetch {name}`, or, offline, download {entry.url} elsewhere and put it there"
 
 
 def sha256_of(path: Path) -> str:
@@ -132,7 +144,7 @@ def verified(name: str) -> tuple[Path, str]:
     found = sha256_of(path)
     if (entry := REGISTRY.get(name)) and found != entry.sha256:
         raise WeightsError(
-            f"{path}: SHA-256 is {found}, the official file has {entry.sha256}; remove it; then {_remedy(name, entry)}"
+            f"{path}: SHA-256 is {found}, the official file has {entry.sha256}; remove it; then {entry.remedy(name)}"
         )
     return path, found
 

@@ -71,8 +71,7 @@ def propose_masks(
         torch.cat([getattr(batch, name) for batch in batches]) for name in Candidates.__dataclass_fields__
     )
     order = batched_nms(boxes.float(), iou, torch.zeros_like(iou), settings.box_nms_thresh)
-    seen = (torch.from_numpy(nearest_index(*pair)).to(order.device) for pair in zip(native, size, strict=True))
-    row, col = seen
+    row, col = (torch.from_numpy(nearest_index(*pair)).to(order.device) for pair in zip(native, size, strict=True))
     inside = (rows[row] @ (logits[order] @ cols[col].T) > model.mask_threshold).cpu().numpy()
     return [
         MaskProposal(mask, int(pixels), float(quality), float(steadiness))
@@ -136,9 +135,8 @@ def _scan(
     import torch
 
     answers = decoder.answer(points)
-    off = settings.pred_iou_thresh <= 0
-    good = torch.ones_like(answers.predicted_iou, dtype=torch.bool) if off else None
-    good = answers.predicted_iou > settings.pred_iou_thresh if good is None else good
+    lowest = settings.pred_iou_thresh if settings.pred_iou_thresh > 0 else -torch.inf
+    good = answers.predicted_iou > lowest
     logits = decoder.masks(answers, good)
     parts = [
         _measure(part, bands, cols, threshold, settings.stability_score_offset) for part in logits.split(MASKS_AT_ONCE)

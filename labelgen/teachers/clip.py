@@ -114,10 +114,16 @@ class ClipTeacher:
         import torch
 
         self.check_size(rgb.shape[1:3])
-        images = torch.from_numpy(rgb).to(self.device).permute(0, 3, 1, 2).float() / 255
-        mean = torch.tensor(self.model.visual.image_mean, device=self.device).view(3, 1, 1)
-        std = torch.tensor(self.model.visual.image_std, device=self.device).view(3, 1, 1)
-        return (images - mean) / std
+        return normalise(self.model.visual, torch.from_numpy(rgb).to(self.device))
+
+
+def normalise(visual: Any, rgb: "Tensor") -> "Tensor":
+    """Return images (B, H, W, 3) u8 as a visual tower takes them: (B, 3, H, W) f32."""
+    import torch
+
+    mean = torch.tensor(visual.image_mean, device=rgb.device).view(3, 1, 1)
+    std = torch.tensor(visual.image_std, device=rgb.device).view(3, 1, 1)
+    return (rgb.permute(0, 3, 1, 2).float() / 255 - mean) / std
 
 
 def build_clip(settings: ClipSettings) -> "torch.nn.Module":

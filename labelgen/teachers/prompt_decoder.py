@@ -1,10 +1,10 @@
 """SAM's mask decoder, for many single-point prompts of one image: the stock arithmetic without what it repeats.
 
-All prompts of an image meet the same image tokens, so the first block's projections of them are made once an image.
-Later image tokens differ by prompt, but they are many and prompt tokens few: a product q . (W k) is taken as
-(W^T q) . k, which projects a handful of prompt tokens instead of the whole image. Masks are made only of prompts that
-somebody wants, without the mask for unambiguous prompts, and only of the rows that show the image (SAM pads below).
-Same masks as the stock decoder's up to rounding.
+Image tokens are many and prompt tokens few: a product q . (W k) is taken as (W^T q) . k, which projects a handful of
+prompt tokens instead of the whole image, and the position codes' part of it is projected once. In the first block all
+prompts meet the same image tokens, in one product. Masks are made only of prompts that somebody wants, without the mask
+for unambiguous prompts, and only of the rows that show the image (SAM pads below). Same masks as the stock decoder's up
+to rounding.
 """
 
 from dataclasses import dataclass
@@ -40,7 +40,17 @@ class PromptDecoder:
         self._shape = (rows, embedding.shape[2])
         no_mask = model.prompt_encoder.no_mask_embed.weight
         self._image = embedding.flatten(1).T + no_mask
-        self._places = model.prompt_encoder.get_dense_pe()[0].flatten(1).T
+        places = model.prompt_encoder.get_dense_pe()[0].flatten(1).T
+        transformer = self._decoder.transformer
+        reads = [
+            *(block.cross_attn_token_to_image for block in transformer.layers),
+            transformer.final_attn_token_to_image,
+        ]
+        writes = [block.cross_attn_image_to_token for block in transformer.layers]
+        self._places = {
+            **{attention: _split(attention.k_proj(places)[None], attention.num_heads) for attention in reads},
+            **{attention: _split(attention.q_proj(places)[None], attention.num_heads) for attention in writes},
+        }
 
     def answer(self, points: "Tensor") -> Answers:
         """Prompt with points (P, 2), as (x, y) pixels of SAM's input."""
@@ -104,9 +114,8 @@ class PromptDecoder:
         """Attend from tokens (P, T, E) to image tokens (P or 1, N, E); returns (P, T, E)."""
         heads = attention.num_heads
         query = _split(attention.q_proj(query), heads)  # P h T d
-        places = _split(attention.k_proj(self._places)[None], heads)
         absorbed = _to_image(query, attention.k_proj, heads)  # P (h T) E
-        scores = _times(absorbed, image.mT).view(*query.shape[:3], -1) + query @ places.mT
+        scores = _times(absorbed, image.mT).view(*query.shape[:3], -1) + query @ self._places[attention].mT
         weights = (scores * query.shape[-1] ** -0.5).softmax(dim=-1)
         context = _times(weights.flatten(1, 2), image).view(*query.shape[:3], -1)  # P h T E
         values = context @ attention.v_proj.weight.unflatten(0, (heads, -1)).mT
@@ -119,9 +128,8 @@ class PromptDecoder:
         heads = attention.num_heads
         key = _split(attention.k_proj(key), heads)  # P h T d
         value = _split(attention.v_proj(value), heads)
-        places = _split(attention.q_proj(self._places)[None], heads)
         absorbed = _to_image(key, attention.q_proj, heads)
-        scores = _times(absorbed, image.mT).view(*key.shape[:3], -1) + key @ places.mT  # P h T N
+        scores = _times(absorbed, image.mT).view(*key.shape[:3], -1) + key @ self._places[attention].mT  # P h T N
         weights = (scores * key.shape[-1] ** -0.5).softmax(dim=2)
         outputs = _to_image(value, attention.out_proj, heads, columns=True)
         return (weights.flatten(1, 2).mT @ outputs).add_(attention.out_proj.bias)

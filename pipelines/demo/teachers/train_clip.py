@@ -14,9 +14,9 @@ from torch.nn import functional
 from cache_schemas.taxonomy import load_taxonomy
 from labelgen.prompts import PromptSet, load_prompts
 from labelgen.settings import ClipSettings
-from labelgen.teachers.clip import build_clip
+from labelgen.teachers.clip import build_clip, normalise
 from pipelines.demo.teachers.loop import parse_arguments, train, training_views
-from pipelines.demo.teachers.views import Views
+from pipelines.demo.teachers.views import Views, relight
 
 ARCHITECTURE = "demo-vit-16"
 STEPS = 5000
@@ -43,7 +43,7 @@ def main() -> None:
     def step() -> tuple[Tensor, float]:
         crops, classes = _draw(views, places, rng, CROPS_A_STEP)
         tokens = tokenizer(_captions(prompts, classes, rng)).to(args.device)
-        pixels = _normalise(model, torch.from_numpy(crops).to(args.device))
+        pixels = normalise(model.visual, torch.from_numpy(crops).to(args.device))
         with torch.autocast(args.device.split(":")[0], torch.bfloat16):
             return _loss(model, pixels, tokens, torch.from_numpy(classes).to(args.device))
 
@@ -81,18 +81,10 @@ def _draw(
         if (views.class_ids[window] == label).mean() < LEAST_SHARE:
             continue
         crop = np.asarray(Image.fromarray(views.rgb[window]).resize((CROP_PX, CROP_PX), Image.Resampling.BILINEAR))
-        light = crop.astype(np.float32) * rng.uniform(0.75, 1.25) + rng.uniform(-15, 15)
-        crops.append(np.clip(light, 0, 255).astype(np.uint8)[:, :: -1 if rng.random() < 0.5 else 1])
+        lit = relight(crop, rng, contrast=0.25, brightness=15)
+        crops.append(lit[:, :: -1 if rng.random() < 0.5 else 1])
         classes.append(label)
     return np.stack(crops), np.array(classes)
-
-
-def _normalise(model: torch.nn.Module, crops: Tensor) -> Tensor:
-    """Return crops (B, h, w, 3) u8 as the visual tower takes them."""
-    mean, std = (
-        torch.tensor(v, device=crops.device).view(3, 1, 1) for v in (model.visual.image_mean, model.visual.image_std)
-    )
-    return (crops.permute(0, 3, 1, 2).float() / 255 - mean) / std
 
 
 def _captions(prompts: PromptSet, classes: NDArray[np.int64], rng: np.random.Generator) -> list[str]:

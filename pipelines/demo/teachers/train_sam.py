@@ -24,7 +24,7 @@ from torch.nn import functional
 from labelgen.settings import SamSettings
 from labelgen.teachers.sam import build_sam
 from pipelines.demo.teachers.loop import parse_arguments, train, training_views
-from pipelines.demo.teachers.views import Views
+from pipelines.demo.teachers.views import Views, relight
 
 ENCODER_STEPS, PROMPT_STEPS = 4000, 3500
 SQUARES_A_STEP, POINTS_A_SQUARE = 3, 20
@@ -92,7 +92,7 @@ def start_decoder(model: torch.nn.Module, squares: list[Square], device: str) ->
     directions = torch.linalg.eigh(torch.cov(tokens)).eigenvectors.T
     heads = model.mask_decoder.transformer.num_heads
     neutral = directions[0]
-    quiet, loud = (half.unflatten(0, (-1, heads)).mT.movedim(2, 0).flatten(0, 1) for half in directions.chunk(2))
+    quiet, loud = (half.unflatten(0, (-1, heads)).transpose(0, 1).flatten(0, 1) for half in directions.chunk(2))
     quiet = torch.where((quiet @ neutral).abs()[:, None] > 0.5, 0, quiet)
     for parameter in (model.image_encoder.neck[-1].weight, model.image_encoder.neck[-1].bias):
         parameter *= scale
@@ -163,8 +163,8 @@ def _draw(views: Views, rng: np.random.Generator, side: int) -> Square:
 def _picture(views: Views, rng: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Draw a picture (H, W, 3) and its segments (H, W), mirrored and relit at random."""
     index, flip = int(rng.integers(len(views.rgb))), slice(None, None, int(rng.choice([-1, 1])))
-    light = rng.uniform(0.8, 1.2) * views.rgb[index][:, flip].astype(np.float32) + rng.uniform(-12, 12)
-    return np.clip(light, 0, 255).astype(np.uint8), views.instance_ids[index][:, flip].astype(np.int64)
+    rgb = relight(views.rgb[index][:, flip], rng, contrast=0.2, brightness=12)
+    return rgb, views.instance_ids[index][:, flip].astype(np.int64)
 
 
 def _encoder_loss(
@@ -302,13 +302,11 @@ def _pair_loss(
     losses, right = [], []
     for ids, *levels in zip(segments, features.float(), fine.float(), strict=True):
         one, other = _pairs(ids.cpu().numpy(), rng)
-        same = (ids[one[0], one[1]] == ids[other[0], other[1]]).float()
+        same = (ids[*one] == ids[*other]).float()
         for level in levels:
             stride = ids.shape[-1] // level.shape[-1]
             vectors = functional.normalize(level, dim=0)
-            cosine = (
-                vectors[:, one[0] // stride, one[1] // stride] * vectors[:, other[0] // stride, other[1] // stride]
-            ).sum(dim=0)
+            cosine = (vectors[:, *one // stride] * vectors[:, *other // stride]).sum(dim=0)
             entropy = functional.binary_cross_entropy_with_logits(10 * (cosine - 0.5), same, reduction="none")
             losses.append(_balanced(entropy, same))
             right.append(_balanced(((cosine > 0.5) == (same > 0)).float(), same) / 2)
@@ -330,7 +328,7 @@ def _pairs(ids: NDArray[np.int64], rng: np.random.Generator) -> tuple[NDArray[np
     angle = rng.uniform(0, 2 * np.pi, PAIRS_A_SQUARE)
     step = distance * np.stack([np.sin(angle), np.cos(angle)])
     other = np.clip(one + np.rint(step).astype(np.int64), 0, side - 1)
-    shown = ids[other[0], other[1]] != PADDING
+    shown = ids[*other] != PADDING
     return one[:, shown], other[:, shown]
 
 

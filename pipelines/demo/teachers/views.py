@@ -43,6 +43,12 @@ def load_views(folder: Path, scenes: int) -> Views:
     return Views(*(np.concatenate([part[name] for part in parts]) for name in ("rgb", "class_ids", "instance_ids")))
 
 
+def relight(rgb: NDArray[np.uint8], rng: np.random.Generator, contrast: float, brightness: float) -> NDArray[np.uint8]:
+    """Scale a picture by up to `contrast` more or less, and shift it by up to `brightness`, at random."""
+    lit = rgb.astype(np.float32) * rng.uniform(1 - contrast, 1 + contrast) + rng.uniform(-brightness, brightness)
+    return np.clip(lit, 0, 255).astype(np.uint8)
+
+
 def _draw_scene(folder: Path, seed: int) -> None:
     scene = make_scene(seed)
     cameras = make_cameras(seed, SIZE[1], SIZE[0])
