@@ -26,7 +26,7 @@ setup: .venv/.installed
 .venv/.installed: setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv --clear .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(UV_PIN)
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode -c constraints.txt -e '.[labels,demo,dev]'
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode -c constraints.txt -e '.[labels,train,demo,dev]'
 	@touch $@
 
 labels: setup $(if $(filter demo,$(DATASET)),demo-world)

@@ -2,7 +2,7 @@
 
 
 class CacheError(Exception):
-    """Anything wrong with a cache that a user can act on."""
+    """Anything wrong with a cache, or with the settings of what works on it, that a user can act on."""
 
 
 class NoCacheError(CacheError):
@@ -31,3 +31,7 @@ class LayoutError(CacheError):
 
 class TaxonomyError(CacheError):
     """A taxonomy is unknown, or does not fit what it is used with."""
+
+
+class ConfigError(CacheError):
+    """A setting is unknown, of the wrong kind, or does not fit the others."""

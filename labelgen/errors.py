@@ -5,10 +5,6 @@ class LabelgenError(Exception):
     """Anything wrong with a run that a user can act on."""
 
 
-class ConfigError(LabelgenError):
-    """A setting is unknown, of the wrong kind, or does not fit the others."""
-
-
 class DatasetError(LabelgenError):
     """The raw dataset as a whole cannot be used."""
 

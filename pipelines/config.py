@@ -1,16 +1,14 @@
 """The settings of a run: a YAML per dataset, a teacher preset, and overrides, checked as one."""
 
-import difflib
-from collections.abc import Iterator, Mapping, Sequence
-from importlib import resources
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import yaml
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import Field
 
-from labelgen.errors import ConfigError
-from labelgen.settings import ClipSettings, ImageSettings, PointSettings, SamSettings, Settings
+from cache_schemas.config_files import Settings, check, merge, override, read_shipped, read_yaml, shipped_names
+from labelgen.settings import ClipSettings, ImageSettings, PointSettings, SamSettings
+
+EXAMPLE = "pipelines/configs/nuscenes.yaml"
 
 
 class PoolSettings(Settings):
@@ -72,99 +70,23 @@ def load_config(
     Raises:
         ConfigError: quoting the key or value that is wrong, and the nearest valid key.
     """
-    settings = _read_yaml(file) if file else _shipped("configs", dataset, "dataset")
+    settings = read_yaml(file, EXAMPLE) if file else read_shipped("pipelines", "configs", dataset, "dataset")
     settings["dataset"] = dataset
     if split is not None:
         settings["split"] = split
     preset = teachers or settings.get("teachers", "paper")
     settings["teachers"] = preset
-    _merge(settings, _shipped("configs/teachers", preset, "teachers preset"))
-    for override in overrides:
-        _set(settings, override)
-    try:
-        return RunConfig.model_validate(settings)
-    except ValidationError as error:
-        sources = f"{file or dataset + '.yaml'}, teachers {preset}" + (", --set" if overrides else "")
-        raise ConfigError(f"settings ({sources}): {_explain(error)}") from None
+    merge(settings, read_shipped("pipelines", "configs/teachers", preset, "teachers preset"))
+    override(settings, overrides, "images.height=448")
+    sources = f"{file or dataset + '.yaml'}, teachers {preset}" + (", --set" if overrides else "")
+    return check(RunConfig, settings, sources)
 
 
 def dataset_names() -> list[str]:
     """Return the datasets that have a config."""
-    return _names("configs")
+    return shipped_names("pipelines", "configs")
 
 
 def preset_names() -> list[str]:
     """Return the teacher presets."""
-    return _names("configs/teachers")
-
-
-def _names(folder: str) -> list[str]:
-    entries = (resources.files("pipelines") / folder).iterdir()
-    return sorted(entry.name.removesuffix(".yaml") for entry in entries if entry.name.endswith(".yaml"))
-
-
-def _shipped(folder: str, name: str, what: str) -> dict[str, Any]:
-    if name not in _names(folder):
-        raise ConfigError(f"no {what} {name!r}; choose {', '.join(_names(folder))}")
-    return _parse((resources.files("pipelines") / folder / f"{name}.yaml").read_text(), name)
-
-
-def _read_yaml(file: Path) -> dict[str, Any]:
-    try:
-        return _parse(file.read_text(), str(file))
-    except OSError as error:
-        raise ConfigError(
-            f"{file}: {error.strerror}; give a YAML file such as pipelines/configs/nuscenes.yaml"
-        ) from None
-
-
-def _parse(text: str, where: str) -> dict[str, Any]:
-    try:
-        settings = yaml.safe_load(text) or {}
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{where}: not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(settings, dict):
-        raise ConfigError(f"{where}: settings are a mapping of keys to values, this is {settings!r:.60}")
-    return settings
-
-
-def _merge(settings: dict[str, Any], over: Mapping[str, Any]) -> None:
-    for key, value in over.items():
-        if isinstance(value, Mapping) and isinstance(settings.get(key), dict):
-            _merge(settings[key], value)
-        else:
-            settings[key] = value
-
-
-def _set(settings: dict[str, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
-    if not equals or not key:
-        raise ConfigError(f"--set {override!r}: write key=value, such as images.height=448")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise ConfigError(f"--set {override!r}: {text!r} is not a YAML value; quote it") from None
-    for step in reversed(key.split(".")):
-        value = {step: value}
-    _merge(settings, value)
-
-
-def _explain(error: ValidationError) -> str:
-    sentences = []
-    for problem in error.errors():
-        key = ".".join(str(step) for step in problem["loc"])
-        if problem["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(key, list(_keys(RunConfig)), n=1, cutoff=0.4)
-            sentences.append(f"unknown key {key!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
-        elif problem["type"] == "missing":
-            sentences.append(f"key {key!r} is missing")
-        else:
-            sentences.append(f"{key} = {problem['input']!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}")
-    return "; ".join(sentences)
-
-
-def _keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    for name, field in model.model_fields.items():
-        yield f"{prefix}{name}"
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            yield from _keys(field.annotation, f"{prefix}{name}.")
+    return shipped_names("pipelines", "configs/teachers")

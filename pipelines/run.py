@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from cache_schemas.documents import CacheManifest, PromptRecord, Teachers
-from cache_schemas.errors import CacheError
+from cache_schemas.errors import CacheError, ConfigError
 from cache_schemas.layout import SCHEMA_VERSION, SHARD_GROUPS
 from cache_schemas.lock import run_lock
 from cache_schemas.store import Cache
 from cache_schemas.taxonomy import load_taxonomy
 from labelgen.datasets import ADAPTERS
-from labelgen.errors import ConfigError, DatasetError
+from labelgen.errors import DatasetError
 from labelgen.prompts import load_prompts
 from labelgen.samples import file_sizes
 from labelgen.teachers.checkpoints import UNTRAINED, identify

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cache_schemas.documents import TeacherIdentity
-from labelgen.errors import ConfigError, WeightsError
+from cache_schemas.errors import ConfigError
+from labelgen.errors import WeightsError
 from labelgen.settings import ClipSettings, SamSettings
 from labelgen.weights import verified
 

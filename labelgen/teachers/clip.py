@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from labelgen.errors import ConfigError
+from cache_schemas.errors import ConfigError
 from labelgen.settings import ClipSettings
 from labelgen.teachers.checkpoints import UNTRAINED, load_into, untrained_seed
 

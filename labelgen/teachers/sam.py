@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from labelgen.errors import ConfigError
+from cache_schemas.errors import ConfigError
 from labelgen.settings import SamSettings
 from labelgen.teachers.automatic_masks import propose_masks
 from labelgen.teachers.checkpoints import UNTRAINED, load_into, untrained_seed

@@ -12,8 +12,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from cache_schemas.errors import ConfigError
 from labelgen import weights
-from labelgen.errors import ConfigError, WeightsError
+from labelgen.errors import WeightsError
 from labelgen.settings import ClipSettings, SamSettings
 from labelgen.teachers.checkpoints import identify, load_into, read_state_dict, state_digest
 from labelgen.teachers.clip import build_clip

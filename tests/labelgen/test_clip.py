@@ -10,7 +10,7 @@ import open_clip
 import pytest
 import torch
 
-from labelgen.errors import ConfigError
+from cache_schemas.errors import ConfigError
 from labelgen.settings import ClipSettings
 from labelgen.teachers.clip import ClipTeacher, denoise_prompts, smooth_by_keys
 

@@ -14,7 +14,7 @@ from PIL import Image
 from segment_anything import SamAutomaticMaskGenerator, SamPredictor
 from segment_anything.modeling import Sam
 
-from labelgen.errors import ConfigError
+from cache_schemas.errors import ConfigError
 from labelgen.settings import SamSettings
 from labelgen.teachers import automatic_masks
 from labelgen.teachers.masks import MaskProposal, nearest_pixels, paint_ids

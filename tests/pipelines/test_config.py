@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from labelgen.errors import ConfigError
+from cache_schemas.errors import ConfigError
 from pipelines.config import dataset_names, load_config, preset_names
 
 

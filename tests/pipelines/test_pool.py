@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import ray
 
-from labelgen.errors import ConfigError, SampleError
+from cache_schemas.errors import ConfigError
+from labelgen.errors import SampleError
 from pipelines.errors import PipelineError
 from pipelines.pool import HOPELESS, ActorPool, CallFailedError
 

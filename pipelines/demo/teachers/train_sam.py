@@ -137,7 +137,7 @@ def _at_width(views: Views, width: int) -> Views:
 def _draw(views: Views, rng: np.random.Generator, side: int) -> Square:
     """Draw a square with one or two pictures, maybe mirrored, and prompts on its segments.
 
-    Half of the points fall on a segment chosen evenly, half on a pixel chosen evenly, as a grid's points would.
+    Three points of four fall on a segment chosen evenly, one on a pixel chosen evenly, as a grid's points would.
     """
     rgb = np.zeros((side, side, 3), np.uint8)
     pictures, segments = np.full((side, side), PADDING), np.full((side, side), PADDING)
@@ -154,7 +154,7 @@ def _draw(views: Views, rng: np.random.Generator, side: int) -> Square:
     usable = sizes >= SMALLEST_SEGMENT_PX
     usable[0] &= segments.min() != PADDING
     order, ends = np.argsort(flat, kind="stable"), np.cumsum(sizes)
-    chosen = rng.choice(np.flatnonzero(usable), POINTS_A_SQUARE // 2)
+    chosen = rng.choice(np.flatnonzero(usable), POINTS_A_SQUARE * 3 // 4)
     on_segments = order[ends[chosen] - 1 - (rng.random(len(chosen)) * sizes[chosen]).astype(np.int64)]
     anywhere = rng.choice(np.flatnonzero(usable[flat]), POINTS_A_SQUARE - len(chosen))
     return Square(rgb, pictures, segments, *np.divmod(np.concatenate([on_segments, anywhere]), side))

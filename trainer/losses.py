@@ -1,0 +1,89 @@
+"""The losses of Cross-modality Noisy Supervision, and the refinement they rest on: one function an equation.
+
+Labels are u8 ids with 255 for "none". A loss is returned as a sum and the number of elements summed, so that ranks
+can divide by their joint number.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from cache_schemas.taxonomy import IGNORE
+
+
+class Summed(NamedTuple):
+    """A loss summed over elements, and their number; scalars."""
+
+    total: Tensor
+    count: Tensor
+
+
+def class_scores(features: Tensor, weight: Tensor, bias: Tensor, text: Tensor) -> Tensor:
+    """Return the dot products (.., C) of linearly mapped features (.., F) with text embeddings t_l (C, D).
+
+    The map has `weight` (D, F) and `bias` (D,). It is folded into the embeddings first, so that mapped features
+    (.., D) are never made: (W x + b) . t = x . (W^T t) + b . t.
+    """
+    return functional.linear(features, text @ weight, text @ bias)
+
+
+def semantic_loss(scores: Tensor, labels: Tensor) -> Summed:
+    """Eq 5 and 6: cross-entropy of scores (.., C) to labels (..), over the elements that have one."""
+    labelled = labels != IGNORE
+    entropy = functional.cross_entropy(scores[labelled].float(), labels[labelled].long(), reduction="sum")
+    return Summed(entropy, labelled.sum())
+
+
+def latent_loss(features: Tensor, teacher: Tensor) -> Summed:
+    """Eq 7: 1 - cos of mapped features (N, K) to the mapped, normalised frozen features (N, K) at the same pairs."""
+    cosine = functional.cosine_similarity(features.float(), functional.normalize(teacher.float(), dim=1), dim=1)
+    return Summed((1 - cosine).sum(), torch.tensor(len(cosine), device=cosine.device))
+
+
+def vote(labels: Tensor, regions: Tensor, number: int, classes: int) -> Tensor:
+    """Eq 4: give the elements (N,) of a region the label that most of them have, the lowest of equally frequent ones.
+
+    `regions` (N,) i64 are below `number`; -1 is no region. "None" does not vote, but takes the label of its region.
+    Elements of no region, or of one without a vote, keep their own label.
+    """
+    voting = (labels != IGNORE) & (regions >= 0)
+    ballots = regions[voting] * classes + labels[voting].long()
+    votes = torch.bincount(ballots, minlength=number * classes).view(number, classes)
+    most, winner = votes.max(dim=1)
+    inside = regions.clamp(min=0)
+    decided = (regions >= 0) & (most[inside] > 0)
+    return torch.where(decided, winner[inside].to(labels.dtype), labels)
+
+
+def refine_pixels(labels: Tensor, mask_ids: Tensor, masks: int, classes: int) -> Tensor:
+    """Eq 4 for pixels: vote labels (B, H, W) within the masks of each picture; id 0 is no mask."""
+    pictures = torch.arange(len(labels), device=labels.device)[:, None, None]
+    regions = torch.where(mask_ids > 0, pictures * masks + mask_ids, -1)
+    return vote(labels.flatten(), regions.flatten(), len(labels) * masks, classes).view_as(labels)
+
+
+def sample(grid: Tensor, image: Tensor, place: Tensor) -> Tensor:
+    """Return features (N, K) of grids (B, h, w, K) at places (N, 2), row and column in 0..1; bilinear.
+
+    Cell centres lie at (i + 0.5) / h; beyond the outer ones, theirs holds.
+    """
+    height, width = grid.shape[1:3]
+    size = torch.tensor([height, width], device=place.device)
+    exact = place * size - 0.5
+    exact = torch.minimum(exact.clamp(min=0), size - 1)
+    low = torch.minimum(exact.long(), (size - 2).clamp(min=0))
+    high = torch.minimum(low + 1, size - 1)
+    share = exact - low
+    corners, weights = [], []
+    for row, down in ((low[:, 0], 1 - share[:, 0]), (high[:, 0], share[:, 0])):
+        for col, right in ((low[:, 1], 1 - share[:, 1]), (high[:, 1], share[:, 1])):
+            corners.append((image * height + row) * width + col)
+            weights.append(down * right)
+    return functional.embedding_bag(
+        torch.stack(corners, dim=1),
+        grid.float().flatten(0, 2),
+        per_sample_weights=torch.stack(weights, dim=1),
+        mode="sum",
+    )

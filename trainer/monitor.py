@@ -1,0 +1,171 @@
+"""What a run tells: a line of progress, the loss curve, TensorBoard, and the checkpoints worth keeping."""
+
+import math
+import resource
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trainer.batch import Batch
+from trainer.errors import DivergedError
+from trainer.losses import Summed
+from trainer.ranks import Ranks
+from trainer.run_folder import RunFolder, RunRecord
+from trainer.targets import draw_sources
+
+LINE_SECONDS = 10.0
+
+Losses = dict[str, Summed]
+
+
+class Monitor:
+    """Collects what steps return, and writes it down on the first rank."""
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        record: RunRecord,
+        steps_an_epoch: int,
+        total: int,
+        first: int,
+        ranks: Ranks,
+        say: Callable[[str], None],
+    ) -> None:
+        """Start at step `first` of `total`."""
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._folder, self._settings, self._names = folder, record.settings, record.taxonomy.names
+        self._steps_an_epoch, self._total, self._first, self._ranks, self._say = (
+            steps_an_epoch,
+            total,
+            first,
+            ranks,
+            say,
+        )
+        self._writer = SummaryWriter(str(folder.tensorboard), purge_step=first) if ranks.first else None
+        self._start = self._line = self._saved = time.monotonic()
+        self._waited = 0.0
+        self._images = self._points = 0
+        self._pending: list[tuple[int, Losses]] = []
+        self._agreement = torch.zeros(3, len(self._names), dtype=torch.int64, device=ranks.device)
+        self._best_line = ""
+
+    def timed(self, batches: Iterator[tuple[int, Batch]]) -> Iterator[tuple[int, Batch]]:
+        """Pass batches on, and measure how long each was waited for."""
+        while True:
+            before = time.monotonic()
+            try:
+                numbered = next(batches)
+            except StopIteration:
+                return
+            self._waited += time.monotonic() - before
+            yield numbered
+
+    def add(self, number: int, losses: Losses, agreement: Tensor, batch: Batch) -> None:
+        """Take note of a step; nothing leaves the device yet."""
+        self._pending.append((number, losses))
+        self._agreement += agreement
+        self._images += len(batch.rgb)
+        self._points += len(batch.point_labels)
+
+    def flush(self) -> None:
+        """Write the pending steps into the loss curve and TensorBoard, and now and then a line of progress.
+
+        Raises:
+            DivergedError: if a loss is not a number.
+        """
+        rows = [self._row(number, losses) for number, losses in self._pending]
+        self._pending.clear()
+        good = [row for row in rows if math.isfinite(row["loss"])]
+        if self._writer:
+            self._folder.add_history(good)
+            for row in good:
+                for name, value in row.items():
+                    if isinstance(value, float):
+                        self._writer.add_scalar(f"loss/{name}" if name != "loss" else name, value, row["step"])
+        if len(good) < len(rows):
+            bad = rows[len(good)]
+            raise DivergedError(
+                f"step {bad['step']} (epoch {bad['epoch']}): the loss is {bad['loss']}; the last checkpoint is kept: "
+                "start anew with a lower optimiser.lr, or with optimiser.clip_norm=1"
+            )
+        now = time.monotonic()
+        if self._ranks.first and rows and (now - self._line >= LINE_SECONDS or rows[-1]["step"] + 1 == self._total):
+            self._line = now
+            self._say(self._progress(rows))
+
+    def end_epoch(self, done: int, best: float, state: Callable[[int, float], dict[str, Any]]) -> float:
+        """Score the epoch by the agreement of the two networks; keep it if it is the best. Returns the best score.
+
+        No truth is needed for this score: it is the IoU of the two networks' labels at pairs, the mean over the
+        classes that CLIP's labels have.
+        """
+        both, either, labelled = self._ranks.joint(self._agreement).tolist()
+        self._agreement.zero_()
+        shares = [b / max(1, e) for b, e, n in zip(both, either, labelled, strict=True) if n]
+        agreement = sum(shares) / max(1, len(shares))
+        epoch = done // self._steps_an_epoch
+        if self._writer:
+            self._writer.add_scalar("agreement", agreement, done)
+            self._say(f"epoch {epoch} done: the networks agree with IoU {100 * agreement:.1f} %")
+        if agreement > best:
+            self.save("best", state(done, agreement))
+        return max(best, agreement)
+
+    def checkpoint_due(self, minutes: float) -> bool:
+        """Tell whether the last checkpoint is older than so many minutes."""
+        return time.monotonic() - self._saved > 60 * minutes
+
+    def save(self, name: str, state: dict[str, Any]) -> None:
+        """Write a checkpoint on the first rank, once all steps up to it are known to be good."""
+        self.flush()
+        if self._ranks.first:
+            self._folder.save(name, state)
+        if name == "last":
+            self._saved = time.monotonic()
+
+    def close(self) -> None:
+        """Finish TensorBoard's files."""
+        if self._writer:
+            self._writer.close()
+
+    def _row(self, number: int, losses: Losses) -> dict[str, Any]:
+        stacked = self._ranks.joint(
+            torch.stack([torch.stack([p.total.double(), p.count.double()]) for p in losses.values()])
+        )
+        means = {name: total / max(1.0, count) for name, (total, count) in zip(losses, stacked.tolist(), strict=True)}
+        epoch, step = divmod(number, self._steps_an_epoch)
+        draw = draw_sources(self._settings.method, self._settings.seed, epoch, step)
+        return {
+            "step": number,
+            "epoch": epoch,
+            "loss": sum(means.values()),
+            **means,
+            "image_source": draw.image.value,
+            "cloud_source": draw.cloud.value,
+        }
+
+    def _progress(self, rows: list[dict[str, Any]]) -> str:
+        row, elapsed = rows[-1], time.monotonic() - self._start
+        done = row["step"] + 1
+        mean = {name: sum(r[name] for r in rows) / len(rows) for name, value in row.items() if isinstance(value, float)}
+        parts = ", ".join(f"{name} {value:.2f}" for name, value in mean.items() if name != "loss")
+        left = elapsed / max(1, done - self._first) * (self._total - done)
+        return (
+            f"epoch {row['epoch'] + 1}/{self._settings.optimiser.epochs} step {done}/{self._total} | "
+            f"loss {mean['loss']:.2f} ({parts}) | "
+            f"{self._ranks.world * self._images / elapsed:.1f} images/s, "
+            f"{self._ranks.world * self._points / elapsed / 1000:.0f} k points/s | "
+            f"waiting for data {100 * self._waited / elapsed:.1f} % | {_memory_gb(self._ranks):.1f} GB | "
+            f"{left / 60:.1f} min left"
+        )
+
+
+def _memory_gb(ranks: Ranks) -> float:
+    """Return the most memory that this process has held: on the GPU, or, without one, in all."""
+    if ranks.device.type == "cuda":
+        return torch.cuda.max_memory_allocated(ranks.device) / 1e9
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6

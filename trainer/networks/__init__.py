@@ -1,0 +1,1 @@
+"""The 2D and the 3D network."""

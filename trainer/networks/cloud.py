@@ -1,0 +1,124 @@
+"""MinkUNet on spconv: an encoder-decoder of residual blocks over occupied voxels.
+
+The network of Choy et al., "4D Spatio-Temporal ConvNets" (CVPR 2019): four halvings with a stem of kernel 5, skips
+concatenated after each doubling. The small one has two halvings, and norms that do not depend on the batch.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from trainer.networks.sparse import ALGORITHM, spconv
+
+INPUTS = 2
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Stem channels and kernel, then (channels, blocks) of each encoder and decoder stage."""
+
+    stem: int
+    stem_kernel: int
+    encoder: tuple[tuple[int, int], ...]
+    decoder: tuple[tuple[int, int], ...]
+    norm: Callable[[int], nn.Module]
+
+
+_BATCH = partial(nn.BatchNorm1d, eps=1e-5, momentum=0.1)
+
+
+def _minkunet(*blocks: int) -> Shape:
+    encoder, decoder = (
+        zip((32, 64, 128, 256), blocks[:4], strict=True),
+        zip((256, 128, 96, 96), blocks[4:], strict=True),
+    )
+    return Shape(32, 5, tuple(encoder), tuple(decoder), _BATCH)
+
+
+SHAPES = {
+    "minkunet14": _minkunet(1, 1, 1, 1, 1, 1, 1, 1),
+    "minkunet18": _minkunet(2, 2, 2, 2, 2, 2, 2, 2),
+    "minkunet34": _minkunet(2, 3, 4, 6, 2, 2, 2, 2),
+    "small": Shape(16, 3, ((32, 1), (48, 1)), ((32, 1), (32, 1)), nn.LayerNorm),
+}
+
+
+class MinkUNet(nn.Module):
+    """Features (V, `channels`) of voxels from their input features (V, INPUTS)."""
+
+    def __init__(self, shape: Shape) -> None:
+        """Build the network with random weights."""
+        super().__init__()
+        norm = shape.norm
+        self.channels = shape.decoder[-1][0]
+        self.stem = spconv.SparseSequential(
+            _conv(INPUTS, shape.stem, shape.stem_kernel, "stem"), norm(shape.stem), nn.ReLU(inplace=True)
+        )
+        widths = [shape.stem, *(width for width, _ in shape.encoder)]
+        self.down = nn.ModuleList(
+            spconv.SparseSequential(
+                spconv.SparseConv3d(before, before, 2, stride=2, bias=False, indice_key=f"half{level}", algo=ALGORITHM),
+                norm(before),
+                nn.ReLU(inplace=True),
+                *_blocks(before, width, blocks, f"level{level + 1}", norm),
+            )
+            for level, (before, (width, blocks)) in enumerate(zip(widths, shape.encoder, strict=False))
+        )
+        self.up, self.merge = nn.ModuleList(), nn.ModuleList()
+        width = widths[-1]
+        skips = list(enumerate(widths[:-1]))[::-1]
+        for (level, skip), (after, blocks) in zip(skips, shape.decoder, strict=True):
+            up = spconv.SparseInverseConv3d(width, after, 2, indice_key=f"half{level}", bias=False, algo=ALGORITHM)
+            self.up.append(spconv.SparseSequential(up, norm(after), nn.ReLU(inplace=True)))
+            self.merge.append(spconv.SparseSequential(*_blocks(after + skip, after, blocks, f"level{level}", norm)))
+            width = after
+
+    def forward(self, features: Tensor, voxels: Tensor, samples: int) -> Tensor:
+        """Return features of voxels (V, 4), given as (sample, z, y, x) i32."""
+        extent = (voxels[:, 1:].amax(dim=0) + 1).tolist()
+        least = 2 ** len(self.down)
+        x = spconv.SparseConvTensor(features, voxels, [max(least, side) for side in extent], samples)
+        x = self.stem(x)
+        skips = []
+        for down in self.down:
+            skips.append(x)
+            x = down(x)
+        for up, merge, skip in zip(self.up, self.merge, reversed(skips), strict=True):
+            x = up(x)
+            x = merge(x.replace_feature(torch.cat([x.features, skip.features], dim=1)))
+        return x.features
+
+
+class Block(spconv.SparseModule):
+    """Two convolutions around which the input is added, projected where its width differs."""
+
+    def __init__(self, before: int, after: int, key: str, norm: Callable[[int], nn.Module]) -> None:
+        """Build the block; blocks of one `key` share their neighbour tables."""
+        super().__init__()
+        self.first, self.norm1 = _conv(before, after, 3, key), norm(after)
+        self.second, self.norm2 = _conv(after, after, 3, key), norm(after)
+        self.project = (
+            nn.Sequential(nn.Linear(before, after, bias=False), norm(after)) if before != after else nn.Identity()
+        )
+
+    def forward(self, x: spconv.SparseConvTensor) -> spconv.SparseConvTensor:
+        """Return features of the same voxels."""
+        y = self.first(x)
+        y = self.second(y.replace_feature(self.norm1(y.features).relu()))
+        return y.replace_feature((self.norm2(y.features) + self.project(x.features)).relu())
+
+
+def _blocks(before: int, after: int, blocks: int, key: str, norm: Callable[[int], nn.Module]) -> list[Block]:
+    widths = [before] + [after] * blocks
+    return [Block(one, other, key, norm) for one, other in pairwise(widths)]
+
+
+def _conv(before: int, after: int, kernel: int, key: str) -> nn.Module:
+    # Neighbour tables depend on the kernel as well as on the level.
+    return spconv.SubMConv3d(
+        before, after, kernel, padding=kernel // 2, bias=False, indice_key=f"{key}-{kernel}", algo=ALGORITHM
+    )

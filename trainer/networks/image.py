@@ -1,0 +1,139 @@
+"""2D networks: pictures to features on a coarser grid (stride 8; the MobileNet variant 16)."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from trainer.errors import TrainerError
+
+MEAN, SPREAD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""ImageNet's, of RGB in 0..1, which the backbones expect."""
+
+
+class ImageNetwork(nn.Module):
+    """Features (B, `channels`, h, w) of pictures (B, 3, H, W) u8."""
+
+    def __init__(self, body: nn.Module, channels: int) -> None:
+        """Put normalisation before a network that ends in `channels`."""
+        super().__init__()
+        self.body, self.channels = body, channels
+        self.register_buffer("mean", 255 * torch.tensor(MEAN)[:, None, None], persistent=False)
+        self.register_buffer("spread", 255 * torch.tensor(SPREAD)[:, None, None], persistent=False)
+
+    def forward(self, rgb: Tensor) -> Tensor:
+        """Return the features."""
+        normal = (rgb.float() - self.mean) / self.spread
+        return self.body(normal.contiguous(memory_format=torch.channels_last))
+
+
+def build_image_network(name: str, weights: Path | None) -> ImageNetwork:
+    """Build a 2D network, its backbone with ImageNet `weights` if given.
+
+    Raises:
+        TrainerError: if the weights cannot be read or do not fit.
+    """
+    network = BUILDERS[name]()
+    if weights:
+        load_backbone(network, weights)
+    return network.to(memory_format=torch.channels_last)
+
+
+def load_backbone(network: ImageNetwork, file: Path) -> None:
+    """Load a classifier's weights into a torchvision backbone; the classifier's own last layers stay out.
+
+    Raises:
+        TrainerError: if the file cannot be read as plain tensors, or lacks some of the backbone's.
+    """
+    backbone = getattr(network.body, "backbone", None)
+    if backbone is None:
+        raise TrainerError(f"networks.image_weights {file}: the small network has no backbone to load; leave it out")
+    try:
+        if file.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            state = load_file(file)
+        else:
+            state = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise TrainerError(f"networks.image_weights {file}: {str(error).splitlines()[0]}; give a state dict") from None
+    wanted = backbone.state_dict()
+    named = {name.removeprefix("features."): tensor for name, tensor in state.items()}
+    found = {name: tensor for name, tensor in named.items() if name in wanted and tensor.shape == wanted[name].shape}
+    missing = sorted(set(wanted) - set(found))
+    if missing:
+        raise TrainerError(
+            f"networks.image_weights {file}: {len(missing)} of {len(wanted)} tensors are missing, such as {missing[0]}"
+        )
+    backbone.load_state_dict(found)
+
+
+def _resnet50() -> ImageNetwork:
+    from torchvision.models.segmentation import deeplabv3_resnet50
+
+    return ImageNetwork(_Deeplab(deeplabv3_resnet50(weights=None, weights_backbone=None)), 256)
+
+
+def _mobilenet() -> ImageNetwork:
+    from torchvision.models.segmentation import deeplabv3_mobilenet_v3_large
+
+    return ImageNetwork(_Deeplab(deeplabv3_mobilenet_v3_large(weights=None, weights_backbone=None)), 256)
+
+
+def _small() -> ImageNetwork:
+    return ImageNetwork(SmallNetwork(), SmallNetwork.channels)
+
+
+BUILDERS: dict[str, Callable[[], ImageNetwork]] = {
+    "deeplabv3-resnet50": _resnet50,
+    "deeplabv3-mobilenet": _mobilenet,
+    "small": _small,
+}
+
+
+class _Deeplab(nn.Module):
+    """torchvision's DeepLabV3 up to its last layer, which our heads replace."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.backbone = model.backbone
+        self.classifier = model.classifier[:-1]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.classifier(self.backbone(x)["out"])
+
+
+class SmallNetwork(nn.Module):
+    """A network for CPUs: three halvings, dilated residual blocks, and the mean over the picture."""
+
+    channels = 96
+
+    def __init__(self) -> None:
+        """Build it with random weights; norms do not depend on the batch."""
+        super().__init__()
+        width = self.channels
+        self.stem = nn.Sequential(_conv(3, 24, stride=2), _conv(24, 48, stride=2), _conv(48, width, stride=2))
+        self.blocks = nn.ModuleList(
+            nn.Sequential(_conv(width, width // 2, dilation=d), _conv(width // 2, width, kernel=1, act=False))
+            for d in (1, 2, 4, 8)
+        )
+        self.context = nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return features (B, 96, H / 8, W / 8)."""
+        x = self.stem(x)
+        for block in self.blocks:
+            x = (x + block(x)).relu()
+        return x + self.context(x.mean(dim=(2, 3)))[:, :, None, None]
+
+
+def _conv(
+    before: int, after: int, *, kernel: int = 3, stride: int = 1, dilation: int = 1, act: bool = True
+) -> nn.Sequential:
+    padding = dilation * (kernel // 2)
+    layers = [
+        nn.Conv2d(before, after, kernel, stride, padding, dilation, bias=False),
+        nn.GroupNorm(8, after),
+    ]
+    return nn.Sequential(*layers, *([nn.ReLU(inplace=True)] if act else []))

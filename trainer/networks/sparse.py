@@ -1,0 +1,27 @@
+"""The one place that imports spconv, made to work, and start fast, on machines without CUDA."""
+
+import warnings
+
+import torch
+
+if not torch.cuda.is_available():
+    import spconv.core
+
+    # Descriptions of CUDA kernels, seconds of every start.
+    spconv.core.ALL_IMPGEMM_PARAMS = []
+    spconv.core.ALL_NATIVE_PARAMS = []
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", FutureWarning)
+    import spconv.pytorch as spconv
+    from spconv.core import ConvAlgo
+    from spconv.pytorch import functional, ops
+
+if not torch.cuda.is_available():
+    for module in (ops, functional):
+        module.get_current_stream = lambda: 0
+
+ALGORITHM = ConvAlgo.Native if not torch.cuda.is_available() else None
+"""spconv's own choice where there is CUDA; without, the only one that runs."""
+
+__all__ = ["ALGORITHM", "spconv"]

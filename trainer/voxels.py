@@ -1,0 +1,29 @@
+"""Points to voxels, by one sort of packed 64-bit keys."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+AXIS_BITS = 21
+
+
+def voxelise(xyz: NDArray[np.float32], voxel_m: float) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Group points (P, 3), metres, into cubes of side `voxel_m`.
+
+    Returns the occupied voxels (V, 3) as (z, y, x) i32, counted from the cloud's lowest corner, in that order, and
+    the voxel (P,) i64 of each point.
+
+    Raises:
+        ValueError: if the cloud spans more than 2^21 voxels along an axis.
+    """
+    if not len(xyz):
+        return np.zeros((0, 3), np.int32), np.zeros(0, np.int64)
+    cell = np.floor(xyz.astype(np.float64) / voxel_m).astype(np.int64)
+    cell -= cell.min(axis=0)
+    if cell.max() >> AXIS_BITS:
+        raise ValueError(f"a cloud spans {int(cell.max())} voxels of {voxel_m} m; its points or the size are wrong")
+    keys, point_voxel = np.unique(
+        (cell[:, 2] << 2 * AXIS_BITS) | (cell[:, 1] << AXIS_BITS) | cell[:, 0], return_inverse=True
+    )
+    mask = (1 << AXIS_BITS) - 1
+    voxels = np.stack([keys >> 2 * AXIS_BITS, (keys >> AXIS_BITS) & mask, keys & mask], axis=1)
+    return voxels.astype(np.int32), point_voxel.reshape(-1)
