@@ -118,10 +118,14 @@ class QuarantinedSample(Document):
 
 
 class ShardRecord(Document):
-    """Attributes of `shards/<shard>`: the samples it holds, in order, and those left out."""
+    """Attributes of `shards/<shard>`: the samples it holds, in order, and those left out.
+
+    `clouds` are the dataset's own ids of the samples' clouds, by which its official label files are named.
+    """
 
     scene: str
     samples: tuple[str, ...]
+    clouds: tuple[str, ...] = ()
     cameras: tuple[str, ...]
     quarantined: tuple[QuarantinedSample, ...] = ()
 

@@ -39,6 +39,7 @@ class Sample:
         scene: name of the scene that it belongs to.
         cloud_path, point_truth_path: files relative to the dataset folder; no truth is None.
         cameras: the images, in the dataset's camera order.
+        cloud_token: the dataset's own id of the cloud, where its official label files go by that.
         defect: why the sample cannot be used (its tables are broken), or None.
     """
 
@@ -47,6 +48,7 @@ class Sample:
     cloud_path: str
     cameras: tuple[Camera, ...]
     point_truth_path: str | None = None
+    cloud_token: str = ""
     defect: str | None = None
 
     @property

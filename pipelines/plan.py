@@ -89,7 +89,10 @@ class ShardPlan:
         """The shard's record, as it stands in the cache."""
         cameras = tuple(camera.channel for sample in self.samples[:1] for camera in sample.cameras)
         tokens = tuple(sample.token for sample in self.samples)
-        return ShardRecord(scene=self.scene, samples=tokens, cameras=cameras, quarantined=self.quarantined)
+        clouds = tuple(sample.cloud_token for sample in self.samples)
+        return ShardRecord(
+            scene=self.scene, samples=tokens, clouds=clouds, cameras=cameras, quarantined=self.quarantined
+        )
 
     def upstream(self, group: str, text_fingerprint: str) -> dict[str, str]:
         """Return the fingerprints of the groups that `group` is made from, by name."""

@@ -17,7 +17,7 @@ from trainer.batch import Batch, Batches, arrays_to_train
 from trainer.errors import RunFolderError, TrainerError
 from trainer.losses import Summed, latent_loss, semantic_loss
 from trainer.model import CnsModel, Outputs
-from trainer.monitor import Monitor
+from trainer.monitor import Monitor, StepResult
 from trainer.ranks import Ranks, join_ranks, leave_ranks
 from trainer.run_folder import Restored, RunFolder, RunRecord
 from trainer.settings import OptimiserSettings, RunSettings
@@ -65,8 +65,7 @@ def fit(request: FitRequest, say: Callable[[str], None]) -> None:
     trainer = Trainer(training, model, optimiser, settings, plan, ranks)
     try:
         for number, batch in monitor.timed(plan.batches(Batches(stream, samples, settings), standing.step)):
-            losses, agreement = trainer.step(number, batch)
-            monitor.add(number, losses, agreement, batch)
+            monitor.add(number, trainer.step(number, batch), batch)
             if (number + 1) % LOG_STEPS == 0 or plan.ends_epoch(number):
                 monitor.flush()
             if plan.ends_epoch(number):
@@ -133,8 +132,10 @@ def enter(folder: RunFolder, record: RunRecord, resume: bool) -> None:
 
 
 def make_optimiser(model: torch.nn.Module, settings: OptimiserSettings) -> torch.optim.Optimizer:
-    """Return the paper's SGD; its rate is set at each step."""
+    """Return the optimiser; its rate is set at each step."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if settings.kind == "adamw":
+        return torch.optim.AdamW(parameters, lr=settings.lr, weight_decay=settings.weight_decay)
     return torch.optim.SGD(parameters, lr=settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay)
 
 
@@ -217,8 +218,8 @@ class Trainer:
         self._settings, self._plan, self._ranks = settings, plan, ranks
         self._classes = len(model.text)
 
-    def step(self, number: int, batch: Batch) -> tuple[dict[str, Summed], Tensor]:
-        """Learn from a batch; returns the losses, and the counts (3, C) of `agreement`."""
+    def step(self, number: int, batch: Batch) -> StepResult:
+        """Learn from a batch."""
         settings, device = self._settings, self._ranks.device
         batch = batch.to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=settings.optimiser.precision == "bf16"):
@@ -239,9 +240,8 @@ class Trainer:
         for group in self._optimiser.param_groups:
             group["lr"] = rate(number, self._plan.total, settings.optimiser)
         self._optimiser.step()
-        return {name: Summed(part.total.detach(), part.count) for name, part in losses.items()}, agreement(
-            batch, own, self._classes
-        )
+        detached = {name: Summed(part.total.detach(), part.count) for name, part in losses.items()}
+        return StepResult(detached, agreement(batch, own, self._classes), own)
 
     def losses(self, number: int, batch: Batch, outputs: Outputs, own: Predictions) -> dict[str, Summed]:
         """Return the losses of a step by name: eq 5 or 6 for both networks, eq 7 for each frozen teacher."""

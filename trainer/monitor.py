@@ -4,6 +4,7 @@ import math
 import resource
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,11 +15,22 @@ from trainer.errors import DivergedError
 from trainer.losses import Summed
 from trainer.ranks import Ranks
 from trainer.run_folder import RunFolder, RunRecord
-from trainer.targets import draw_sources
+from trainer.targets import Predictions, draw_sources
 
 LINE_SECONDS = 10.0
+PICTURES = 4
+OPACITY = 0.6
 
 Losses = dict[str, Summed]
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What a step yields: its losses by name, counts (3, C) of the networks' agreement, and their predictions."""
+
+    losses: Losses
+    agreement: Tensor
+    own: Predictions
 
 
 class Monitor:
@@ -51,7 +63,8 @@ class Monitor:
         self._images = self._points = 0
         self._pending: list[tuple[int, Losses]] = []
         self._agreement = torch.zeros(3, len(self._names), dtype=torch.int64, device=ranks.device)
-        self._best_line = ""
+        self._colours = torch.tensor([*record.taxonomy.colours, (0, 0, 0)], dtype=torch.float32)
+        self._last: tuple[Batch, Predictions] | None = None
 
     def timed(self, batches: Iterator[tuple[int, Batch]]) -> Iterator[tuple[int, Batch]]:
         """Pass batches on, and measure how long each was waited for."""
@@ -64,10 +77,11 @@ class Monitor:
             self._waited += time.monotonic() - before
             yield numbered
 
-    def add(self, number: int, losses: Losses, agreement: Tensor, batch: Batch) -> None:
+    def add(self, number: int, result: StepResult, batch: Batch) -> None:
         """Take note of a step; nothing leaves the device yet."""
-        self._pending.append((number, losses))
-        self._agreement += agreement
+        self._pending.append((number, result.losses))
+        self._agreement += result.agreement
+        self._last = batch, result.own
         self._images += len(batch.rgb)
         self._points += len(batch.point_labels)
 
@@ -110,6 +124,7 @@ class Monitor:
         epoch = done // self._steps_an_epoch
         if self._writer:
             self._writer.add_scalar("agreement", agreement, done)
+            self._writer.add_image("pictures/picture, label, prediction", self._strips(), done)
             self._say(f"epoch {epoch} done: the networks agree with IoU {100 * agreement:.1f} %")
         if agreement > best:
             self.save("best", state(done, agreement))
@@ -147,6 +162,17 @@ class Monitor:
             "image_source": draw.image.value,
             "cloud_source": draw.cloud.value,
         }
+
+    def _strips(self) -> Tensor:
+        """Draw the last step's pictures, each beside its cached labels and the 2D network's: (3, H, W) in 0..1."""
+        assert self._last
+        batch, own = self._last
+        rgb = batch.rgb[:PICTURES].float().cpu()
+        drawn = [rgb]
+        for labels in (batch.pixel_labels, own.pixels):
+            ids = labels[:PICTURES].long().cpu().clamp(max=len(self._colours) - 1)
+            drawn.append((1 - OPACITY) * rgb + OPACITY * self._colours[ids].permute(0, 3, 1, 2))
+        return torch.cat(list(torch.cat(drawn, dim=3)), dim=1) / 255
 
     def _progress(self, rows: list[dict[str, Any]]) -> str:
         row, elapsed = rows[-1], time.monotonic() - self._start

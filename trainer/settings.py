@@ -78,9 +78,10 @@ class MethodSettings(Settings):
 
 
 class OptimiserSettings(Settings):
-    """SGD with a rate that warms up over `warmup_steps` and falls along a cosine to zero over all epochs."""
+    """The paper's SGD, or AdamW, with a rate that warms up over `warmup_steps` and falls along a cosine to zero."""
 
     epochs: int = Field(ge=1)
+    kind: Literal["sgd", "adamw"] = "sgd"
     lr: float = Field(0.1, gt=0)
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(1e-4, ge=0)

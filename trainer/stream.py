@@ -97,6 +97,11 @@ class CacheStream:
         ends = self._open(ref.shard).offsets["I"]
         return int(ends[ref.place + 1] - ends[ref.place])
 
+    def cloud(self, ref: SampleRef) -> str:
+        """Return the data set's own id of a sample's cloud, or nothing if the cache does not tell."""
+        clouds = self._records[ref.shard].clouds
+        return clouds[ref.place] if clouds else ""
+
     def width(self, path: str, ref: SampleRef, *, channels_last: bool) -> int:
         """Return the number of channels of a feature array (I, h, w, E), or (I, E, h, w)."""
         return self._open(ref.shard).arrays[path].shape[3 if channels_last else 1]

@@ -172,7 +172,7 @@ def _assemble_sample(
             Camera(channel, image.filename, image.width, image.height, calibrations.intrinsics(image), transform)
             for channel, image, transform in zip(CAMERAS, images, cam_from_cloud, strict=True)
         )
-        return Sample(token, scene, lidar.filename, cameras, truth.get(lidar.token))
+        return Sample(token, scene, lidar.filename, cameras, truth.get(lidar.token), lidar.token)
     except SampleError as error:
         return Sample(token, scene, "", (), defect=str(error))
 

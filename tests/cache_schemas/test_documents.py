@@ -35,7 +35,13 @@ EXAMPLES: dict[type[Document], Document] = {
             sam=TeacherIdentity(architecture="sam-tiny", weights="untrained-7", sha256=None),
         ),
         QUARANTINED,
-        ShardRecord(scene="scene-0061", samples=("s0", "s2"), cameras=("FRONT", "BACK"), quarantined=(QUARANTINED,)),
+        ShardRecord(
+            scene="scene-0061",
+            samples=("s0", "s2"),
+            clouds=("c0", "c2"),
+            cameras=("FRONT", "BACK"),
+            quarantined=(QUARANTINED,),
+        ),
         EMBEDDINGS,
         GroupSeal(
             fingerprint="f1",

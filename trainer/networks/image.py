@@ -98,7 +98,7 @@ class _Deeplab(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.backbone = model.backbone
-        self.classifier = model.classifier[:-1]
+        self.classifier = nn.Sequential(*list(model.classifier)[:-1])
 
     def forward(self, x: Tensor) -> Tensor:
         return self.classifier(self.backbone(x)["out"])

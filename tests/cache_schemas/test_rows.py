@@ -1,0 +1,100 @@
+"""Rows read straight from files are those that zarr-python reads, and damage never passes for data."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cache_schemas.documents import CacheManifest
+from cache_schemas.errors import DamagedGroupError
+from cache_schemas.layout import POINTS_PER_CHUNK, SHARD_GROUPS, AnyArray
+from cache_schemas.rows import RowReader, Span, StoredArray
+from cache_schemas.store import Cache
+
+Fill = Callable[..., dict[str, AnyArray]]
+
+
+def locate(url: str, group: str) -> tuple[RowReader, dict[str, StoredArray]]:
+    reader = RowReader(url)
+    path = f"shards/s-000/{group}"
+    seals = Cache(url).seals([path])
+    return reader, reader.locate(seals, {path: list(seals[path].arrays)})
+
+
+def read(url: str, group: str, name: str, start: int, stop: int) -> AnyArray:
+    reader, stored = locate(url, group)
+    return reader.read([Span(stored[f"shards/s-000/{group}/{name}"], start, stop)])[0]
+
+
+@pytest.fixture
+def cache(url: str, manifest: CacheManifest) -> Cache:
+    return Cache.create(url, manifest)
+
+
+@pytest.mark.parametrize("group", SHARD_GROUPS)
+def test_every_array_of_every_group_reads_as_zarr_reads_it(cache: Cache, fill_group: Fill, group: str) -> None:
+    path = f"shards/s-000/{group}"
+    cache.write_group(path, fill_group(path), fingerprint="f")
+    reader, stored = locate(cache.url, group)
+    names = [name.rsplit("/", 1)[1] for name in stored]
+    found = reader.read([Span(array, 0, array.shape[0]) for array in stored.values()])
+    expected = cache.read(path)
+    assert sorted(names) == sorted(expected)
+    for name, values in zip(names, found, strict=True):
+        np.testing.assert_array_equal(values, expected[name], strict=True)
+
+
+def test_spans_may_start_and_stop_anywhere_in_chunks(cache: Cache) -> None:
+    count = 2 * POINTS_PER_CHUNK + 17
+    values = np.arange(count, dtype=np.int32)
+    small = np.zeros(count, np.uint16)
+    arrays = {"point": values, "image": small, "row": small, "col": small, "offsets": np.array([0, count])}
+    cache.write_group("shards/s-000/pairs", arrays, fingerprint="f")
+    edge = POINTS_PER_CHUNK
+    for start, stop in [(0, 1), (edge - 1, edge + 1), (edge, 2 * edge), (5, count), (count - 3, count), (9, 9)]:
+        np.testing.assert_array_equal(read(cache.url, "pairs", "point", start, stop), values[start:stop])
+
+
+def test_empty_arrays_have_no_file_and_read_as_empty(cache: Cache) -> None:
+    arrays = {"xyz": np.zeros((0, 3), np.float32), "intensity": np.zeros(0, np.float32), "offsets": np.array([0, 0])}
+    cache.write_group("shards/s-000/points", arrays, fingerprint="f")
+    assert read(cache.url, "points", "xyz", 0, 0).shape == (0, 3)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, manifest: CacheManifest, fill_group: Fill) -> Path:
+    cache = Cache.create(str(tmp_path / "cache"), manifest)
+    for group in ("sam", "labels"):
+        path = f"shards/s-000/{group}"
+        cache.write_group(path, fill_group(path), fingerprint="f")
+    return tmp_path / "cache"
+
+
+def flip(file: Path, place: int) -> None:
+    data = bytearray(file.read_bytes())
+    data[place] ^= 1
+    file.write_bytes(bytes(data))
+
+
+@pytest.mark.parametrize(("group", "name"), [("sam", "features"), ("labels", "image")])
+@pytest.mark.parametrize("place", ["data", "index", "cut", "gone"])
+def test_damage_is_an_error_that_names_the_array_and_the_remedy(
+    folder: Path, group: str, name: str, place: str
+) -> None:
+    (file,) = (path for path in (folder / f"shards/s-000/{group}/{name}/c").rglob("*") if path.is_file())
+    if place == "gone":
+        file.unlink()
+    elif place == "cut":
+        file.write_bytes(file.read_bytes()[:-9])
+    else:
+        flip(file, 12 if place == "data" else -12)
+    with pytest.raises(DamagedGroupError, match=rf"shards/s-000/{group}/{name}: damaged .*`labelgen run`"):
+        read(str(folder), group, name, 0, 1)
+
+
+def test_another_storage_layout_is_refused(folder: Path) -> None:
+    file = folder / "shards/s-000/labels/image/zarr.json"
+    file.write_text(file.read_text().replace("zstd", "gzip"))
+    with pytest.raises(DamagedGroupError, match="not stored as the contract says"):
+        locate(str(folder), "labels")

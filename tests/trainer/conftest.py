@@ -1,0 +1,130 @@
+"""A toy world in a real cache: pictures of coloured bands, clouds whose classes differ in height, noisy raw labels."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cache_schemas.documents import CacheManifest, PromptRecord, ShardRecord, TeacherIdentity, Teachers
+from cache_schemas.layout import SCHEMA_VERSION
+from cache_schemas.store import Cache
+from cache_schemas.taxonomy import Taxonomy, TaxonomyClass
+
+COLOURS = np.array([[220, 30, 30], [90, 90, 90], [20, 160, 40]], np.uint8)
+NAMES = ("car", "road", "tree")
+HEIGHT, WIDTH, BAND = 48, 64, 16
+POINTS = 240
+IMAGES = 2
+UPSTREAM = {"clip": ("images", "text"), "sam": ("images",), "pairs": ("points",), "labels": ("clip", "sam", "pairs")}
+
+MakeCache = Callable[..., str]
+
+
+def manifest(dataset: str = "demo", names: tuple[str, ...] = NAMES) -> CacheManifest:
+    classes = tuple(TaxonomyClass(name=n, colour=tuple(c)) for n, c in zip(names, COLOURS.tolist(), strict=True))
+    taxonomy = Taxonomy(name="toy", classes=classes)
+    teacher = TeacherIdentity(architecture="none", weights="none", sha256=None)
+    return CacheManifest(
+        schema_version=SCHEMA_VERSION,
+        dataset=dataset,
+        split="all",
+        taxonomy=taxonomy,
+        taxonomy_digest=taxonomy.digest,
+        prompts=PromptRecord(name="toy", digest="0", class_names={n: (n,) for n in names}, templates=("a {}.",)),
+        teachers=Teachers(preset="toy", clip=teacher, sam=teacher),
+        config={},
+        config_digest="0",
+        software={},
+    )
+
+
+def make_shard(rng: np.random.Generator, samples: int) -> dict[str, dict[str, np.ndarray]]:
+    """Return the groups of a shard of `samples` samples with two pictures and `POINTS` points each."""
+    images, points = samples * IMAGES, samples * POINTS
+    bands = rng.integers(0, 3, (images, WIDTH // BAND))
+    truth = np.repeat(np.repeat(bands, BAND, axis=1)[:, None], HEIGHT, axis=1).astype(np.uint8)
+    rgb = np.clip(COLOURS[truth].astype(int) + rng.integers(-20, 21, (images, HEIGHT, WIDTH, 3)), 0, 255)
+    masks = np.repeat(np.repeat(np.arange(1, WIDTH // BAND + 1)[None], BAND, axis=1)[:, None], HEIGHT, axis=1)
+    raw = np.where(rng.random(truth.shape) < 0.3, rng.integers(0, 3, truth.shape), truth).astype(np.uint8)
+    image = np.sort(rng.integers(0, IMAGES, (samples, POINTS)), axis=1) + np.arange(samples)[:, None] * IMAGES
+    image, row, col = image.ravel(), rng.integers(0, HEIGHT, points), rng.integers(0, WIDTH, points)
+    point_truth = truth[image, row, col]
+    xyz = np.stack([*rng.uniform(-10, 10, (2, points)), 3.0 * point_truth + rng.uniform(0, 1, points)], axis=1)
+    ends = np.arange(samples + 1)
+    paired = np.ones(points, bool)
+    paired[::7] = False
+    pair_ends = np.array([paired[: end * POINTS].sum() for end in ends])
+    features = rng.integers(-127, 128, (images, 6, 8, 16)).astype(np.int8)
+    features[..., :3] = 100 * np.eye(3)[truth[:, 4::8, 4::8]]
+    unseen = lambda labels: np.where(paired, labels, 255).astype(np.uint8)  # noqa: E731
+    return {
+        "images": {
+            "rgb": rgb.astype(np.uint8),
+            "intrinsics": np.tile(np.eye(3), (images, 1, 1)),
+            "cam_from_cloud": np.tile(np.eye(4), (images, 1, 1)),
+            "offsets": ends * IMAGES,
+        },
+        "clip": {"logits": rng.uniform(0, 1, (images, 3, 3, 4)).astype(np.float16)},
+        "sam": {
+            "mask_ids": np.tile(masks, (images, 1, 1)).astype(np.uint16),
+            "features": features,
+            "features_scale": np.full((images, 16), 0.01, np.float32),
+        },
+        "points": {
+            "xyz": xyz.astype(np.float32),
+            "intensity": rng.uniform(0, 1, points).astype(np.float32),
+            "offsets": ends * POINTS,
+        },
+        "pairs": {
+            "point": np.flatnonzero(paired).astype(np.int32),
+            "image": image[paired].astype(np.uint16),
+            "row": row[paired].astype(np.uint16),
+            "col": col[paired].astype(np.uint16),
+            "offsets": pair_ends,
+        },
+        "labels": {
+            "image_raw": raw,
+            "image": truth,
+            "point_raw": unseen(raw[image, row, col]),
+            "point": unseen(point_truth),
+        },
+        "truth": {"image": truth, "point": point_truth.astype(np.uint8)},
+    }
+
+
+def write_shard(cache: Cache, scene: str, groups: dict[str, dict[str, np.ndarray]], samples: int) -> None:
+    key = f"{scene}-000"
+    tokens = tuple(f"{scene}-s{number}" for number in range(samples))
+    clouds = tuple(f"{scene}-c{number}" for number in range(samples))
+    cache.write_shard_record(key, ShardRecord(scene=scene, samples=tokens, clouds=clouds, cameras=("front", "rear")))
+    for name, arrays in groups.items():
+        upstream = {source: f"f-{source}" for source in UPSTREAM.get(name, ())}
+        cache.write_group(f"shards/{key}/{name}", arrays, fingerprint=f"f-{name}", upstream=upstream, samples=tokens)
+
+
+@pytest.fixture(scope="session")
+def make_cache() -> MakeCache:
+    """Return a function that writes a toy cache of so many scenes, a shard each, and returns its place."""
+
+    def make(place: Path | str, scenes: int = 3, samples: int = 2, seed: int = 0, **manifest_fields: object) -> str:
+        rng = np.random.default_rng(seed)
+        cache = Cache.create(str(place), manifest(**manifest_fields))
+        cache.write_group("text", {"embeddings": np.eye(3, 8, dtype=np.float32)}, fingerprint="f-text")
+        for number in range(scenes):
+            write_shard(cache, f"scene-{number}", make_shard(rng, samples), samples)
+        return str(place)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def toy(tmp_path_factory: pytest.TempPathFactory, make_cache: MakeCache) -> str:
+    """A toy cache of five scenes with two samples each; do not change it."""
+    return make_cache(tmp_path_factory.mktemp("toy") / "cache", scenes=5)
+
+
+@pytest.fixture
+def own(tmp_path: Path, make_cache: MakeCache) -> str:
+    """A toy cache of three scenes that a test may damage."""
+    return make_cache(tmp_path / "own-cache")

@@ -1,0 +1,86 @@
+"""Batches: pairs, labels and features of changed samples, put end to end, still belong together."""
+
+import numpy as np
+import pytest
+import torch
+
+from trainer.batch import Batch, Batches, arrays_to_train
+from trainer.losses import sample
+from trainer.settings import RunSettings, load_settings
+from trainer.stream import CacheStream, Step
+
+
+def toy_settings(*overrides: str) -> RunSettings:
+    return load_settings("demo", overrides=["stream.workers=0", "networks.voxel_m=1.0", *overrides])
+
+
+def batches(url: str, *overrides: str) -> tuple[Batches, CacheStream]:
+    settings = toy_settings(*overrides)
+    needed, optional = arrays_to_train(settings)
+    stream = CacheStream(url, needed, optional=optional)
+    return Batches(stream, stream.samples, settings), stream
+
+
+@pytest.fixture
+def batch(toy: str) -> Batch:
+    return batches(toy)[0][Step(0, 0, (3, 0, 4))]
+
+
+def test_pairs_still_join_points_and_pixels_of_one_class(batch: Batch) -> None:
+    assert batch.samples == 3 and len(batch.rgb) == 6 and len(batch.point_labels) == 3 * 240
+    pixel = batch.pixel_labels[batch.pair_image, batch.pair_row, batch.pair_col]
+    assert 100 < len(pixel) < 3 * 240
+    np.testing.assert_array_equal(pixel, batch.point_labels[batch.pair_point])
+    rgb = batch.rgb[batch.pair_image, :, batch.pair_row, batch.pair_col].float()
+    # Colours blend where a band ends; away from there they are the class's own.
+    nearest = torch.cdist(rgb, torch.tensor([[220.0, 30, 30], [90, 90, 90], [20, 160, 40]])).argmin(dim=1)
+    assert (nearest == pixel).float().mean() > 0.95
+
+
+def test_points_lie_in_voxels_of_their_own_sample(batch: Batch) -> None:
+    sample_of_point = torch.arange(3).repeat_interleave(240)
+    assert (batch.voxels[batch.point_voxel, 0] == sample_of_point).all()
+    # Heights of the toy world's classes differ by 3 m: no voxel of 1 m holds two.
+    seen = batch.point_labels != 255
+    for voxel in batch.point_voxel[seen].unique():
+        assert len(batch.point_labels[seen & (batch.point_voxel == voxel)].unique()) == 1
+
+
+def test_frozen_features_are_sampled_where_the_pair_was_before_the_change(batch: Batch) -> None:
+    found = sample(batch.features["sam"], batch.pair_image, batch.pair_place) * batch.scales["sam"][batch.pair_image]
+    assert (found[:, :3].argmax(dim=1) == batch.point_labels[batch.pair_point]).float().mean() > 0.95
+
+
+def test_first_pairs_are_one_of_each_point_and_pixel(batch: Batch) -> None:
+    assert batch.first_of_point.sum() == len(batch.pair_point.unique())
+    pixels = torch.stack([batch.pair_image, batch.pair_row, batch.pair_col], dim=1)
+    assert batch.first_of_pixel.sum() == len(pixels.unique(dim=0))
+
+
+def test_batches_depend_on_seed_and_epoch_alone(toy: str) -> None:
+    first, again = batches(toy)[0], batches(toy)[0]
+    one, same, later = first[Step(1, 0, (2,))], again[Step(1, 5, (2,))], first[Step(2, 0, (2,))]
+    torch.testing.assert_close(one.rgb, same.rgb)
+    torch.testing.assert_close(one.voxel_features, same.voxel_features)
+    assert not torch.equal(one.rgb, later.rgb)
+
+
+def test_without_augmentation_a_batch_is_the_sample(toy: str) -> None:
+    found, stream = batches(toy, "augment.images=false", "augment.clouds=false")
+    batch, arrays = found[Step(0, 0, (1,))], stream.read(stream.samples[1])
+    np.testing.assert_array_equal(batch.rgb.permute(0, 2, 3, 1), arrays["images/rgb"])
+    np.testing.assert_array_equal(batch.pair_row, arrays["pairs/row"])
+    np.testing.assert_array_equal(batch.mask_ids, arrays["sam/mask_ids"])
+
+
+def test_fewer_images_leave_points_and_labels_whole(toy: str) -> None:
+    batch = batches(toy, "stream.images=1")[0][Step(0, 0, (0, 1))]
+    assert len(batch.rgb) == 2 and len(batch.point_labels) == 480
+    assert batch.pair_image.max() <= 1
+
+
+def test_raw_labels_are_read_without_refinement(toy: str) -> None:
+    found, stream = batches(toy, "method.refine=false", "augment.images=false")
+    arrays = stream.read(stream.samples[0])
+    assert "labels/image" not in arrays
+    np.testing.assert_array_equal(found[Step(0, 0, (0,))].pixel_labels, arrays["labels/image_raw"])

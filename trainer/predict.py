@@ -1,0 +1,61 @@
+"""Write a run's labels of points in the file format of the data set's own evaluation."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from trainer.errors import TrainerError, UnfitCacheError
+from trainer.evaluate import Predictor, choose_scenes, open_for_prediction
+from trainer.run_folder import RunFolder
+
+NUSCENES_LIKE = ("nuscenes", "demo")
+NUSCENES_META = {"use_camera": True, "use_lidar": True, "use_radar": False, "use_map": False, "use_external": True}
+
+
+def predict(
+    run: RunFolder,
+    cache: str,
+    out: Path,
+    *,
+    scenes: str | None = None,
+    checkpoint: str = "last",
+    say: Callable[[str], None] = lambda _: None,
+) -> list[Path]:
+    """Label every point of a cache's clouds with the 3D network; returns the files written.
+
+    nuScenes: `lidarseg/<split>/<lidar token>_lidarseg.bin`, u8 a point in the order of the cloud's file, 1..16 as in
+    the lidarseg challenge, and `<split>/submission.json`.
+
+    Raises:
+        CacheError, UnfitCacheError: if the cache cannot be read, has other classes than the run, or does not name its
+            clouds.
+        TrainerError: if the data set has no such format, or `out` cannot be written.
+    """
+    record = run.record()
+    stream = open_for_prediction(record, cache)
+    if stream.manifest.dataset not in NUSCENES_LIKE:
+        raise TrainerError(
+            f"{cache}: no official file format for point labels of {stream.manifest.dataset!r}; "
+            f"there is one for {', '.join(NUSCENES_LIKE)}"
+        )
+    samples, _ = choose_scenes(stream, record, scenes or "all")
+    names = [stream.cloud(ref) for ref in samples]
+    if not all(names):
+        raise UnfitCacheError(f"{cache}: does not name its clouds; the same `labelgen run` command adds their names")
+    predictor = Predictor(run, record, stream, samples, checkpoint)
+    split = stream.manifest.split
+    folder, files = out / "lidarseg" / split, []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (out / split).mkdir(exist_ok=True)
+        (out / split / "submission.json").write_text(json.dumps({"meta": NUSCENES_META}))
+        for number, name in enumerate(names):
+            file = folder / f"{Path(name).name}_lidarseg.bin"
+            (predictor.predict(number)["point"] + np.uint8(1)).tofile(file)
+            files.append(file)
+            say(f"labelled {number + 1} of {len(names)} clouds")
+    except OSError as error:
+        raise TrainerError(f"{out}: cannot be written ({error.strerror}); give another folder") from None
+    return files
