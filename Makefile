@@ -4,16 +4,18 @@ DATASET ?= demo
 DATA    ?= $(if $(filter demo,$(DATASET)),out/demo)
 CACHE   ?= out/$(DATASET).zarr
 SEED    ?= 0
+RUN     ?= out/$(DATASET)-run
 UV_PIN  := uv==0.13.9
 BIN     := .venv/bin
 PARITY  ?= ../shared/data/nuscenes-keyframe
 
 .DEFAULT_GOAL := help
-.PHONY: help setup labels demo-world demo-teachers inspect test check parity clean
+.PHONY: help setup labels fit demo-world demo-teachers inspect test check parity clean
 
 help:
 	@echo "make labels                          the demo: render street scenes, label them, score the labels"
 	@echo "make labels DATASET=nuscenes DATA=<folder> [CACHE=<folder or URL>] [SPLIT=..] [TEACHERS=..] [ARGS='..']"
+	@echo "make fit [CACHE=..] [RUN=<folder>]    co-train a 2D and a 3D network from a cache, and score them"
 	@echo "make inspect CACHE=<folder or URL>   what is in a cache"
 	@echo "make test                            the tests"
 	@echo "make check                           lint, types, import rules, tests"
@@ -36,6 +38,11 @@ labels: setup $(if $(filter demo,$(DATASET)),demo-world)
 ifeq ($(DATASET),demo)
 	@$(BIN)/labelgen inspect "$(CACHE)" --pictures "$(DATA)-pictures"
 endif
+
+fit: setup
+	@test "$(CACHE)" != out/demo.zarr -o -e out/demo.zarr/zarr.json || $(MAKE) labels ARGS=
+	@$(BIN)/trainer fit "$(CACHE)" --out "$(RUN)" $(ARGS)
+	@$(BIN)/trainer evaluate "$(RUN)" "$(CACHE)"
 
 demo-world: setup
 	@test -e "$(DATA)/v1.0-mini" || $(BIN)/labelgen demo make --out "$(DATA)" --seed $(SEED)

@@ -34,6 +34,7 @@ class ZarrStream(CacheStream):
     """The same stream, but each array is read as zarr-python reads it."""
 
     def __init__(self, url: str, needed: Sequence[str], optional: Sequence[str]) -> None:
+        """Open the cache twice: by our reader, for the list of samples, and by zarr-python."""
         super().__init__(url, needed, optional=optional)
         self._wanted_arrays = [*needed, *optional]
         self._cache, self._zarr = Cache(url), {}
@@ -89,12 +90,11 @@ def check(raw: dict[str, np.ndarray], batches: Batches, other: Batches, number: 
     assert torch.equal(ours.features["sam"], theirs.features["sam"])
     mine = set(zip(*(getattr(ours, f"pair_{n}").tolist() for n in ("point", "image", "row", "col")), strict=True))
     direct = set(zip(*raw["pairs"].tolist(), strict=True))
+    difference = np.abs(ours.rgb.permute(0, 2, 3, 1).numpy() - raw["rgb"].astype(float))
     return {
         "pairs in common": len(mine & direct) / max(1, len(mine | direct)),
         "voxels": len(ours.voxels) / len(raw["voxels"]),
-        "mean difference of pictures": float(
-            np.abs(ours.rgb.permute(0, 2, 3, 1).numpy() - raw["rgb"].astype(float)).mean()
-        ),
+        "mean difference of pictures": float(difference.mean()),
     }
 
 

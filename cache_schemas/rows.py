@@ -107,19 +107,19 @@ class RowReader:
 
     def _decode(self, span: Span, data: bytes, origin: int) -> AnyArray:
         array = span.array
+        values = np.empty((span.stop - span.start, *array.shape[1:]), array.dtype)
         first = span.start // array.rows
-        chunks = array.chunks[first : -(-span.stop // array.rows)]
-        try:
-            parts = [
-                _decode_chunk(data[offset - origin : offset - origin + size], array.compressed)
-                for offset, size in chunks.tolist()
-            ]
-            values = np.frombuffer(parts[0] if len(parts) == 1 else b"".join(parts), array.dtype.newbyteorder("<"))
-            rows = values.reshape(-1, *array.shape[1:])
-        except (ValueError, RuntimeError) as error:
-            raise self._damaged(array.path, str(error)) from error
-        start = span.start - first * array.rows
-        return rows[start : start + span.stop - span.start]
+        chunks = array.chunks[first : -(-span.stop // array.rows)].tolist()
+        for number, (offset, size) in enumerate(chunks, start=first):
+            try:
+                chunk = _decode_chunk(data[offset - origin : offset - origin + size], array.compressed)
+                rows = np.frombuffer(chunk, array.dtype.newbyteorder("<")).reshape(array.rows, *array.shape[1:])
+            except (ValueError, RuntimeError) as error:
+                raise self._damaged(array.path, str(error)) from error
+            base = number * array.rows
+            start, stop = max(span.start, base), min(span.stop, base + array.rows)
+            values[start - span.start : stop - span.start] = rows[start - base : stop - base]
+        return values
 
     def _index(self, path: str, tail: bytes | None, count: int) -> NDArray[np.int64]:
         if tail is None:
@@ -190,15 +190,14 @@ def _read_range(path: str, start: int, stop: int | None) -> bytes | OSError:
         return error
 
 
-def _decode_chunk(data: bytes, compressed: bool) -> bytes:
+def _decode_chunk(data: bytes, compressed: bool) -> Any:
     if compressed:
         from numcodecs.zstd import decompress
 
-        decoded: bytes = decompress(data)
-        return decoded
+        return decompress(data)
     if not _crc_fits(data):
         raise ValueError("its checksum does not fit")
-    return data[:-CRC_BYTES]
+    return memoryview(data)[:-CRC_BYTES]
 
 
 def _crc_fits(data: bytes) -> bool:

@@ -119,8 +119,8 @@ def _prepare(arrays: SampleArrays, settings: RunSettings, rng: np.random.Generat
     xyz = arrays["points/xyz"] @ turn.T
     voxels, point_voxel = voxelise(xyz, settings.networks.voxel_m)
     found: dict[str, NDArray[Any]] = {
-        "pixel_labels": np.stack([_pick(label, crop) for label, crop in zip(labels, crops, strict=True)]),
-        "mask_ids": np.stack([_pick(ids, crop) for ids, crop in zip(masks, crops, strict=True)]).astype(np.int32),
+        "pixel_labels": _pick(labels, crops),
+        "mask_ids": _pick(masks, crops).astype(np.int32),
         "voxels": voxels,
         "voxel_features": _voxel_features(xyz, arrays["points/intensity"], point_voxel, len(voxels)),
         "point_voxel": point_voxel,
@@ -133,32 +133,40 @@ def _prepare(arrays: SampleArrays, settings: RunSettings, rng: np.random.Generat
         "first_of_point": _firsts(point),
         "first_of_pixel": _firsts((image * size[0] + row) * size[1] + col),
     }
-    tensors = {name: _tensor(values) for name, values in found.items()}
+    tensors = {name: torch.from_numpy(values) for name, values in found.items()}
     tensors["rgb"] = torch.stack([_enlarge(picture, crop) for picture, crop in zip(rgb, crops, strict=True)])
     teachers = settings.method.latent_teachers
     return _Part(
         tensors,
         {name: _features(arrays[f"{name}/features"], name) for name in teachers},
-        {name: _tensor(arrays[f"{name}/features_scale"]) for name in teachers if f"{name}/features_scale" in arrays},
+        {
+            name: torch.from_numpy(arrays[f"{name}/features_scale"])
+            for name in teachers
+            if f"{name}/features_scale" in arrays
+        },
     )
 
 
 def _join(parts: Sequence[_Part], settings: RunSettings) -> Batch:
     """Put samples end to end: pairs count the batch's images and points, voxels carry their sample's number."""
-    joined = {name: torch.cat([part.arrays[name] for part in parts]) for name in parts[0].arrays}
+    joined = {name: _end_to_end([part.arrays[name] for part in parts]) for name in parts[0].arrays}
     for name, counted in (("pair_image", "rgb"), ("pair_point", "point_labels"), ("point_voxel", "voxels")):
         starts = np.cumsum([0, *(len(part.arrays[counted]) for part in parts)])
-        joined[name] = torch.cat([part.arrays[name] + int(s) for part, s in zip(parts, starts, strict=False)])
+        joined[name] = _end_to_end([part.arrays[name] + int(s) for part, s in zip(parts, starts, strict=False)])
     numbers = torch.cat([torch.full((len(p.arrays["voxels"]), 1), n, dtype=torch.int32) for n, p in enumerate(parts)])
     joined["voxels"] = torch.cat([numbers, joined["voxels"]], dim=1)
     teachers = settings.method.latent_teachers
     return Batch(
         samples=len(parts),
         masks=int(joined["mask_ids"].max()) + 1,
-        features={name: torch.cat([part.features[name] for part in parts]) for name in teachers},
-        scales={name: torch.cat([part.scales[name] for part in parts]) for name in parts[0].scales},
+        features={name: _end_to_end([part.features[name] for part in parts]) for name in teachers},
+        scales={name: _end_to_end([part.scales[name] for part in parts]) for name in parts[0].scales},
         **joined,
     )
+
+
+def _end_to_end(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 def _move_pairs(
@@ -171,15 +179,19 @@ def _move_pairs(
     return kept, new_row, new_col
 
 
-def _pick(values: NDArray[Any], crop: Crop) -> NDArray[Any]:
-    rows, columns = crop.sources()
-    return values[rows][:, columns]
+def _pick(values: NDArray[Any], crops: Sequence[Crop]) -> NDArray[Any]:
+    """Return what crops of ids (B, H, W) show at full size, nearest neighbours."""
+    picked = np.empty_like(values)
+    for number, crop in enumerate(crops):
+        rows, columns = crop.sources()
+        picked[number] = values[number][rows][:, columns]
+    return picked
 
 
 def _enlarge(picture: NDArray[np.uint8], crop: Crop) -> Tensor:
     """Return the crop of a picture (H, W, 3) at full size, bilinear, as (3, H, W)."""
     part = picture[crop.top : crop.top + crop.height, crop.left : crop.left + crop.width]
-    tensor = torch.from_numpy(part.copy()).permute(2, 0, 1)
+    tensor = torch.from_numpy(part).permute(2, 0, 1)
     if (crop.height, crop.width) != crop.size:
         tensor = functional.interpolate(tensor[None], size=crop.size, mode="bilinear", align_corners=False)[0]
     return tensor.flip(-1) if crop.mirrored else tensor.contiguous()
@@ -196,7 +208,7 @@ def _voxel_features(
 
 def _features(features: NDArray[Any], teacher: str) -> Tensor:
     """Return a teacher's features channels last; CLIP's are cached channels first."""
-    tensor = _tensor(features)
+    tensor = torch.from_numpy(features)
     return tensor.permute(0, 2, 3, 1).contiguous() if teacher == "clip" else tensor
 
 
@@ -205,10 +217,6 @@ def _firsts(keys: NDArray[np.int64]) -> NDArray[np.bool_]:
     marks = np.zeros(len(keys), bool)
     marks[np.unique(keys, return_index=True)[1]] = True
     return marks
-
-
-def _tensor(values: NDArray[Any]) -> Tensor:
-    return torch.from_numpy(values if values.flags.writeable else values.copy())
 
 
 def _to(value: Any, device: torch.device) -> Any:

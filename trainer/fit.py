@@ -66,11 +66,12 @@ def fit(request: FitRequest, say: Callable[[str], None]) -> None:
     try:
         for number, batch in monitor.timed(plan.batches(Batches(stream, samples, settings), standing.step)):
             monitor.add(number, trainer.step(number, batch), batch)
-            if (number + 1) % LOG_STEPS == 0 or plan.ends_epoch(number):
-                monitor.flush()
+            if not (plan.ends_epoch(number) or (number + 1) % LOG_STEPS == 0):
+                continue
+            monitor.flush()
             if plan.ends_epoch(number):
                 standing.best = monitor.end_epoch(number + 1, standing.best, trainer.state)
-            if monitor.checkpoint_due(settings.checkpoint_minutes) or plan.ends_epoch(number):
+            if plan.ends_epoch(number) or monitor.checkpoint_due(settings.checkpoint_minutes):
                 monitor.save("last", trainer.state(number + 1, standing.best))
     except torch.OutOfMemoryError as error:
         raise TrainerError(

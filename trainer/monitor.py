@@ -131,12 +131,12 @@ class Monitor:
         return max(best, agreement)
 
     def checkpoint_due(self, minutes: float) -> bool:
-        """Tell whether the last checkpoint is older than so many minutes."""
-        return time.monotonic() - self._saved > 60 * minutes
+        """Tell whether the last checkpoint is older than so many minutes; all ranks get the first one's answer."""
+        due = self._ranks.first and time.monotonic() - self._saved > 60 * minutes
+        return bool(self._ranks.joint(torch.tensor(int(due), device=self._ranks.device)))
 
     def save(self, name: str, state: dict[str, Any]) -> None:
-        """Write a checkpoint on the first rank, once all steps up to it are known to be good."""
-        self.flush()
+        """Write a checkpoint on the first rank; flush before, so that all steps up to it are known to be good."""
         if self._ranks.first:
             self._folder.save(name, state)
         if name == "last":

@@ -1,8 +1,12 @@
 """The one place that imports spconv, made to work, and start fast, on machines without CUDA."""
 
+import logging
 import warnings
 
 import torch
+
+# spconv asks torch.fx a question at which that warns.
+logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)
 
 if not torch.cuda.is_available():
     import spconv.core
