@@ -252,7 +252,7 @@ class Trainer:
         pixels = pixel_target(draw.image, batch, own, classes, method.refine)
         points = point_target(draw.cloud, batch, own, classes, method.refine)
         losses = {
-            "image": semantic_loss(outputs.pixel_scores.movedim(1, -1), pixels),
+            "image": semantic_loss(outputs.pixel_scores, pixels),
             "cloud": semantic_loss(outputs.point_scores, points),
         }
         for name, (pixel, point, frozen) in outputs.latents.items():

@@ -30,10 +30,9 @@ def class_scores(features: Tensor, weight: Tensor, bias: Tensor, text: Tensor) -
 
 
 def semantic_loss(scores: Tensor, labels: Tensor) -> Summed:
-    """Eq 5 and 6: cross-entropy of scores (.., C) to labels (..), over the elements that have one."""
-    labelled = labels != IGNORE
-    entropy = functional.cross_entropy(scores[labelled].float(), labels[labelled].long(), reduction="sum")
-    return Summed(entropy, labelled.sum())
+    """Eq 5 and 6: cross-entropy of scores (N, C, ..) to labels (N, ..), over the elements that have one."""
+    entropy = functional.cross_entropy(scores.float(), labels.long(), ignore_index=IGNORE, reduction="sum")
+    return Summed(entropy, (labels != IGNORE).sum())
 
 
 def latent_loss(features: Tensor, teacher: Tensor) -> Summed:
