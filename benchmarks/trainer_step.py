@@ -2,7 +2,7 @@
 
     python benchmarks/trainer_step.py CACHE [--steps 10] [--threads 1] [--set networks.cloud=minkunet34 ...]
 
-On a GPU if there is one. Each part is timed alone after a warm-up, medians over the steps. The paper's sizes, for a GPU:
+On a GPU if there is one. Each part is timed alone after a warm-up, medians over the steps. The sizes of the paper:
 `--set networks.image=deeplabv3-resnet50 --set networks.cloud=minkunet34 --set networks.voxel_m=0.1
 --set stream.images=6 --set stream.samples=4 --set optimiser.precision=bf16`.
 """

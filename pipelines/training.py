@@ -25,7 +25,10 @@ def fit_on_ray(settings: RunSettings, cache: str, out: Path, workers: int, *, re
             f"--ray needs Ray Train ({error}); install it with `pip install 'labelgen[ray-train]'`"
         ) from None
 
-    ray.init(address=os.environ.get("RAY_ADDRESS"), ignore_reinit_error=True, log_to_driver=True)
+    address = os.environ.get("RAY_ADDRESS")
+    # On a machine of its own, Ray Train wants a core for itself besides those of its workers.
+    cores = None if address else max(os.cpu_count() or 1, workers + 1)
+    ray.init(address=address, num_cpus=cores, include_dashboard=False)
     try:
         trainer = TorchTrainer(
             _fit_on_worker,

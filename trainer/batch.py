@@ -12,6 +12,7 @@ from torch.nn import functional
 from torch.utils.data import Dataset
 
 from trainer.augment import Crop, draw_crop, draw_turn
+from trainer.errors import UnfitCacheError
 from trainer.settings import RunSettings
 from trainer.stream import CacheStream, SampleArrays, SampleRef, Step
 from trainer.voxels import voxelise
@@ -82,7 +83,10 @@ class Batches(Dataset[Batch]):
     def _read(self, ref: SampleRef, rng: np.random.Generator) -> "_Part":
         images = self._stream.images(ref)
         chosen = sorted(rng.permutation(images)[: self._settings.stream.images].tolist())
-        return _prepare(self._stream.read(ref, chosen), self._settings, rng)
+        try:
+            return _prepare(self._stream.read(ref, chosen), self._settings, rng)
+        except ValueError as error:
+            raise UnfitCacheError(f"{self._stream.url}/shards/{ref.shard}: sample {ref.token}: {error}") from error
 
 
 def arrays_to_train(settings: RunSettings) -> tuple[list[str], list[str]]:

@@ -11,8 +11,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
+from cache_schemas.errors import CacheError
 from trainer.batch import Batch, Batches, arrays_to_train
 from trainer.errors import RunFolderError, TrainerError
 from trainer.losses import Summed, latent_loss, semantic_loss
@@ -73,10 +74,18 @@ def fit(request: FitRequest, say: Callable[[str], None]) -> None:
                 standing.best = monitor.end_epoch(number + 1, standing.best, trainer.state)
             if plan.ends_epoch(number) or monitor.checkpoint_due(settings.checkpoint_minutes):
                 monitor.save("last", trainer.state(number + 1, standing.best))
-    except torch.OutOfMemoryError as error:
+    except KeyboardInterrupt:
+        if ranks.world == 1:
+            monitor.flush()
+            monitor.save("last", trainer.state(monitor.done, standing.best))
+        raise
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "allocate memory" not in str(error):
+            raise
+        reason = (str(error).splitlines() or ["no more to be had"])[0]
         raise TrainerError(
-            f"out of memory ({str(error).splitlines()[0]}); the last checkpoint is kept: lower stream.samples or "
-            "stream.images, then start with --out another folder"
+            f"out of memory ({reason}); the last checkpoint is kept: lower stream.samples or stream.images, then start "
+            "with --out another folder"
         ) from None
     finally:
         monitor.close()
@@ -192,14 +201,30 @@ class Plan:
         ahead: dict[str, Any] = {"prefetch_factor": 2, "multiprocessing_context": "forkserver"} if workers else {}
         steps = [step for number, step in enumerate(self) if number >= first]
         loader = DataLoader(
-            batches,
+            _Reading(batches),
             batch_size=None,
             sampler=steps,
             num_workers=workers,
             pin_memory=self.ranks.device.type == "cuda",
             **ahead,
         )
-        return enumerate(loader, start=first)
+        for number, batch in enumerate(loader, start=first):
+            if isinstance(batch, Exception):
+                raise batch
+            yield number, batch
+
+
+class _Reading(Dataset[Batch | Exception]):
+    """Batches, or why one cannot be read: workers would bury that under their traceback."""
+
+    def __init__(self, batches: Batches) -> None:
+        self._batches = batches
+
+    def __getitem__(self, step: Step) -> Batch | Exception:
+        try:
+            return self._batches[step]
+        except (CacheError, TrainerError) as error:
+            return error
 
 
 class Trainer:

@@ -65,6 +65,7 @@ class Monitor:
         self._agreement = torch.zeros(3, len(self._names), dtype=torch.int64, device=ranks.device)
         self._colours = torch.tensor([*record.taxonomy.colours, (0, 0, 0)], dtype=torch.float32)
         self._last: tuple[Batch, Predictions] | None = None
+        self.done = first
 
     def timed(self, batches: Iterator[tuple[int, Batch]]) -> Iterator[tuple[int, Batch]]:
         """Pass batches on, and measure how long each was waited for."""
@@ -79,6 +80,7 @@ class Monitor:
 
     def add(self, number: int, result: StepResult, batch: Batch) -> None:
         """Take note of a step; nothing leaves the device yet."""
+        self.done = number + 1
         self._pending.append((number, result.losses))
         self._agreement += result.agreement
         self._last = batch, result.own

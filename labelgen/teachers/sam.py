@@ -105,7 +105,7 @@ def build_sam(settings: SamSettings) -> "Sam":
     builders: dict[str, Callable[[], Sam]] = {
         **{name: sam_model_registry[name] for name in ("vit_b", "vit_l", "vit_h")},
         "tiny": _tiny_sam,
-        "demo": _demo_sam,
+        "demo": demo_sam,
     }
     if settings.architecture not in builders:
         raise ConfigError(f"sam.architecture {settings.architecture!r} is none of {', '.join(builders)}")
@@ -168,6 +168,6 @@ def _tiny_sam() -> "Sam":
     return small_sam(side=1024, patch=16, width=256, heads=8, encoder_width=64, encoder_depth=2, global_blocks=())
 
 
-def _demo_sam() -> "Sam":
+def demo_sam(side: int = 384) -> "Sam":
     """Return the SAM of the demo world, small enough to train and run without a GPU."""
-    return small_sam(side=256, patch=8, width=64, heads=2, encoder_width=160, encoder_depth=6, global_blocks=(2, 5))
+    return small_sam(side=side, patch=8, width=64, heads=2, encoder_width=160, encoder_depth=6, global_blocks=(2, 5))

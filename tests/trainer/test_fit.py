@@ -135,6 +135,21 @@ def test_killed_and_resumed_gives_the_undisturbed_curve(toy: str, tmp_path: Path
         assert torch.equal(tensor, states[1][name]), name
 
 
+def test_ctrl_c_keeps_all_steps_made(toy: str, tmp_path: Path) -> None:
+    settings = overrides("optimiser.epochs=40")
+    command = trainer("fit", toy, "--out", tmp_path / "run", *settings)
+    process = subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while len(history(tmp_path / "run") if (tmp_path / "run/history.jsonl").exists() else []) < 20:
+        assert process.poll() is None and time.monotonic() < deadline, "no step came"
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    assert "--resume" in process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+    state = torch.load(tmp_path / "run/last.pt", weights_only=True)
+    assert state["step"] == len(history(tmp_path / "run")) >= 20
+
+
 def test_a_folder_with_a_run_is_not_overwritten(trained: Path, toy: str) -> None:
     before = (trained / "last.pt").read_bytes()
     assert "--resume" in run(trainer("fit", toy, "--out", trained), ok=False).stderr
@@ -183,6 +198,20 @@ def test_a_loss_that_is_no_number_stops_with_the_last_good_checkpoint(toy: str, 
     if (tmp_path / "run/last.pt").exists():
         state = torch.load(tmp_path / "run/last.pt", weights_only=True)
         assert all(tensor.isfinite().all() for tensor in state["model"].values())
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_flipped_bit_stops_with_one_sentence(make_cache, tmp_path: Path, workers: int) -> None:
+    own = make_cache(tmp_path / "cache")
+    file = Path(own) / "shards/scene-0-000/sam/features/c/0/0/0/0"
+    data = bytearray(file.read_bytes())
+    data[500] ^= 1
+    file.write_bytes(bytes(data))
+    settings = overrides(f"stream.workers={workers}")
+    done = run(trainer("fit", own, "--out", tmp_path / "run", *settings), ok=False)
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert "scene-0-000/sam/features: damaged" in line and "labelgen run" in line
+    assert "Traceback" not in done.stderr
 
 
 def test_pictures_without_pairs_and_absent_classes_are_no_trouble(make_cache, tmp_path: Path) -> None:

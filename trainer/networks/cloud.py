@@ -43,7 +43,7 @@ SHAPES = {
     "minkunet14": _minkunet(1, 1, 1, 1, 1, 1, 1, 1),
     "minkunet18": _minkunet(2, 2, 2, 2, 2, 2, 2, 2),
     "minkunet34": _minkunet(2, 3, 4, 6, 2, 2, 2, 2),
-    "small": Shape(16, 3, ((32, 1), (48, 1)), ((32, 1), (32, 1)), nn.LayerNorm),
+    "small": Shape(16, 3, ((32, 1), (64, 1), (96, 1)), ((64, 1), (48, 1), (32, 1)), nn.LayerNorm),
 }
 
 

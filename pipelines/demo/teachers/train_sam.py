@@ -7,27 +7,33 @@ three are. The decoder starts from weights that compare features with that under
 so is taught along; from random weights, thousands of steps go by in which masks ignore their prompts. No class is ever
 shown.
 
+All that happens on pictures of 256 pixels; last, the weights go on learning at the full size, where small things show.
+
 SAM pads pictures to a square. Half of the squares are drawn so; the other half show a second picture in the place of
 the padding, since a step costs the same either way.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
+from segment_anything.modeling import Sam
 from torch import Tensor
 from torch.nn import functional
 
-from labelgen.settings import SamSettings
-from labelgen.teachers.sam import build_sam
+from labelgen.teachers.masks import nearest_index
+from labelgen.teachers.sam import demo_sam
 from pipelines.demo.teachers.loop import parse_arguments, train, training_views
 from pipelines.demo.teachers.views import Views, relight
 
-ENCODER_STEPS, PROMPT_STEPS = 4000, 3500
-SQUARES_A_STEP, POINTS_A_SQUARE = 3, 20
+ENCODER_STEPS, PROMPT_STEPS, FULL_SIZE_STEPS = 4000, 3500, 2800
+START_SIDE = 256
+SQUARES_A_STEP = {START_SIDE: 3, 384: 2}
+POINTS_A_SQUARE = 20
 SMALLEST_SEGMENT_PX = 30
 PAIRS_A_SQUARE, NEAREST_PAIR_PX = 2000, 3
 PAIR_WEIGHT = ATTENTION_WEIGHT = 0.5
@@ -63,17 +69,37 @@ def main() -> None:
     args = parse_arguments(__doc__)
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
-    model = build_sam(SamSettings(architecture="demo", weights="untrained:0"))
-    model.prompt_encoder.pe_layer.positional_encoding_gaussian_matrix *= POSITION_FREQUENCY
-    model.to(args.device).train()
-    views = _at_width(training_views(args), model.image_encoder.img_size)
+    small = demo_sam(START_SIDE)
+    small.prompt_encoder.pe_layer.positional_encoding_gaussian_matrix *= POSITION_FREQUENCY
+    small.to(args.device).train()
+    views = training_views(args)
+    draw = _drawing(views, START_SIDE, rng)
+    train(small, lambda: _encoder_loss(small, draw(), rng, args.device), "pairs right", ENCODER_STEPS, args)
+    start_decoder(small, draw() + draw(), args.device)
+    train(small, lambda: _prompt_loss(small, draw(), rng, args.device), "IoU", PROMPT_STEPS, args)
+    model = grow(small, demo_sam()).to(args.device).train()
+    draw = _drawing(views, model.image_encoder.img_size, rng)
+    train(model, lambda: _prompt_loss(model, draw(), rng, args.device), "IoU", FULL_SIZE_STEPS, args)
 
-    def draw() -> list[Square]:
-        return [_draw(views, rng, model.image_encoder.img_size) for _ in range(SQUARES_A_STEP)]
 
-    train(model, lambda: _encoder_loss(model, draw(), rng, args.device), "pairs right", ENCODER_STEPS, args)
-    start_decoder(model, draw() + draw(), args.device)
-    train(model, lambda: _prompt_loss(model, draw(), rng, args.device), "IoU", PROMPT_STEPS, args)
+def grow(small: Sam, model: Sam) -> Sam:
+    """Give a SAM the weights of one for smaller pictures; what belongs to places is interpolated."""
+    weights = model.state_dict()
+    for name, tensor in small.state_dict().items():
+        if tensor.ndim == 4 and tensor.shape != weights[name].shape:
+            places = tensor.permute(0, 3, 1, 2)
+            tensor = functional.interpolate(places, weights[name].shape[1:3], mode="bicubic").permute(0, 2, 3, 1)
+        elif tensor.shape != weights[name].shape:
+            tensor = functional.interpolate(tensor.T[None], weights[name].shape[0], mode="linear")[0].T
+        weights[name] = tensor
+    model.load_state_dict(weights)
+    return model
+
+
+def _drawing(views: Views, side: int, rng: np.random.Generator) -> Callable[[], list[Square]]:
+    """Return a function that draws a step's squares of `side` pixels."""
+    views = _at_width(views, side)
+    return lambda: [_draw(views, rng, side) for _ in range(SQUARES_A_STEP[side])]
 
 
 @torch.no_grad()
@@ -123,15 +149,10 @@ def _set(layer: torch.nn.Linear, weight: Tensor, centre: Tensor | None = None) -
 
 def _at_width(views: Views, width: int) -> Views:
     """Return the views (N, H, W) at SAM's input width: pictures averaged, ids of the nearest pixel."""
-    step = views.rgb.shape[2] // width
-    rgb = np.stack(
-        [
-            picture.reshape(picture.shape[0] // step, step, width, step, 3).mean(axis=(1, 3)).astype(np.uint8)
-            for picture in views.rgb
-        ]
-    )
-    half = slice(step // 2, None, step)
-    return Views(rgb, views.class_ids[:, half, half], views.instance_ids[:, half, half])
+    height, columns = views.rgb.shape[1] * width // views.rgb.shape[2], nearest_index(views.rgb.shape[2], width)
+    rows = nearest_index(views.rgb.shape[1], height)
+    rgb = np.stack([Image.fromarray(picture).resize((width, height), Image.Resampling.BOX) for picture in views.rgb])
+    return Views(rgb, *(ids[:, rows][:, :, columns] for ids in (views.class_ids, views.instance_ids)))
 
 
 def _draw(views: Views, rng: np.random.Generator, side: int) -> Square:
