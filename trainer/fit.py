@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -19,8 +20,9 @@ from trainer.errors import RunFolderError, TrainerError
 from trainer.losses import Summed, latent_loss, semantic_loss
 from trainer.model import CnsModel, Outputs
 from trainer.monitor import Monitor, StepResult
+from trainer.networks.sparse import VERSION as SPCONV_VERSION
 from trainer.ranks import Ranks, join_ranks, leave_ranks
-from trainer.run_folder import Restored, RunFolder, RunRecord
+from trainer.run_folder import RunFolder, RunRecord, Standing
 from trainer.settings import OptimiserSettings, RunSettings
 from trainer.stream import CacheStream, SampleRef, Step, epoch_order, split_scenes, steps_of_epoch
 from trainer.targets import Predictions, draw_sources, pixel_target, point_target
@@ -52,33 +54,49 @@ def fit(request: FitRequest, say: Callable[[str], None]) -> None:
     stream, samples = open_stream(settings, request.cache)
     record = describe(settings, stream, samples)
     ranks = join_ranks()
-    if ranks.first:
-        enter(folder, record, request.resume)
-    torch.manual_seed(settings.seed)
-    model = CnsModel(settings, torch.from_numpy(stream.text_embeddings()), record.teacher_widths)
-    training = ranks.wrap(model)
-    optimiser = make_optimiser(model, settings.optimiser)
-    standing = restore(folder, model, optimiser) if request.resume and folder.has("last") else Restored()
-    if ranks.first:
-        folder.cut_history(standing.step)
-    plan = Plan.of(samples, settings, ranks)
-    monitor = Monitor(folder, record, plan.steps_an_epoch, plan.total, standing.step, ranks, say)
-    trainer = Trainer(training, model, optimiser, settings, plan, ranks)
     try:
-        for number, batch in monitor.timed(plan.batches(Batches(stream, samples, settings), standing.step)):
+        if ranks.first:
+            enter(folder, record, request.resume)
+        torch.manual_seed(settings.seed)
+        model = CnsModel(settings, torch.from_numpy(stream.text_embeddings()), record.teacher_widths)
+        training = ranks.wrap(model)
+        optimiser = make_optimiser(model, settings.optimiser)
+        standing = restore(folder, model, optimiser) if request.resume and folder.has("last") else Standing()
+        plan = Plan.of(samples, settings, ranks)
+        monitor = Monitor(folder, record, plan.steps_an_epoch, plan.total, standing.step, ranks, say)
+        trainer = Trainer(training, model, optimiser, settings, plan, ranks)
+        with _out_of_memory_explained():
+            take_steps(trainer, plan.batches(Batches(stream, samples, settings), standing.step), monitor, standing)
+    finally:
+        leave_ranks()
+
+
+def take_steps(trainer: "Trainer", batches: Iterator[tuple[int, Batch]], monitor: Monitor, standing: Standing) -> None:
+    """Learn from each batch; now and then write the loss curve down, and checkpoints, at epochs' ends or sooner."""
+    try:
+        for number, batch in monitor.timed(batches):
             monitor.add(number, trainer.step(number, batch), batch)
-            if not (plan.ends_epoch(number) or (number + 1) % LOG_STEPS == 0):
-                continue
-            monitor.flush()
-            if plan.ends_epoch(number):
-                standing.best = monitor.end_epoch(number + 1, standing.best, trainer.state)
-            if plan.ends_epoch(number) or monitor.checkpoint_due(settings.checkpoint_minutes):
-                monitor.save("last", trainer.state(number + 1, standing.best))
+            standing.step = number + 1
+            ends_epoch = trainer.plan.ends_epoch(number)
+            if ends_epoch or standing.step % LOG_STEPS == 0:
+                monitor.flush()
+            if ends_epoch:
+                monitor.end_epoch(standing, trainer.state)
+            if ends_epoch or (standing.step % LOG_STEPS == 0 and monitor.checkpoint_due()):
+                monitor.save("last", trainer.state(standing))
     except KeyboardInterrupt:
-        if ranks.world == 1:
+        if trainer.ranks.world == 1:
             monitor.flush()
-            monitor.save("last", trainer.state(monitor.done, standing.best))
+            monitor.save("last", trainer.state(standing))
         raise
+    finally:
+        monitor.close()
+
+
+@contextmanager
+def _out_of_memory_explained() -> Iterator[None]:
+    try:
+        yield
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "allocate memory" not in str(error):
             raise
@@ -87,9 +105,6 @@ def fit(request: FitRequest, say: Callable[[str], None]) -> None:
             f"out of memory ({reason}); the last checkpoint is kept: lower stream.samples or stream.images, then start "
             "with --out another folder"
         ) from None
-    finally:
-        monitor.close()
-        leave_ranks()
 
 
 def open_stream(settings: RunSettings, cache: str) -> tuple[CacheStream, list[SampleRef]]:
@@ -117,7 +132,8 @@ def describe(settings: RunSettings, stream: CacheStream, samples: list[SampleRef
         taxonomy=stream.manifest.taxonomy,
         teacher_widths=widths,
         text=stream.text_embeddings().shape,
-        software={name: version(name) for name in ("labelgen", "torch", "torchvision", "numpy", "spconv-cu120")},
+        software={name: version(name) for name in ("labelgen", "torch", "torchvision", "numpy")}
+        | {"spconv": SPCONV_VERSION},
     )
 
 
@@ -149,7 +165,7 @@ def make_optimiser(model: torch.nn.Module, settings: OptimiserSettings) -> torch
     return torch.optim.SGD(parameters, lr=settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay)
 
 
-def restore(folder: RunFolder, model: torch.nn.Module, optimiser: torch.optim.Optimizer) -> Restored:
+def restore(folder: RunFolder, model: torch.nn.Module, optimiser: torch.optim.Optimizer) -> Standing:
     """Load the last checkpoint into the model, the optimiser and the random number generators."""
     state = folder.load("last")
     model.load_state_dict(state["model"])
@@ -157,7 +173,7 @@ def restore(folder: RunFolder, model: torch.nn.Module, optimiser: torch.optim.Op
     torch.set_rng_state(state["torch_rng"])
     if torch.cuda.is_available() and "cuda_rng" in state:
         torch.cuda.set_rng_state(state["cuda_rng"])
-    return Restored.of(state)
+    return Standing(step=state["step"], best=state["best"])
 
 
 @dataclass(frozen=True)
@@ -241,12 +257,12 @@ class Trainer:
     ) -> None:
         """Train `model`, wrapped for all ranks as `training`."""
         self._training, self._model, self._optimiser = training.train(), model, optimiser
-        self._settings, self._plan, self._ranks = settings, plan, ranks
+        self._settings, self.plan, self.ranks = settings, plan, ranks
         self._classes = len(model.text)
 
     def step(self, number: int, batch: Batch) -> StepResult:
         """Learn from a batch."""
-        settings, device = self._settings, self._ranks.device
+        settings, device = self._settings, self.ranks.device
         batch = batch.to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=settings.optimiser.precision == "bf16"):
             outputs = self._training(batch)
@@ -255,16 +271,16 @@ class Trainer:
             outputs.point_scores.detach().argmax(dim=1).to(torch.uint8),
         )
         losses = self.losses(number, batch, outputs, own)
-        counts = self._ranks.joint(torch.stack([loss.count for loss in losses.values()]))
+        counts = self.ranks.joint(torch.stack([loss.count for loss in losses.values()]))
         loss = torch.stack(
-            [part.total * self._ranks.world / n.clamp(min=1) for part, n in zip(losses.values(), counts, strict=True)]
+            [part.total * self.ranks.world / n.clamp(min=1) for part, n in zip(losses.values(), counts, strict=True)]
         ).sum()
         self._optimiser.zero_grad(set_to_none=True)
         loss.backward()
         if settings.optimiser.clip_norm:
             torch.nn.utils.clip_grad_norm_(self._model.parameters(), settings.optimiser.clip_norm)
         for group in self._optimiser.param_groups:
-            group["lr"] = rate(number, self._plan.total, settings.optimiser)
+            group["lr"] = rate(number, self.plan.total, settings.optimiser)
         self._optimiser.step()
         detached = {name: Summed(part.total.detach(), part.count) for name, part in losses.items()}
         return StepResult(detached, agreement(batch, own, self._classes), own)
@@ -272,7 +288,7 @@ class Trainer:
     def losses(self, number: int, batch: Batch, outputs: Outputs, own: Predictions) -> dict[str, Summed]:
         """Return the losses of a step by name: eq 5 or 6 for both networks, eq 7 for each frozen teacher."""
         method, classes = self._settings.method, self._classes
-        epoch, step = divmod(number, self._plan.steps_an_epoch)
+        epoch, step = divmod(number, self.plan.steps_an_epoch)
         draw = draw_sources(method, self._settings.seed, epoch, step)
         pixels = pixel_target(draw.image, batch, own, classes, method.refine)
         points = point_target(draw.cloud, batch, own, classes, method.refine)
@@ -285,14 +301,14 @@ class Trainer:
             losses[f"cloud_{name}"] = latent_loss(point, frozen)
         return losses
 
-    def state(self, step: int, best: float) -> dict[str, Any]:
-        """Return all that a resumption needs, once `step` steps are done."""
+    def state(self, standing: Standing) -> dict[str, Any]:
+        """Return all that a resumption needs."""
         state = {
             "model": self._model.state_dict(),
             "optimiser": self._optimiser.state_dict(),
             "torch_rng": torch.get_rng_state(),
-            "step": step,
-            "best": best,
+            "step": standing.step,
+            "best": standing.best,
         }
         return state | ({"cuda_rng": torch.cuda.get_rng_state()} if torch.cuda.is_available() else {})
 

@@ -14,7 +14,7 @@ from trainer.batch import Batch
 from trainer.errors import DivergedError
 from trainer.losses import Summed
 from trainer.ranks import Ranks
-from trainer.run_folder import RunFolder, RunRecord
+from trainer.run_folder import RunFolder, RunRecord, Standing
 from trainer.targets import Predictions, draw_sources
 
 LINE_SECONDS = 10.0
@@ -46,7 +46,7 @@ class Monitor:
         ranks: Ranks,
         say: Callable[[str], None],
     ) -> None:
-        """Start at step `first` of `total`."""
+        """Start at step `first` of `total`; what the loss curve has from there on is forgotten."""
         from torch.utils.tensorboard import SummaryWriter
 
         self._folder, self._settings, self._names = folder, record.settings, record.taxonomy.names
@@ -57,6 +57,8 @@ class Monitor:
             ranks,
             say,
         )
+        if ranks.first:
+            folder.cut_history(first)
         self._writer = SummaryWriter(str(folder.tensorboard), purge_step=first) if ranks.first else None
         self._start = self._line = self._saved = time.monotonic()
         self._waited = 0.0
@@ -65,7 +67,6 @@ class Monitor:
         self._agreement = torch.zeros(3, len(self._names), dtype=torch.int64, device=ranks.device)
         self._colours = torch.tensor([*record.taxonomy.colours, (0, 0, 0)], dtype=torch.float32)
         self._last: tuple[Batch, Predictions] | None = None
-        self.done = first
 
     def timed(self, batches: Iterator[tuple[int, Batch]]) -> Iterator[tuple[int, Batch]]:
         """Pass batches on, and measure how long each was waited for."""
@@ -80,7 +81,6 @@ class Monitor:
 
     def add(self, number: int, result: StepResult, batch: Batch) -> None:
         """Take note of a step; nothing leaves the device yet."""
-        self.done = number + 1
         self._pending.append((number, result.losses))
         self._agreement += result.agreement
         self._last = batch, result.own
@@ -113,8 +113,8 @@ class Monitor:
             self._line = now
             self._say(self._progress(rows))
 
-    def end_epoch(self, done: int, best: float, state: Callable[[int, float], dict[str, Any]]) -> float:
-        """Score the epoch by the agreement of the two networks; keep it if it is the best. Returns the best score.
+    def end_epoch(self, standing: Standing, state: Callable[[Standing], dict[str, Any]]) -> None:
+        """Score the epoch by the agreement of the two networks; keep it if it is the best.
 
         No truth is needed for this score: it is the IoU of the two networks' labels at pairs, the mean over the
         classes that CLIP's labels have.
@@ -123,18 +123,18 @@ class Monitor:
         self._agreement.zero_()
         shares = [b / max(1, e) for b, e, n in zip(both, either, labelled, strict=True) if n]
         agreement = sum(shares) / max(1, len(shares))
-        epoch = done // self._steps_an_epoch
+        done, epoch = standing.step, standing.step // self._steps_an_epoch
         if self._writer:
             self._writer.add_scalar("agreement", agreement, done)
             self._writer.add_image("pictures/picture, label, prediction", self._strips(), done)
             self._say(f"epoch {epoch} done: the networks agree with IoU {100 * agreement:.1f} %")
-        if agreement > best:
-            self.save("best", state(done, agreement))
-        return max(best, agreement)
+        if agreement > standing.best:
+            standing.best = agreement
+            self.save("best", state(standing))
 
-    def checkpoint_due(self, minutes: float) -> bool:
-        """Tell whether the last checkpoint is older than so many minutes; all ranks get the first one's answer."""
-        due = self._ranks.first and time.monotonic() - self._saved > 60 * minutes
+    def checkpoint_due(self) -> bool:
+        """Tell whether the last checkpoint is too old; all ranks get the first one's answer."""
+        due = self._ranks.first and time.monotonic() - self._saved > 60 * self._settings.checkpoint_minutes
         return bool(self._ranks.joint(torch.tensor(int(due), device=self._ranks.device)))
 
     def save(self, name: str, state: dict[str, Any]) -> None:

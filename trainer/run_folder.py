@@ -1,8 +1,9 @@
 """The folder of a run: what it is (run.json), its loss curve (history.jsonl), checkpoints, TensorBoard's files."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -135,13 +136,9 @@ def _step(line: str) -> float:
         return float("inf")
 
 
-class Restored(BaseModel):
+@dataclass
+class Standing:
     """Where a run stands: `step` steps are done in all; `best` is the highest score so far."""
 
     step: int = 0
     best: float = -1.0
-
-    @classmethod
-    def of(cls, state: dict[str, Any]) -> Self:
-        """Read the standing from a checkpoint."""
-        return cls(step=state["step"], best=state["best"])

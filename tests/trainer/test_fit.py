@@ -174,7 +174,7 @@ def test_a_changed_cache_is_not_resumed(make_cache, tmp_path: Path) -> None:
 
 
 def test_two_ranks_give_the_losses_of_one_with_the_joint_batch(toy: str, tmp_path: Path) -> None:
-    settings = ["optimiser.epochs=2", "method.stage2_epoch=1", "augment.images=false"]
+    settings = ["optimiser.epochs=2", "method.stage2_epoch=1", "augment.images=false", "optimiser.lr=0.01"]
     torchrun = ("-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", "-m", "trainer.cli")
     run(trainer("fit", toy, "--out", tmp_path / "one", *overrides(*settings, "stream.samples=2")))
     two = trainer("fit", toy, "--out", tmp_path / "two", *overrides(*settings, "stream.samples=1"), launcher=torchrun)

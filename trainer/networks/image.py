@@ -25,7 +25,7 @@ class ImageNetwork(nn.Module):
     def forward(self, rgb: Tensor) -> Tensor:
         """Return the features."""
         normal = (rgb.float() - self.mean) / self.spread
-        return self.body(normal.contiguous(memory_format=torch.channels_last))
+        return self.body(normal)
 
 
 def build_image_network(name: str, weights: Path | None) -> ImageNetwork:
@@ -37,7 +37,7 @@ def build_image_network(name: str, weights: Path | None) -> ImageNetwork:
     network = BUILDERS[name]()
     if weights:
         load_backbone(network, weights)
-    return network.to(memory_format=torch.channels_last)
+    return network
 
 
 def load_backbone(network: ImageNetwork, file: Path) -> None:
@@ -99,9 +99,10 @@ class _Deeplab(nn.Module):
         super().__init__()
         self.backbone = model.backbone
         self.classifier = nn.Sequential(*list(model.classifier)[:-1])
+        self.to(memory_format=torch.channels_last)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.classifier(self.backbone(x)["out"])
+        return self.classifier(self.backbone(x.contiguous(memory_format=torch.channels_last))["out"])
 
 
 class SmallNetwork(nn.Module):

@@ -17,6 +17,7 @@ if not torch.cuda.is_available():
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", FutureWarning)
+    import spconv as spconv_package
     import spconv.pytorch as spconv
     from spconv.core import ConvAlgo
     from spconv.pytorch import functional, ops
@@ -28,4 +29,6 @@ if not torch.cuda.is_available():
 ALGORITHM = ConvAlgo.Native if not torch.cuda.is_available() else None
 """spconv's own choice where there is CUDA; without, the only one that runs."""
 
-__all__ = ["ALGORITHM", "spconv"]
+VERSION: str = spconv_package.__version__
+
+__all__ = ["ALGORITHM", "VERSION", "spconv"]
