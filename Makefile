@@ -10,13 +10,14 @@ BIN     := .venv/bin
 PARITY  ?= ../shared/data/nuscenes-keyframe
 
 .DEFAULT_GOAL := help
-.PHONY: help setup labels fit demo-world demo-teachers inspect test check parity clean
+.PHONY: help setup labels fit demo-world demo-teachers inspect bench test check parity clean
 
 help:
 	@echo "make labels                          the demo: render street scenes, label them, score the labels"
 	@echo "make labels DATASET=nuscenes DATA=<folder> [CACHE=<folder or URL>] [SPLIT=..] [TEACHERS=..] [ARGS='..']"
 	@echo "make fit [CACHE=..] [RUN=<folder>]    co-train a 2D and a 3D network from a cache, and score them"
 	@echo "make inspect CACHE=<folder or URL>   what is in a cache"
+	@echo "make bench                           our code against the obvious ways, on this machine"
 	@echo "make test                            the tests"
 	@echo "make check                           lint, types, import rules, tests"
 	@echo "make parity [PARITY=<nuscenes>]      our projection against the official devkit"
@@ -53,6 +54,10 @@ demo-teachers: setup
 
 inspect: setup
 	@$(BIN)/labelgen inspect "$(CACHE)" $(ARGS)
+
+bench: setup
+	@test -e out/demo.zarr/zarr.json || $(MAKE) labels ARGS=
+	$(BIN)/python -m benchmarks.bench --data out/demo --cache out/demo.zarr $(ARGS)
 
 test: setup
 	$(BIN)/python -m pytest $(ARGS)

@@ -191,9 +191,9 @@ def demo() -> None:
 @click.option(
     "--seed", default=0, show_default=True, type=click.IntRange(0), help="The same seed gives the same bytes."
 )
-@click.option("--scenes", default=10, show_default=True, type=click.IntRange(1), help="Number of street scenes.")
+@click.option("--scenes", default=20, show_default=True, type=click.IntRange(1), help="Number of street scenes.")
 @click.option(
-    "--keyframes", default=4, show_default=True, type=click.IntRange(1), help="Keyframes a scene, 0.5 s apart."
+    "--keyframes", default=2, show_default=True, type=click.IntRange(1), help="Keyframes a scene, 0.5 s apart."
 )
 @click.option(
     "--difficulty",

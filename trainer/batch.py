@@ -138,7 +138,8 @@ def _prepare(arrays: SampleArrays, settings: RunSettings, rng: np.random.Generat
         "first_of_pixel": _firsts((image * size[0] + row) * size[1] + col),
     }
     tensors = {name: torch.from_numpy(values) for name, values in found.items()}
-    tensors["rgb"] = torch.stack([_enlarge(picture, crop) for picture, crop in zip(rgb, crops, strict=True)])
+    pictures = torch.stack([_enlarge(picture, crop) for picture, crop in zip(rgb, crops, strict=True)])
+    tensors["rgb"] = _relight(pictures, augment.relight, rng) if augment.images else pictures
     teachers = settings.method.latent_teachers
     return _Part(
         tensors,
@@ -199,6 +200,17 @@ def _enlarge(picture: NDArray[np.uint8], crop: Crop) -> Tensor:
     if (crop.height, crop.width) != crop.size:
         tensor = functional.interpolate(tensor[None], size=crop.size, mode="bilinear", align_corners=False)[0]
     return tensor.flip(-1) if crop.mirrored else tensor.contiguous()
+
+
+def _relight(pictures: Tensor, strength: float, rng: np.random.Generator) -> Tensor:
+    """Scale and shift the channels of pictures (B, 3, H, W) u8 at random, each by itself."""
+    if not strength:
+        return pictures
+    gain, shift = (
+        torch.from_numpy(rng.uniform(-strength, strength, (len(pictures), 3, 1, 1)).astype(np.float32))
+        for _ in range(2)
+    )
+    return (pictures * (1 + gain) + 127 * shift).clamp(0, 255).to(torch.uint8)
 
 
 def _voxel_features(

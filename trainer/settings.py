@@ -26,11 +26,15 @@ class StreamSettings(Settings):
 
 
 class AugmentSettings(Settings):
-    """Random changes: pictures flip and are cropped to at least `min_crop` of each side, clouds turn and flip."""
+    """Random changes: pictures flip and are cropped to at least `min_crop` of each side, clouds turn and flip.
+
+    Each colour channel of a picture is scaled by up to `relight` more or less, and shifted by as much of its range.
+    """
 
     images: bool = True
     clouds: bool = True
     min_crop: float = Field(0.5, gt=0, le=1)
+    relight: float = Field(0, ge=0, le=1)
 
 
 class NetworkSettings(Settings):

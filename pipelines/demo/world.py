@@ -17,7 +17,7 @@ def make_world(
     out: Path,
     seed: int,
     scenes: int,
-    keyframes: int = 4,
+    keyframes: int = 2,
     difficulty: float = 0.0,
     first_scene: int = 0,
     progress: Callable[[int, int], None] | None = None,

@@ -1,0 +1,119 @@
+"""SAM's masks and decoder, and CLIP's scores, against the stock code on equal weights."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from segment_anything import SamAutomaticMaskGenerator, SamPredictor
+
+from benchmarks.measure import Row, compare, share_equal
+from labelgen.settings import ClipSettings, SamSettings
+from labelgen.teachers.automatic_masks import native_weights
+from labelgen.teachers.clip import ClipTeacher
+from labelgen.teachers.masks import MaskProposal, nearest_pixels, paint_ids
+from labelgen.teachers.prompt_decoder import PromptDecoder
+from labelgen.teachers.sam import SamTeacher
+
+SIZE = (224, 416)
+
+
+def compare_masks(picture: NDArray[np.uint8], settings: SamSettings) -> Iterator[Row]:
+    """Compare on one native picture (H0, W0, 3)."""
+    teacher = SamTeacher(settings)
+    stock = SamAutomaticMaskGenerator(
+        teacher.model,
+        points_per_side=settings.points_per_side,
+        points_per_batch=settings.points_per_batch,
+        pred_iou_thresh=settings.pred_iou_thresh,
+        stability_score_thresh=settings.stability_score_thresh,
+        box_nms_thresh=settings.box_nms_thresh,
+    )
+    native = picture.shape[:2]
+    sizes = f"{settings.architecture}, {native[1]}x{native[0]}, {settings.points_per_side}^2 points"
+
+    def painted() -> NDArray[np.uint16]:
+        proposals = [
+            MaskProposal(
+                nearest_pixels(record["segmentation"], SIZE),
+                record["area"],
+                record["predicted_iou"],
+                record["stability_score"],
+            )
+            for record in stock.generate(picture)
+        ]
+        return paint_ids(proposals, SIZE)
+
+    yield compare(
+        "automatic masks",
+        lambda: teacher.run([picture], SIZE).mask_ids[0],
+        "SamAutomaticMaskGenerator, painted",
+        painted,
+        share_equal,
+        sizes,
+        rounds=3,
+    )
+    yield _compare_decoder(teacher, picture, sizes)
+
+
+def _compare_decoder(teacher: SamTeacher, picture: NDArray[np.uint8], sizes: str) -> Row:
+    predictor = SamPredictor(teacher.model)
+    predictor.set_image(picture)
+    embedding = teacher.embed([picture])[0]
+    rows, _ = native_weights(teacher.model, picture.shape[:2])
+    tokens = -(-int(rows.any(dim=0).nonzero().max() + 1) // 4)
+    side = teacher.model.image_encoder.img_size
+    points = torch.rand(64, 2, generator=torch.manual_seed(0)) * torch.tensor([side, 4 * tokens / rows.shape[1] * side])
+    labels = torch.ones(64, 1, dtype=torch.int)
+
+    @torch.inference_mode()
+    def ours() -> torch.Tensor:
+        decoder = PromptDecoder(teacher.model, embedding, tokens)
+        answers = decoder.answer(points)
+        return decoder.masks(answers, torch.ones_like(answers.predicted_iou, dtype=torch.bool)).view(
+            64, 3, 4 * tokens, -1
+        )
+
+    @torch.inference_mode()
+    def stock() -> torch.Tensor:
+        sparse, dense = teacher.model.prompt_encoder(points=(points[:, None], labels), boxes=None, masks=None)
+        masks, _ = teacher.model.mask_decoder(
+            image_embeddings=embedding[None],
+            image_pe=teacher.model.prompt_encoder.get_dense_pe(),
+            sparse_prompt_embeddings=sparse,
+            dense_prompt_embeddings=dense,
+            multimask_output=True,
+        )
+        return masks[:, :, : 4 * tokens]
+
+    def difference(mine: torch.Tensor, theirs: torch.Tensor) -> str:
+        return f"largest difference {float((mine - theirs).abs().max() / theirs.abs().max()):.1e} of the range"
+
+    return compare("mask decoder, all masks", ours, "stock mask decoder", stock, difference, f"{sizes}, 64 prompts")
+
+
+def compare_clip(rgb: NDArray[np.uint8], settings: ClipSettings) -> Row:
+    """Compare dense class scores of pictures (B, H, W, 3): all at once on the grid, or one by one at full size."""
+    teacher = ClipTeacher(settings)
+    text = teacher.embed_text([["a road."], ["a car."], ["a tree."]] + [[f"thing {n}."] for n in range(13)])
+
+    def one_by_one() -> NDArray[np.float16]:
+        found = []
+        for picture in rgb:
+            scores = torch.from_numpy(teacher.score(picture[None], text).logits.astype(np.float32))
+            torch.nn.functional.interpolate(scores, rgb.shape[1:3], mode="bilinear").softmax(dim=1)
+            found.append(scores.numpy().astype(np.float16))
+        return np.concatenate(found)
+
+    def close(mine: Any, theirs: Any) -> str:
+        return f"largest difference {float(np.abs(mine.astype(float) - theirs).max()):.1e}"
+
+    return compare(
+        "CLIP class scores",
+        lambda: teacher.score(rgb, text).logits,
+        "picture by picture, at full size",
+        one_by_one,
+        close,
+        f"{settings.architecture}, {len(rgb)} pictures of {rgb.shape[2]}x{rgb.shape[1]}",
+    )
