@@ -164,6 +164,12 @@ class Cache:
         if self._fs.exists(folder):
             self._fs.rm(folder, recursive=True)
 
+    def remove_file(self, path: str) -> None:
+        """Remove a file of the cache if it is there."""
+        self._check_writable()
+        if self._fs.exists(self._path(path)):
+            self._fs.rm_file(self._path(path))
+
     def arrays(self, group_path: str, *names: str) -> dict[str, Any]:
         """Return Zarr arrays of a sealed group (those named, or all), by name, without reading their values.
 

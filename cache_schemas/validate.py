@@ -1,6 +1,5 @@
 """Find every problem that a cache can have; each has a name, the path where it is, and a sentence."""
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -246,8 +245,3 @@ def _stray_files(cache: Cache) -> Iterator[Problem]:
     for path in cache.files():
         if not expected.fullmatch(path):
             yield Problem(ProblemKind.STRAY_FILE, path, "not part of the contract; remove it")
-
-
-def problems_as_json(problems: list[Problem]) -> str:
-    """Return the problems as one JSON object: `{"problems": [{"kind", "path", "message"}, ...]}`."""
-    return json.dumps({"problems": [problem.to_dict() for problem in problems]}, indent=2)

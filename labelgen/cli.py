@@ -150,33 +150,50 @@ def inspect(cache: str, as_json: bool, pictures: Path | None, shards: int) -> No
 
 @main.command(short_help="Read every byte and list every problem.")
 @click.argument("cache")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object: {problems: [{kind, path, message}]}.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object: {problems: [..], removed: [..]}.")
+@click.option("--repair", "drop", is_flag=True, help="Remove what is bad, so that the next run redoes just that.")
 @_reports_errors
-def verify(cache: str, as_json: bool) -> None:
-    """Read every byte of a cache and list every problem with its path; exit code 1 if there is any.
+def verify(cache: str, as_json: bool, drop: bool) -> None:
+    """Read every byte of a cache and list every problem with its path.
 
     \b
-    Example:
+    Examples:
       labelgen verify out/nuscenes.zarr
-    """
-    from cache_schemas.store import Cache
-    from cache_schemas.validate import problems_as_json, validate
+      labelgen verify out/nuscenes.zarr --repair && labelgen run ...
 
-    opened, manifest = Cache.open(cache)
-    problems = []
-    for problem in validate(opened, manifest):
-        problems.append(problem)
-        if not as_json:
-            click.echo(f"{problem.path}: {problem.kind}: {problem.message}")
+    \b
+    Exit codes: 0 sound, or repaired; 1 there are problems.
+    """
+    from contextlib import nullcontext
+
+    from cache_schemas.lock import run_lock
+    from cache_schemas.repair import repair
+    from cache_schemas.store import Cache
+    from cache_schemas.validate import validate
+
+    Cache.open(cache)
+    problems, removed = [], []
+    with run_lock(cache) if drop else nullcontext():
+        opened, manifest = Cache.open(cache, "a" if drop else "r")
+        for problem in validate(opened, manifest):
+            problems.append(problem)
+            if not as_json:
+                click.echo(f"{problem.path}: {problem.kind}: {problem.message}")
+        if drop:
+            try:
+                removed = repair(opened, problems)
+            except OSError as error:
+                _fail(f"{cache}: cannot remove what is bad ({error}); mend the permissions and repair again")
     if as_json:
-        click.echo(problems_as_json(problems))
+        found = {"problems": [problem.to_dict() for problem in problems], "removed": removed}
+        click.echo(json.dumps(found, indent=2))
+    elif drop and problems:
+        click.echo(f"{cache}: removed {len(removed)} groups and files; run the same `labelgen run` again to redo them")
     elif problems:
-        click.echo(
-            f"{cache}: {len(problems)} problems; remove the damaged groups' folders and run `labelgen run` again"
-        )
+        click.echo(f"{cache}: {len(problems)} problems; `labelgen verify {cache} --repair` removes what is bad")
     else:
         click.echo(f"{cache}: sound, {len(opened.shard_keys())} shards")
-    sys.exit(FAILED if problems else 0)
+    sys.exit(FAILED if problems and not drop else 0)
 
 
 @main.group(short_help="Make the demo world.")

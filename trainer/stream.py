@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cache_schemas.documents import GroupSeal, ShardRecord
+from cache_schemas.documents import CacheManifest, GroupSeal, ShardRecord
 from cache_schemas.layout import SHARD_GROUPS, AnyArray
 from cache_schemas.rows import RowReader, Span, StoredArray
 from cache_schemas.store import Cache
+from cache_schemas.validate import stale_groups
 from trainer.errors import UnfitCacheError
 
 OFFSETS = {"I": "images/offsets", "P": "points/offsets", "N": "pairs/offsets"}
@@ -48,7 +49,7 @@ class CacheStream:
         self._records = {key: r for key, r in cache.shard_records(cache.shard_keys()).items() if r.samples}
         self._arrays = sorted({*arrays, *optional, *_offsets([*arrays, *optional])})
         self._seals = cache.seals(f"shards/{key}/{name}" for key in self._records for name in SHARD_GROUPS)
-        _check(self._records, self._seals | cache.seals(["text"]), set(arrays), url)
+        _check(self.manifest, self._records, self._seals | cache.seals(["text"]), set(arrays), url)
         self._reader = RowReader(url)
         self._located: OrderedDict[str, _OpenShard] = OrderedDict()
         self.samples = [
@@ -235,6 +236,7 @@ def _localise_pairs(arrays: SampleArrays, bounds: dict[str, tuple[int, int]], ch
 
 
 def _check(
+    manifest: CacheManifest,
     records: dict[str, ShardRecord],
     seals: dict[str, GroupSeal],
     arrays: set[str],
@@ -244,29 +246,21 @@ def _check(
     if not records:
         raise UnfitCacheError(f"{url}: no shard holds a sample; `labelgen run` has not come far enough")
     groups = sorted({name.split("/")[0] for name in arrays})
-    for key in records:
-        found = {group: seals.get(f"shards/{key}/{group}") for group in SHARD_GROUPS}
-        found["text"] = seals.get("text")
+    for key, record in records.items():
+        paths = {group: f"shards/{key}/{group}" for group in SHARD_GROUPS} | {"text": "text"}
+        found = {group: seals[path] for group, path in paths.items() if path in seals}
+        stale = stale_groups(found, manifest.recipes)
         for group in groups:
-            seal = found[group]
-            if seal is None:
-                raise UnfitCacheError(
-                    f"{url}/shards/{key}/{group}: not sealed; finish the cache with the same `labelgen run` command"
-                )
-            stale = [name for name, f in seal.upstream.items() if (up := found.get(name)) and up.fingerprint != f]
-            if stale:
-                raise UnfitCacheError(
-                    f"{url}/shards/{key}/{group}: made from another {stale[0]} than is there now; "
-                    "bring it up to date with `labelgen run`"
-                )
-            if seal.samples != records[key].samples:
-                raise UnfitCacheError(
-                    f"{url}/shards/{key}/{group}: holds other samples than the shard's record; run `labelgen run` again"
-                )
+            place = f"{url}/shards/{key}/{group}"
+            if group not in found:
+                raise UnfitCacheError(f"{place}: not sealed; finish the cache with the same `labelgen run` command")
+            if group in stale:
+                raise UnfitCacheError(f"{place}: {stale[group][0]}; bring it up to date with `labelgen run`")
+            if found[group].samples != record.samples:
+                raise UnfitCacheError(f"{place}: holds other samples than the shard's record; run `labelgen run` again")
         for name in sorted(arrays):
             group, array = name.split("/")
-            seal = found[group]
-            if seal is not None and array not in seal.arrays:
+            if array not in found[group].arrays:
                 raise UnfitCacheError(f"{url}/shards/{key}/{name}: not in this cache; {_remedy(name)}")
 
 

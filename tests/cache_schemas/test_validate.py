@@ -12,8 +12,9 @@ import pytest
 import zarr
 
 from cache_schemas.layout import AnyArray
+from cache_schemas.repair import repair
 from cache_schemas.store import Cache
-from cache_schemas.validate import Problem, ProblemKind, problems_as_json, validate
+from cache_schemas.validate import Problem, ProblemKind, validate
 
 SHARD = "shards/toy-000"
 
@@ -332,9 +333,30 @@ def test_a_shard_without_points_or_pairs_is_sound(sound_folder: Path, sound_arra
     assert problems_of(sound_folder) == []
 
 
-def test_problems_are_told_as_json(sound_folder: Path) -> None:
+def test_problems_are_json_ready(sound_folder: Path) -> None:
     put_file("notes.txt")(sound_folder)
-    assert json.loads(problems_as_json(problems_of(sound_folder))) == {
-        "problems": [{"kind": "stray-file", "path": "notes.txt", "message": "not part of the contract; remove it"}]
-    }
-    assert json.loads(problems_as_json([])) == {"problems": []}
+    (problem,) = problems_of(sound_folder)
+    expected = {"kind": "stray-file", "path": "notes.txt", "message": "not part of the contract; remove it"}
+    assert json.loads(json.dumps(problem.to_dict())) == expected
+
+
+# Repair
+
+
+def state_of(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name.replace(" ", "-"))
+def test_repair_drops_what_is_bad_and_nothing_else(case: Case, sound_folder: Path) -> None:
+    case.damage(sound_folder)
+    before = state_of(sound_folder)
+    cache, _ = Cache.open(str(sound_folder), "a")
+    removed = repair(cache, problems_of(sound_folder))
+    after = state_of(sound_folder)
+    gone = set(before) - set(after)
+    assert all(any(path == root or path.startswith(f"{root}/") for root in removed) for path in gone)
+    assert {path: before[path] for path in after} == after, "what stays is as it was"
+    kinds = {problem.kind for problem in problems_of(sound_folder)}
+    assert kinds <= {K.UNSEALED_GROUP, K.MISSING_RECORD}, "what is left is only missing, not bad"
+    assert len(removed) <= 1, "one damage costs one group at most"

@@ -388,6 +388,24 @@ def test_verify_finds_a_flipped_byte(cache: Path, labelgen) -> None:
     assert [problem["path"] for problem in json.loads(done.stdout)["problems"]] == ["shards/scene-0103-000/points/xyz"]
 
 
+def test_repair_lets_the_next_run_redo_just_what_was_bad(made: Path, cache: Path, finished: Path, labelgen) -> None:
+    bad = sorted((cache / "shards").iterdir())[0].name
+    (file,) = (path for path in (cache / "shards" / bad / "pairs/row/c").rglob("*") if path.is_file())
+    file.write_bytes(file.read_bytes()[:-5])
+    (cache / "notes.txt").write_text("mine")
+    sealed = {p: p.stat().st_mtime_ns for p in cache.glob("shards/*/*/zarr.json") if p.parent.name in ("sam", "clip")}
+
+    done = labelgen("verify", str(cache), "--repair", "--json")
+    assert done.returncode == 0
+    assert sorted(json.loads(done.stdout)["removed"]) == ["notes.txt", f"shards/{bad}/pairs"]
+    assert labelgen.run(made / "nuscenes", cache).returncode == 0
+    assert labelgen("verify", str(cache)).returncode == 0
+    assert {p: p.stat().st_mtime_ns for p in sealed} == sealed, "no teacher ran again"
+    whole, again = (Cache(str(place)).read(f"shards/{bad}/labels") for place in (finished, cache))
+    for name, values in whole.items():
+        np.testing.assert_array_equal(again[name], values)
+
+
 def test_inspect_names_a_damaged_group_and_the_cure(cache: Path, labelgen) -> None:
     (chunk,) = (cache / "shards" / "scene-0103-000" / "labels" / "image").glob("c/*/*/*")
     chunk.write_bytes(chunk.read_bytes()[:-40])

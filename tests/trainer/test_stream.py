@@ -120,14 +120,14 @@ def test_unsealed_groups_are_refused(own: str) -> None:
 def test_groups_of_other_upstream_groups_are_refused(own: str) -> None:
     file = Path(own) / "shards/scene-2-000/sam/zarr.json"
     file.write_text(file.read_text().replace('"f-sam"', '"f-new"'))
-    with pytest.raises(UnfitCacheError, match="scene-2-000/labels: made from another sam"):
+    with pytest.raises(UnfitCacheError, match="scene-2-000/labels: made from sam f-sam, which is now f-new"):
         CacheStream(own, ARRAYS)
 
 
 def test_other_class_names_than_the_labels_were_made_with_are_refused(own: str) -> None:
     file = Path(own) / "text/zarr.json"
     file.write_text(file.read_text().replace('"f-text"', '"f-new"'))
-    with pytest.raises(UnfitCacheError, match="clip: made from another text"):
+    with pytest.raises(UnfitCacheError, match="clip: made from text f-text, which is now f-new"):
         CacheStream(own, [*ARRAYS, "clip/logits"])
 
 
