@@ -100,7 +100,7 @@ REGISTRY: dict[str, Weights | ShippedWeights] = {
     ),
     "demo-sam": ShippedWeights(
         "demo-sam.safetensors",
-        "54121332758af3bdf04874a66e8fa40fc9e7925fec665dc605c65488bf08d441",
+        "a7eb0a851f84f8a380006459f909960b7e7cff0942de5fe17f8d9de85e2b583f",
         "SAM of the demo world, of no use elsewhere",
     ),
 }

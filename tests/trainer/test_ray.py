@@ -10,7 +10,7 @@ REPOSITORY = Path(__file__).parents[2]
 
 
 def test_ray_workers_make_all_steps_and_a_failure_is_one_sentence(toy: str, tmp_path: Path) -> None:
-    small = ["stream.workers=0", "networks.voxel_m=1.0", "stream.images=1", "stream.hold_out=3", "optimiser.epochs=1"]
+    small = ["networks.voxel_m=1.0", "stream.images=1", "stream.hold_out=3", "optimiser.epochs=1"]
     settings = [word for setting in small for word in ("--set", setting)]
     command = [sys.executable, "-m", "trainer.cli", "fit", toy, "--out", str(tmp_path / "run"), "--ray", "2", *settings]
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
