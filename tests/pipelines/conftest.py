@@ -129,9 +129,9 @@ def cache(finished: Path, tmp_path: Path) -> Path:
     return shutil.copytree(finished, tmp_path / "cache.zarr")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def local_ray() -> Iterator[None]:
-    """Start one local Ray cluster for tests of the pool."""
+    """Start one local Ray cluster for a module: a later `ray stop` would take this process along, a minute after."""
     from pipelines.cluster import cluster
 
     with cluster(None):
