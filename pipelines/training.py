@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from trainer.errors import TrainerError
+from trainer.run_folder import RunFolder
 from trainer.settings import RunSettings
 
 
@@ -14,8 +15,11 @@ def fit_on_ray(settings: RunSettings, cache: str, out: Path, workers: int, *, re
     with `resume`.
 
     Raises:
+        RunFolderError: if `out` holds a run and this is none to resume.
         TrainerError: if Ray Train is not installed, or a worker failed, with its reason.
     """
+    if not resume:
+        RunFolder(out).refuse_if_occupied()
     try:
         import ray
         from ray.train import RunConfig, ScalingConfig

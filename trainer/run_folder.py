@@ -42,14 +42,22 @@ class RunFolder:
         self.tensorboard = path / "tensorboard"
         self._history = path / "history.jsonl"
 
+    def refuse_if_occupied(self) -> None:
+        """Make sure that a new run can start here.
+
+        Raises:
+            RunFolderError: if the folder holds a run already.
+        """
+        if (self.path / "run.json").exists():
+            raise RunFolderError(f"{self.path}: holds a run; go on with --resume, or give --out another folder")
+
     def start(self, record: RunRecord) -> None:
         """Make the folder for a new run.
 
         Raises:
             RunFolderError: if it holds a run already, or cannot be written.
         """
-        if (self.path / "run.json").exists():
-            raise RunFolderError(f"{self.path}: holds a run; go on with --resume, or give --out another folder")
+        self.refuse_if_occupied()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             (self.path / "run.json").write_text(record.model_dump_json(indent=2) + "\n")
