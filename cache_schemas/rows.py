@@ -65,20 +65,12 @@ class RowReader:
         layouts = [_layout(path, document, self.url) for path, document in zip(paths, documents, strict=True)]
         files = [self._path(path, "c", *["0"] * len(seals[path].shape)) for path in paths]
         counts = [-(-seals[path].shape[0] // rows) for path, (rows, _) in zip(paths, layouts, strict=True)]
-        stored = [path for path in paths if 0 not in seals[path].shape]
-        tails = dict(
-            zip(
-                stored,
-                self._fetch(
-                    [
-                        (file, -(16 * count + CRC_BYTES), None)
-                        for path, file, count in zip(paths, files, counts, strict=True)
-                        if path in stored
-                    ]
-                ),
-                strict=True,
-            )
-        )
+        tails = {
+            path: (file, -(16 * count + CRC_BYTES), None)
+            for path, file, count in zip(paths, files, counts, strict=True)
+            if 0 not in seals[path].shape
+        }
+        fetched = dict(zip(tails, self._fetch(list(tails.values())), strict=True))
         return {
             path: StoredArray(
                 file,
@@ -86,7 +78,7 @@ class RowReader:
                 np.dtype(seals[path].dtype),
                 rows,
                 compressed,
-                self._index(path, tails.get(path), count),
+                self._index(path, fetched.get(path), count),
             )
             for path, file, count, (rows, compressed) in zip(paths, files, counts, layouts, strict=True)
         }

@@ -78,7 +78,7 @@ class Batches(Dataset[Batch]):
         for number in step.samples:
             rng = np.random.default_rng([self._settings.seed, step.epoch, number])
             parts.append(self._read(self._samples[number], rng))
-        return _join(parts, self._settings)
+        return _join(parts)
 
     def _read(self, ref: SampleRef, rng: np.random.Generator) -> "_Part":
         images = self._stream.images(ref)
@@ -152,7 +152,7 @@ def _prepare(arrays: SampleArrays, settings: RunSettings, rng: np.random.Generat
     )
 
 
-def _join(parts: Sequence[_Part], settings: RunSettings) -> Batch:
+def _join(parts: Sequence[_Part]) -> Batch:
     """Put samples end to end: pairs count the batch's images and points, voxels carry their sample's number."""
     joined = {name: _end_to_end([part.arrays[name] for part in parts]) for name in parts[0].arrays}
     for name, counted in (("pair_image", "rgb"), ("pair_point", "point_labels"), ("point_voxel", "voxels")):
@@ -160,11 +160,10 @@ def _join(parts: Sequence[_Part], settings: RunSettings) -> Batch:
         joined[name] = _end_to_end([part.arrays[name] + int(s) for part, s in zip(parts, starts, strict=False)])
     numbers = torch.cat([torch.full((len(p.arrays["voxels"]), 1), n, dtype=torch.int32) for n, p in enumerate(parts)])
     joined["voxels"] = torch.cat([numbers, joined["voxels"]], dim=1)
-    teachers = settings.method.latent_teachers
     return Batch(
         samples=len(parts),
         masks=int(joined["mask_ids"].max()) + 1,
-        features={name: _end_to_end([part.features[name] for part in parts]) for name in teachers},
+        features={name: _end_to_end([part.features[name] for part in parts]) for name in parts[0].features},
         scales={name: _end_to_end([part.scales[name] for part in parts]) for name in parts[0].scales},
         **joined,
     )

@@ -17,8 +17,6 @@ from trainer.run_folder import RunFolder, RunRecord
 from trainer.stream import CacheStream, SampleRef, Step, split_scenes
 from trainer.targets import refine_points
 
-SCENES = ("held-out", "training", "all")
-
 Counts = dict[str, NDArray[np.int64]]
 Found = dict[str, NDArray[np.uint8]]
 

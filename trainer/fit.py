@@ -131,7 +131,6 @@ def describe(settings: RunSettings, stream: CacheStream, samples: list[SampleRef
         content=hashlib.sha256(json.dumps(stream.content, sort_keys=True).encode()).hexdigest(),
         taxonomy=stream.manifest.taxonomy,
         teacher_widths=widths,
-        text=stream.text_embeddings().shape,
         software={name: version(name) for name in ("labelgen", "torch", "torchvision", "numpy")}
         | {"spconv": SPCONV_VERSION},
     )

@@ -12,8 +12,6 @@ from cache_schemas.taxonomy import Taxonomy
 from trainer.errors import RunFolderError
 from trainer.settings import RunSettings
 
-CHECKPOINTS = ("last", "best")
-
 
 class RunRecord(BaseModel):
     """What a run is: its settings, the cache it learns from, and the meaning of its labels.
@@ -29,7 +27,6 @@ class RunRecord(BaseModel):
     content: str
     taxonomy: Taxonomy
     teacher_widths: dict[str, int]
-    text: tuple[int, int]
     software: dict[str, str]
 
 

@@ -111,14 +111,14 @@ class CacheStream:
         if key in self._located:
             self._located.move_to_end(key)
             return self._located[key]
-        groups = {name.split("/")[0] for name in self._arrays}
-        seals = {f"shards/{key}/{group}": self._seals.get(f"shards/{key}/{group}") for group in groups}
-        present = {path: seal for path, seal in seals.items() if seal is not None}
-        names = {
-            path: [n.split("/")[1] for n in self._arrays if n.split("/")[0] == path.rsplit("/", 1)[1]]
-            for path in present
-        }
-        names = {path: [n for n in wanted if n in present[path].arrays] for path, wanted in names.items()}
+        present: dict[str, GroupSeal] = {}
+        names: dict[str, list[str]] = {}
+        for group, array in (name.split("/") for name in self._arrays):
+            path = f"shards/{key}/{group}"
+            seal = self._seals.get(path)
+            if seal is not None and array in seal.arrays:
+                present[path] = seal
+                names.setdefault(path, []).append(array)
         stored = {path.split("/", 2)[2]: array for path, array in self._reader.locate(present, names).items()}
         ends = [name for name in stored if name in OFFSETS.values()]
         values = self._reader.read([Span(stored[name], 0, stored[name].shape[0]) for name in ends])
