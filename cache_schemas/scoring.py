@@ -1,6 +1,8 @@
 """Agreement of label ids with ground truth: confusion matrix, IoU, accuracy."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +24,20 @@ class Scores:
     iou: NDArray[np.float64]
     recall: NDArray[np.float64]
     scored: int
+
+    def to_dict(self, names: Sequence[str]) -> dict[str, Any]:
+        """Return the scores as a JSON-ready object, IoU by class name; what is not a number becomes null."""
+        return {
+            "miou": json_number(self.miou),
+            "accuracy": json_number(self.accuracy),
+            "scored": self.scored,
+            "iou": {name: json_number(value) for name, value in zip(names, self.iou, strict=True)},
+        }
+
+
+def json_number(value: float | np.floating[Any]) -> float | None:
+    """Return the value as JSON can hold it: None where it is not a finite number."""
+    return float(value) if np.isfinite(value) else None
 
 
 def confusion_matrix(truth: NDArray[np.uint8], label: NDArray[np.uint8], classes: int) -> NDArray[np.int64]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cache_schemas.documents import CacheManifest, GroupSeal, ShardRecord
 from cache_schemas.layout import OPTIONAL_GROUPS, ROOT_GROUPS, SHARD_GROUPS
-from cache_schemas.scoring import confusion_matrix, score
+from cache_schemas.scoring import confusion_matrix, json_number, score
 from cache_schemas.store import Cache
 from cache_schemas.validate import stale_groups
 from labelgen.teachers.checkpoints import UNTRAINED
@@ -234,11 +234,8 @@ def _agreement(total: ShardStatistics, target: str, labelled: int, names: tuple[
         confusion = getattr(total, f"{target}_{kind}_confusion")
         scores = score(confusion)
         agreement[kind] = {
-            "miou": _number(scores.miou),
-            "accuracy": _number(scores.accuracy),
-            "scored": scores.scored,
-            "iou": {name: _number(value) for name, value in zip(names, scores.iou, strict=True)},
-            "class_accuracy": {name: _number(value) for name, value in zip(names, scores.recall, strict=True)},
+            **scores.to_dict(names),
+            "class_accuracy": {name: json_number(value) for name, value in zip(names, scores.recall, strict=True)},
             "confusion": confusion.tolist(),
         }
     return agreement
@@ -253,10 +250,6 @@ def _mask_agreement(total: ShardStatistics) -> dict[str, Any] | None:
         "mean_best_iou": float(total.segment_iou / total.segments),
         "recall_at_half": float(total.segments_found / total.segments),
     }
-
-
-def _number(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
 
 
 def _share(part: int, whole: int) -> float | None:

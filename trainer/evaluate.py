@@ -52,7 +52,7 @@ def evaluate(
             counts[name] = counts[name] + matrix if name in counts else matrix
         say(f"scored {done} of {len(samples)} samples")
     names = record.taxonomy.names
-    scored = {name: _scores(matrix, names) for name, matrix in counts.items()}
+    scored = {name: score(matrix).to_dict(names) for name, matrix in counts.items()}
     return {
         "run": str(run.path),
         "checkpoint": checkpoint,
@@ -194,20 +194,6 @@ def _confusions(arrays: dict[str, Any], found: Found, classes: int) -> Iterator[
             yield name, confusion_matrix(arrays["truth/image"], labels, classes)
     pixel = found["image"][arrays["pairs/image"], arrays["pairs/row"], arrays["pairs/col"]]
     yield "agreement", confusion_matrix(pixel, found["point"][arrays["pairs/point"]], classes)
-
-
-def _scores(confusion: NDArray[np.int64], names: Sequence[str]) -> dict[str, Any]:
-    scores = score(confusion)
-    return {
-        "miou": _number(scores.miou),
-        "accuracy": _number(scores.accuracy),
-        "iou": {name: _number(value) for name, value in zip(names, scores.iou, strict=True)},
-        "scored": scores.scored,
-    }
-
-
-def _number(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)
 
 
 def _percent(share: float | None) -> str:
