@@ -106,8 +106,7 @@ class PromptDecoder:
         return updated
 
     def _update_image(self, block: Any, tokens: "Tensor", prompts: "Tensor", image: "Tensor") -> "Tensor":
-        written = self._write(block.cross_attn_image_to_token, tokens + prompts, tokens, image)
-        updated: Tensor = block.norm4(written.add_(image))
+        updated: Tensor = block.norm4(self._write(block.cross_attn_image_to_token, tokens + prompts, tokens, image))
         return updated
 
     def _read(self, attention: Any, query: "Tensor", image: "Tensor") -> "Tensor":
@@ -124,26 +123,29 @@ class PromptDecoder:
         return read
 
     def _write(self, attention: Any, key: "Tensor", value: "Tensor", image: "Tensor") -> "Tensor":
-        """Attend from image tokens (P or 1, N, E) to tokens (P, T, E); returns (P, N, E)."""
+        """Add to image tokens (P or 1, N, E) what they attend to among the tokens; returns (P, N, E)."""
+        import torch
+
         heads = attention.num_heads
         key = _split(attention.k_proj(key), heads)  # P h T d
         value = _split(attention.v_proj(value), heads)
         absorbed = _to_image(key, attention.q_proj, heads)
         scores = _times(absorbed, image.mT).view(*key.shape[:3], -1) + key @ self._places[attention].mT  # P h T N
         weights = (scores * key.shape[-1] ** -0.5).softmax(dim=2)
-        outputs = _to_image(value, attention.out_proj, heads, columns=True)
-        return (weights.flatten(1, 2).mT @ outputs).add_(attention.out_proj.bias)
+        # Each head's weights sum to one, so a share of the bias in each of its tokens adds up to the bias.
+        outputs = _to_image(value, attention.out_proj, heads, columns=True) + attention.out_proj.bias / heads
+        return torch.baddbmm(image, weights.flatten(1, 2).mT, outputs)
 
     def _upscale(self, image: "Tensor") -> "Tensor":
         """Apply the decoder's upscaling to image tokens (P, n, E): (P, n, 4, 4, E / 8), two levels of 2 x 2 cells."""
+        import torch
+
         first, norm, activation, second, last = self._decoder.output_upscaling
-        cells = image @ _cells(first) + first.bias.repeat(4)
-        cells = cells.unflatten(-1, (4, -1))
-        mean = cells.mean(dim=-1, keepdim=True)
-        centred = cells - mean
-        cells = centred * (centred.square().mean(dim=-1, keepdim=True) + norm.eps).rsqrt()
-        cells = activation(cells * norm.weight + norm.bias)
-        fine: Tensor = last(cells @ _cells(second) + second.bias.repeat(4))
+        cells = _cells(first, image).unflatten(-1, (4, -1))
+        cells -= cells.mean(dim=-1, keepdim=True)
+        cells *= (cells.square().mean(dim=-1, keepdim=True) + norm.eps).rsqrt()
+        cells = activation(torch.addcmul(norm.bias, cells, norm.weight))
+        fine: Tensor = last(_cells(second, cells))
         return fine.unflatten(-1, (4, -1))
 
 
@@ -165,7 +167,9 @@ def _times(left: "Tensor", right: "Tensor") -> "Tensor":
     return (left.flatten(0, 1) @ right[0]).unflatten(0, left.shape[:2])
 
 
-def _cells(layer: Any) -> "Tensor":
-    """Return the weights of a 2 x 2 transposed convolution of stride 2 as a matrix (in, 4 * out)."""
-    weight: Tensor = layer.weight
-    return weight.permute(0, 2, 3, 1).flatten(1)
+def _cells(layer: Any, image: "Tensor") -> "Tensor":
+    """Apply a 2 x 2 transposed convolution of stride 2 to image tokens (.., in): (.., 4 * out)."""
+    import torch
+
+    weight = layer.weight.permute(2, 3, 1, 0).flatten(0, 2)
+    return torch.nn.functional.linear(image, weight, layer.bias.repeat(4))

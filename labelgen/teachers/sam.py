@@ -11,6 +11,7 @@ from cache_schemas.errors import ConfigError
 from labelgen.settings import SamSettings
 from labelgen.teachers.automatic_masks import propose_masks
 from labelgen.teachers.checkpoints import UNTRAINED, load_into, untrained_seed
+from labelgen.teachers.image_encoder import encode
 from labelgen.teachers.masks import MaskProposal, paint_ids
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ class SamTeacher:
         resized = np.stack([self._transform.apply_image(image) for image in images])
         batch = torch.from_numpy(resized).to(self.device).permute(0, 3, 1, 2).contiguous()
         with torch.autocast(self.device.split(":")[0], torch.bfloat16, enabled=self.device.startswith("cuda")):
-            embeddings: Tensor = self.model.image_encoder(self.model.preprocess(batch))
+            embeddings = encode(self.model.image_encoder, self.model.preprocess(batch))
         return embeddings.float()
 
     def propose(self, image: NDArray[np.uint8], embedding: "Tensor", size: tuple[int, int]) -> list[MaskProposal]:

@@ -16,7 +16,7 @@ from segment_anything.modeling import Sam
 
 from cache_schemas.errors import ConfigError
 from labelgen.settings import SamSettings
-from labelgen.teachers import automatic_masks
+from labelgen.teachers import mask_scan
 from labelgen.teachers.masks import MaskProposal, nearest_pixels, paint_ids
 from labelgen.teachers.sam import SamTeacher, build_sam, quantise
 
@@ -173,7 +173,7 @@ def assert_same_masks(found: list[MaskProposal], expected: list[dict]) -> None:
         np.testing.assert_allclose(*values, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("masks_at_once", [64, 5])
+@pytest.mark.parametrize("at_once", [(64, 4096), (5, 77)])
 @pytest.mark.parametrize("kind", ["every mask", "some masks", "another stability offset"])
 def test_proposals_are_the_stock_generators_masks_in_its_order_with_its_scores(
     network: Sam,
@@ -181,10 +181,12 @@ def test_proposals_are_the_stock_generators_masks_in_its_order_with_its_scores(
     every_record: list[dict],
     thresholds: dict[str, float],
     kind: str,
-    masks_at_once: int,
+    at_once: tuple[int, int],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(automatic_masks, "MASKS_AT_ONCE", masks_at_once)
+    masks, cells = at_once
+    monkeypatch.setattr(mask_scan, "CPU_MASKS", masks)
+    monkeypatch.setattr(mask_scan, "CPU_CELLS", cells)
     chosen = {
         "every mask": EVERY_MASK,
         "some masks": thresholds,

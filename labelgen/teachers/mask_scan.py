@@ -1,0 +1,145 @@
+"""Stability, box and area of masks at native size, from the decoder's logits.
+
+Bilinear interpolation cannot leave the range of what it takes, and most of a mask's logits are far from any threshold.
+So each native pixel belongs to the decoder's pixel nearest to it, its cell; cells whose surroundings lie on one side of
+all thresholds are counted whole, and only the others are interpolated.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+CPU_MASKS, CPU_CELLS = 16, 4096
+"""Masks, and cells to interpolate, at once on a CPU: few stay in its cache."""
+
+
+@dataclass(frozen=True)
+class Cells:
+    """One axis of the native image, cut at the decoder's n pixels into cells of up to `s` native pixels.
+
+    `pixels` (n,) native pixels in each cell, `first` and `last` (n,) their positions, infinite if there is none, all
+    f32; `weights` (s, 3, n) with which they take the decoder's pixel and the two beside it, NaN beyond the last one.
+    """
+
+    pixels: "Tensor"
+    first: "Tensor"
+    last: "Tensor"
+    weights: "Tensor"
+
+    def to(self, device: "torch.device") -> "Cells":
+        """Return the cells on `device`."""
+        return Cells(*(getattr(self, part.name).to(device) for part in fields(self)))
+
+
+def cut_cells(weights: "Tensor") -> Cells:
+    """Cut an axis whose native pixels take decoder pixels with `weights` (N, n), at most three neighbours each."""
+    import torch
+
+    native, low = weights.shape
+    taken = (weights != 0).int()
+    first_taken = taken.argmax(dim=1)
+    last_taken = low - 1 - taken.flip(1).argmax(dim=1)
+    nearest = ((torch.arange(native) + 0.5) * low / native).long()
+    cell = torch.minimum(torch.maximum(nearest, last_taken - 1), first_taken + 1)
+    first = torch.searchsorted(cell, torch.arange(low))
+    pixels = torch.bincount(cell, minlength=low)
+    by_cell = torch.full((int(pixels.max()), 3, low), torch.nan)
+    place = torch.arange(native)
+    beside = torch.nn.functional.pad(weights, (1, 1))
+    for tap in range(3):
+        by_cell[place - first[cell], tap, cell] = beside[place, cell + tap]
+    last = torch.where(pixels > 0, first + pixels - 1.0, -torch.inf)
+    return Cells(pixels.float(), torch.where(pixels > 0, first.float(), torch.inf), last, by_cell)
+
+
+def measure(
+    logits: "Tensor", rows: Cells, cols: Cells, threshold: float, offset: float
+) -> "tuple[Tensor, Tensor, Tensor]":
+    """Return the stability (M,), box (M, 4) as x0, y0, x1, y1, and area (M,) at native size of logits (M, h, w).
+
+    The stability is the share of the mask at a lower threshold that a higher one leaves; an empty mask's box is zero.
+    """
+    import torch
+
+    at_once = CPU_MASKS if logits.device.type == "cpu" else max(1, len(logits))
+    parts = [_measure(part, rows, cols, threshold, offset) for part in logits.split(at_once)]
+    stability, boxes, area = (torch.cat(column) for column in zip(*parts, strict=True))
+    return stability, boxes, area
+
+
+def _measure(
+    logits: "Tensor", rows: Cells, cols: Cells, threshold: float, offset: float
+) -> "tuple[Tensor, Tensor, Tensor]":
+    import torch
+
+    levels = (threshold + offset, threshold, threshold - offset)
+    logits = torch.nn.functional.pad(logits[:, None], (1, 1, 1, 1), mode="replicate")[:, 0]
+    lowest, highest = _around(logits, torch.minimum), _around(logits, torch.maximum)
+    filled = rows.pixels[:, None] * cols.pixels > 0
+    whole = (lowest > max(levels)) & filled
+    counts = (whole.float() @ cols.pixels @ rows.pixels).expand(3, -1).clone()
+    edges = [
+        edge
+        for axis, across in ((rows, 2), (cols, 1))
+        for edge in _ends(whole.any(dim=across).T, axis.first[:, None], axis.last[:, None])
+    ]
+    mask, row, col = ((highest > min(levels)) & filled & ~whole).nonzero().unbind(dim=1)
+    at_once = CPU_CELLS if logits.device.type == "cpu" else max(1, len(mask))
+    for some, down, right in zip(mask.split(at_once), row.split(at_once), col.split(at_once), strict=True):
+        native = _interpolate(logits, some, down, right, rows, cols)
+        above = [torch.gt(native, level, out=torch.empty_like(native)) for level in levels]
+        counts.index_add_(1, some, torch.stack([inside.sum(dim=(0, 1)) for inside in above]))
+        found = [
+            edge
+            for axis, cell, across in ((rows, down, 1), (cols, right, 0))
+            for edge in _ends_in_cell(above[1].amax(dim=across) > 0, axis.first[cell])
+        ]
+        for edge, place, keep in zip(edges, found, ("amin", "amax", "amin", "amax"), strict=True):
+            edge.scatter_reduce_(0, some, place, keep)
+    surely, area, maybe = counts
+    top, bottom, left, right = edges
+    boxes = torch.stack([left, top, right, bottom], dim=1)
+    return surely / maybe, boxes.where((area > 0)[:, None], 0.0), area
+
+
+def _around(padded: "Tensor", of_two: "Callable[[Tensor, Tensor], Tensor]") -> "Tensor":
+    """Return the least or greatest (M, h, w) of each 3 x 3 neighbourhood of (M, h + 2, w + 2)."""
+    column = of_two(of_two(padded[:, :-2], padded[:, 1:-1]), padded[:, 2:])
+    return of_two(of_two(column[:, :, :-2], column[:, :, 1:-1]), column[:, :, 2:])
+
+
+def _interpolate(padded: "Tensor", mask: "Tensor", row: "Tensor", col: "Tensor", rows: Cells, cols: Cells) -> "Tensor":
+    """Return the native values (s, t, K) in K cells of masks (M, h + 2, w + 2); NaN where a cell has fewer pixels."""
+    import torch
+
+    _, height, width = padded.shape
+    corner = (mask * height + row) * width + col
+    steps = torch.arange(3, device=corner.device)
+    patch = padded.take(corner + (steps[:, None, None] * width + steps[:, None]))  # 3 3 K
+    down, right = rows.weights[:, :, row], cols.weights[:, :, col]
+    across = patch[:, None, 0] * right[:, 0]
+    for tap in (1, 2):
+        across.addcmul_(patch[:, None, tap], right[:, tap])
+    native = down[:, None, 0] * across[0]
+    for tap in (1, 2):
+        native.addcmul_(down[:, None, tap], across[tap])
+    return native
+
+
+def _ends(hit: "Tensor", first: "Tensor", last: "Tensor") -> "tuple[Tensor, Tensor]":
+    """Return the least `first` and the greatest `last` (n, X) of what is hit (n, X), column by column."""
+    import torch
+
+    return torch.where(hit, first, torch.inf).amin(dim=0), torch.where(hit, last, -torch.inf).amax(dim=0)
+
+
+def _ends_in_cell(hit: "Tensor", first: "Tensor") -> "tuple[Tensor, Tensor]":
+    """Return the first and last native pixel that is hit (s, K), in cells that start at `first` (K,)."""
+    import torch
+
+    places = first + torch.arange(len(hit), device=hit.device)[:, None]
+    return _ends(hit, places, places)
