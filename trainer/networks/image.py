@@ -11,6 +11,9 @@ from trainer.errors import TrainerError
 MEAN, SPREAD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """ImageNet's, of RGB in 0..1, which the backbones expect."""
 
+SHIPPED = {"demo-small": Path(__file__).parent / "weights" / "demo-small.safetensors"}
+"""Backbones that come with the package, for the network of the same last name."""
+
 
 class ImageNetwork(nn.Module):
     """Features (B, `channels`, h, w) of pictures (B, 3, H, W) u8."""
@@ -29,7 +32,7 @@ class ImageNetwork(nn.Module):
 
 
 def build_image_network(name: str, weights: Path | None) -> ImageNetwork:
-    """Build a 2D network, its backbone with ImageNet `weights` if given.
+    """Build a 2D network, its backbone with a classifier's `weights` if given: a file, or the name of shipped ones.
 
     Raises:
         TrainerError: if the weights cannot be read or do not fit.
@@ -46,9 +49,8 @@ def load_backbone(network: ImageNetwork, file: Path) -> None:
     Raises:
         TrainerError: if the file cannot be read as plain tensors, or lacks some of the backbone's.
     """
-    backbone = getattr(network.body, "backbone", None)
-    if backbone is None:
-        raise TrainerError(f"networks.image_weights {file}: the small network has no backbone to load; leave it out")
+    backbone = getattr(network.body, "backbone", network.body)
+    file = SHIPPED.get(str(file), file)
     try:
         if file.suffix == ".safetensors":
             from safetensors.torch import load_file

@@ -34,11 +34,17 @@ def training_views(args: argparse.Namespace) -> Views:
 
 
 def train(
-    model: torch.nn.Module, step: Callable[[], tuple[Tensor, float]], figure: str, steps: int, args: argparse.Namespace
+    model: torch.nn.Module,
+    step: Callable[[], tuple[Tensor, float]],
+    figure: str,
+    steps: int,
+    args: argparse.Namespace,
+    keep: torch.nn.Module | None = None,
 ) -> None:
     """Minimise the loss that `step` returns with a figure of merit; the rate warms up, then falls along a cosine.
 
-    Takes `steps` steps at full effort. Prints the mean figure and writes the weights every `LOG_STEPS` steps.
+    Takes `steps` steps at full effort. Prints the mean figure and writes the weights, of the part to `keep` or of all,
+    every `LOG_STEPS` steps.
     """
     steps = max(1, round(steps * args.effort))
     optimiser = torch.optim.AdamW(model.parameters(), lr=PEAK_RATE, weight_decay=0.02, betas=(0.9, 0.98))
@@ -55,7 +61,7 @@ def train(
         if number % LOG_STEPS == 0 or number == steps:
             recent, seconds = np.mean(figures[-LOG_STEPS:]), time.monotonic() - start
             print(f"step {number}: loss {loss:.3f}, {figure} {recent:.3f}, {seconds:.0f} s", flush=True)
-            save(model, args.out)
+            save(keep or model, args.out)
 
 
 def save(model: torch.nn.Module, file: Path) -> None:

@@ -28,7 +28,7 @@ from torch.nn import functional
 from labelgen.teachers.masks import nearest_index
 from labelgen.teachers.sam import demo_sam
 from pipelines.demo.teachers.loop import parse_arguments, train, training_views
-from pipelines.demo.teachers.views import Views, relight
+from pipelines.demo.teachers.views import Light, Views, relight
 
 ENCODER_STEPS, PROMPT_STEPS, FULL_SIZE_STEPS = 4000, 3500, 2800
 START_SIDE = 256
@@ -184,7 +184,7 @@ def _draw(views: Views, rng: np.random.Generator, side: int) -> Square:
 def _picture(views: Views, rng: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Draw a picture (H, W, 3) and its segments (H, W), mirrored and relit at random."""
     index, flip = int(rng.integers(len(views.rgb))), slice(None, None, int(rng.choice([-1, 1])))
-    rgb = relight(views.rgb[index][:, flip], rng, contrast=0.2, brightness=12)
+    rgb = relight(views.rgb[index][:, flip], rng, Light(contrast=0.2, brightness=12))
     return rgb, views.instance_ids[index][:, flip].astype(np.int64)
 
 

@@ -27,6 +27,18 @@ class Views:
     instance_ids: NDArray[np.uint16]
 
 
+@dataclass(frozen=True)
+class Light:
+    """By how much a picture is scaled and shifted at most, with one draw for all colours or one for each.
+
+    `channels` is the number of draws, 1 or 3.
+    """
+
+    contrast: float
+    brightness: float
+    channels: int = 1
+
+
 def draw_views(folder: Path, scenes: int, workers: int) -> None:
     """Render six views of each of `scenes` training scenes into `folder`, but for those that are there."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -43,9 +55,10 @@ def load_views(folder: Path, scenes: int) -> Views:
     return Views(*(np.concatenate([part[name] for part in parts]) for name in ("rgb", "class_ids", "instance_ids")))
 
 
-def relight(rgb: NDArray[np.uint8], rng: np.random.Generator, contrast: float, brightness: float) -> NDArray[np.uint8]:
-    """Scale a picture by up to `contrast` more or less, and shift it by up to `brightness`, at random."""
-    lit = rgb.astype(np.float32) * rng.uniform(1 - contrast, 1 + contrast) + rng.uniform(-brightness, brightness)
+def relight(rgb: NDArray[np.uint8], rng: np.random.Generator, light: Light) -> NDArray[np.uint8]:
+    """Change the light of a picture at random."""
+    scale = rng.uniform(1 - light.contrast, 1 + light.contrast, light.channels)
+    lit = rgb.astype(np.float32) * scale + rng.uniform(-light.brightness, light.brightness, light.channels)
     return np.clip(lit, 0, 255).astype(np.uint8)
 
 
