@@ -4,8 +4,8 @@
 
 The official sizes run with random weights, which take as long as trained ones, on 1600x900 pictures, and the threshold
 leaves as many masks as is usual (1 of 3). `demo` runs with the demo's weights, and tells how far bf16 moves the result:
-the mean IoU of the masks of stock with the nearest of ours, and the share of pixels on which these agree. Prints a table,
-and writes gpu.json and gpu.md.
+the mean IoU of the masks of stock with the nearest of ours, and the share of pixels on which these agree. Prints a
+table, and writes gpu.json and gpu.md.
 """
 
 import argparse
