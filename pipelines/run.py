@@ -44,7 +44,11 @@ class RunRequest:
 
 @dataclass
 class RunSummary:
-    """What a run did. `seconds` is the wall time; `stage_seconds` is work summed over workers, by stage."""
+    """What a run did.
+
+    `seconds` is the wall time; `stage_seconds` is work summed over workers, by stage; `wall_over_teachers` is the wall
+    time over that of the stages `clip` and `sam`: near 1 on one GPU, where all else is hidden behind the teachers.
+    """
 
     cache: str
     teachers: str
@@ -58,9 +62,15 @@ class RunSummary:
     stage_seconds: dict[str, float] = field(default_factory=dict)
     stage_peak_mib: dict[str, float] = field(default_factory=dict)
 
+    @property
+    def wall_over_teachers(self) -> float | None:
+        """The wall time over the teachers' summed work; None if they had none."""
+        work = sum(self.stage_seconds.get(teacher, 0.0) for teacher in ("clip", "sam"))
+        return self.seconds / work if work else None
+
     def to_dict(self) -> dict[str, Any]:
         """Return the summary as a JSON-ready object."""
-        return asdict(self)
+        return {**asdict(self), "wall_over_teachers": self.wall_over_teachers}
 
     def render(self) -> str:
         """Return the summary as text for a terminal."""
@@ -74,7 +84,8 @@ class RunSummary:
             f"  {stage:<12} {seconds:9.1f} s of work, peak {self.stage_peak_mib[stage]:7,.0f} MiB in one process"
             for stage, seconds in sorted(self.stage_seconds.items(), key=lambda item: -item[1])
         ]
-        lines.append(f"{self.seconds:.1f} s in all")
+        share = self.wall_over_teachers
+        lines.append(f"{self.seconds:.1f} s in all" + (f", {share:.2f} x the teachers' work" if share else ""))
         return "\n".join(lines)
 
 

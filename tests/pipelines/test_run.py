@@ -123,6 +123,7 @@ def test_a_second_run_does_nothing_and_takes_no_cluster(made: Path, cache: Path,
     summary = json.loads(done.stdout)
     assert (summary["shards_done"], summary["shards_kept"], summary["groups_sealed"]) == (0, 3, {})
     assert summary["samples_labelled"] == 5
+    assert summary["wall_over_teachers"] is None
     assert checksums(cache) == before
 
 
@@ -135,7 +136,11 @@ def test_new_prompts_redo_clip_and_labels_and_say_so_first(made: Path, cache: Pa
     announced = done.stderr.splitlines()
     assert "  clip   3 to redo, since something changed" in announced
     assert "  labels 3 to redo, since something changed" in announced
-    assert json.loads(done.stdout)["groups_sealed"] == {"clip": 3, "labels": 3, "text": 1}
+    summary = json.loads(done.stdout)
+    assert summary["groups_sealed"] == {"clip": 3, "labels": 3, "text": 1}
+    work = summary["stage_seconds"]
+    assert "sam" not in work
+    assert summary["wall_over_teachers"] == pytest.approx(summary["seconds"] / work["clip"])
     after = checksums(cache)
     assert all(after[path] == value for path, value in before.items() if path.split("/")[1] not in ("clip", "labels"))
     assert any(after[path] != value for path, value in before.items() if "/clip/" in path)
