@@ -21,7 +21,7 @@ help:
 	@echo "make test                            the tests"
 	@echo "make check                           lint, types, import rules, tests"
 	@echo "make parity [PARITY=<nuscenes>]      our projection against the official devkit"
-	@echo "make demo-teachers                   train the demo's CLIP and SAM anew (hours on a CPU)"
+	@echo "make demo-teachers                   train the demo's CLIP, SAM and backbone anew (hours on a CPU)"
 	@echo "make setup | clean                   make or remove the environment"
 
 setup: .venv/.installed
@@ -51,6 +51,7 @@ demo-world: setup
 demo-teachers: setup
 	$(BIN)/python -m pipelines.demo.teachers.train_clip --out out/demo-clip.safetensors
 	$(BIN)/python -m pipelines.demo.teachers.train_sam --out out/demo-sam.safetensors
+	$(BIN)/python -m pipelines.demo.teachers.train_backbone --out out/demo-small.safetensors
 
 inspect: setup
 	@$(BIN)/labelgen inspect "$(CACHE)" $(ARGS)

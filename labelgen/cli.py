@@ -208,16 +208,16 @@ def demo() -> None:
 @click.option(
     "--seed", default=0, show_default=True, type=click.IntRange(0), help="The same seed gives the same bytes."
 )
-@click.option("--scenes", default=20, show_default=True, type=click.IntRange(1), help="Number of street scenes.")
+@click.option("--scenes", default=40, show_default=True, type=click.IntRange(1), help="Number of street scenes.")
 @click.option(
-    "--keyframes", default=2, show_default=True, type=click.IntRange(1), help="Keyframes a scene, 0.5 s apart."
+    "--keyframes", default=1, show_default=True, type=click.IntRange(1), help="Keyframes a scene, 0.5 s apart."
 )
 @click.option(
     "--difficulty",
-    default=0.0,
+    default=0.5,
     show_default=True,
     type=click.FloatRange(0, 1),
-    help="How far textures, light and clutter move away from the usual.",
+    help="How far textures, light and clutter move away from what the demo's teachers saw.",
 )
 @click.option("--workers", type=click.IntRange(1), help="Scenes rendered at once (default: one a core).")
 @_reports_errors

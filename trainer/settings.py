@@ -41,7 +41,8 @@ class NetworkSettings(Settings):
     """The two networks.
 
     `image_weights` is a file with weights of the image network's backbone (safetensors, or what torchvision
-    offers for download); None starts from noise. `latent_dim` is the paper's K_f.
+    offers for download), or `demo-small`, the demo's for the small network; None starts from noise. `latent_dim` is
+    the paper's K_f.
     """
 
     image: Literal["deeplabv3-resnet50", "deeplabv3-mobilenet", "small"]

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from labelgen.settings import ClipSettings, SamSettings
 from labelgen.teachers.checkpoints import state_digest
 from labelgen.teachers.clip import ClipTeacher
 from labelgen.teachers.sam import SamTeacher
+from trainer.networks.image import build_image_network
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -19,6 +21,17 @@ REPOSITORY = Path(__file__).parents[2]
 def views(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the training pictures of both scripts are."""
     return tmp_path_factory.mktemp("views")
+
+
+def run_script(name: str, views: Path, file: Path) -> None:
+    """Run a training script for a few steps, and check that it went well."""
+    arguments = ["--views", str(views), "--scenes", "1", "--effort", "0.0005", "--out", str(file)]
+    module = f"pipelines.demo.teachers.train_{name}"
+    done = subprocess.run(
+        [sys.executable, "-m", module, *arguments], cwd=REPOSITORY, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "step 2: loss" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -32,13 +45,17 @@ def test_a_script_trains_weights_that_its_teacher_loads(
     views: Path, tmp_path: Path, name: str, teacher: type, settings: ClipSettings | SamSettings
 ) -> None:
     file = tmp_path / f"{name}.safetensors"
-    arguments = ["--views", str(views), "--scenes", "1", "--effort", "0.0005", "--out", str(file)]
-    module = f"pipelines.demo.teachers.train_{name}"
-    done = subprocess.run(
-        [sys.executable, "-m", module, *arguments], cwd=REPOSITORY, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert "step 2: loss" in done.stdout
+    run_script(name, views, file)
     trained = teacher(settings.model_copy(update={"weights": str(file)}))
     assert state_digest(trained.model) != state_digest(teacher(settings).model)
     assert all(np.isfinite(tensor.numpy()).all() for tensor in trained.model.state_dict().values())
+
+
+def test_a_script_trains_a_backbone_that_the_trainer_loads(views: Path, tmp_path: Path) -> None:
+    file = tmp_path / "backbone.safetensors"
+    run_script("backbone", views, file)
+    torch.manual_seed(0)
+    before = build_image_network("small", None).body.state_dict()
+    after = build_image_network("small", file).body.state_dict()
+    assert all(tensor.isfinite().all() for tensor in after.values())
+    assert any(not torch.equal(before[name].half(), after[name].half()) for name in before)

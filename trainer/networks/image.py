@@ -66,7 +66,8 @@ def load_backbone(network: ImageNetwork, file: Path) -> None:
     missing = sorted(set(wanted) - set(found))
     if missing:
         raise TrainerError(
-            f"networks.image_weights {file}: {len(missing)} of {len(wanted)} tensors are missing, such as {missing[0]}"
+            f"networks.image_weights {file}: {len(missing)} of {len(wanted)} tensors are missing, such as "
+            f"{missing[0]}; give the backbone of that network, or null to start from noise"
         )
     backbone.load_state_dict(found)
 
