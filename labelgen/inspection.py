@@ -23,6 +23,9 @@ FOUND_IOU = 0.5
 SMALLEST_SEGMENT_PX = 100
 """Truth segments with fewer pixels at training size are not asked of the masks."""
 
+SEGMENT_SHARES = (0.05, 0.01, 0.003, 0.0)
+"""Truth segments are scored by the share of the picture that they cover; each class starts at one of these."""
+
 LABEL_ARRAYS = {"image": {"raw": "image_raw", "refined": "image"}, "point": {"raw": "point_raw", "refined": "point"}}
 """The label arrays of the cache, by what they label and by whether masks have voted."""
 
@@ -32,8 +35,9 @@ class ShardStatistics:
     """Sums over one shard, or over many.
 
     `image_raw` to `point_refined` (256,) count label ids; the confusions (C, C) count (truth, label) pairs;
-    `mask_counts` (65536,) counts images by their number of visible masks. `segments` counts truth segments, and
-    `segment_iou` sums, over them, the best IoU with a mask; `segments_found` counts those where it is at least 0.5.
+    `mask_counts` (65536,) counts images by their number of visible masks. `segments` (S,) counts truth segments by
+    `SEGMENT_SHARES`, and `segment_iou` (S,) sums, over them, the best IoU with a mask; `segments_found` (S,) counts
+    those where it is at least 0.5.
     """
 
     image_raw: Counts
@@ -99,7 +103,9 @@ def shard_statistics(url: str, key: str, classes: int) -> ShardStatistics:
                 if target in truth
                 else np.zeros((classes, classes), np.int64)
             )
-    best = np.concatenate([best_ious(s, m) for s, m in zip(truth.get("segments", []), mask_ids, strict=False)] or [[]])
+    scored = [best_ious(s, m) for s, m in zip(truth.get("segments", []), mask_ids, strict=False)]
+    best, share = np.concatenate(scored, axis=1) if scored else np.zeros((2, 0))
+    size = np.digitize(share, SEGMENT_SHARES)
     return ShardStatistics(
         **histograms,
         **confusions,
@@ -108,14 +114,17 @@ def shard_statistics(url: str, key: str, classes: int) -> ShardStatistics:
         pairs=np.array(cache.arrays(f"shards/{key}/pairs")["point"].shape[0]),
         masked_pixels=np.array((mask_ids > 0).sum()),
         mask_counts=np.bincount(_visible_masks(mask_ids), minlength=65536),
-        segments=np.array(len(best)),
-        segments_found=np.array((best >= FOUND_IOU).sum()),
-        segment_iou=np.array(best.sum()),
+        segments=np.bincount(size, minlength=len(SEGMENT_SHARES)),
+        segments_found=np.bincount(size[best >= FOUND_IOU], minlength=len(SEGMENT_SHARES)),
+        segment_iou=np.bincount(size, best, minlength=len(SEGMENT_SHARES)),
     )
 
 
 def best_ious(segments: NDArray[np.uint16], mask_ids: NDArray[np.uint16]) -> NDArray[np.float64]:
-    """Return, for each truth segment of an image (H, W) that is large enough, its best IoU with a mask id's pixels."""
+    """Return, for each truth segment of an image (H, W) that is large enough, two numbers (2, N).
+
+    They are its best IoU with a mask id's pixels, and the share of the image that it covers.
+    """
     segment_ids, segment = np.unique(segments, return_inverse=True)
     masks, mask = np.unique(mask_ids, return_inverse=True)
     both = np.bincount(segment.ravel() * len(masks) + mask.ravel(), minlength=len(segment_ids) * len(masks))
@@ -123,7 +132,7 @@ def best_ious(segments: NDArray[np.uint16], mask_ids: NDArray[np.uint16]) -> NDA
     area = both.sum(axis=1)
     union = area[:, None] + both.sum(axis=0) - both
     counted = (segment_ids > 0) & (area >= SMALLEST_SEGMENT_PX)
-    return (both / union)[counted][:, masks > 0].max(axis=1, initial=0)
+    return np.stack([(both / union)[counted][:, masks > 0].max(axis=1, initial=0), area[counted] / segments.size])
 
 
 def _visible_masks(mask_ids: NDArray[np.uint16]) -> NDArray[np.intp]:
@@ -243,12 +252,23 @@ def _agreement(total: ShardStatistics, target: str, labelled: int, names: tuple[
 
 def _mask_agreement(total: ShardStatistics) -> dict[str, Any] | None:
     """Say how well masks cover the truth's segments, as far as the id map shows them."""
-    if not total.segments:
+    if not total.segments.any():
         return None
+    sums = total.segments, total.segment_iou, total.segments_found
     return {
-        "segments": int(total.segments),
-        "mean_best_iou": float(total.segment_iou / total.segments),
-        "recall_at_half": float(total.segments_found / total.segments),
+        **_segment_scores(*(column.sum() for column in sums)),
+        "by_share": [
+            {"from": least, **_segment_scores(*(column[size] for column in sums))}
+            for size, least in enumerate(SEGMENT_SHARES)
+        ],
+    }
+
+
+def _segment_scores(segments: int, iou: float, found: int) -> dict[str, Any]:
+    return {
+        "segments": int(segments),
+        "mean_best_iou": json_number(iou / segments) if segments else None,
+        "recall_at_half": json_number(found / segments) if segments else None,
     }
 
 

@@ -48,6 +48,13 @@ def _overview(found: dict[str, Any]) -> str:
             f"          {segments['segments']:,} truth segments: mean best IoU {_percent(segments['mean_best_iou'])}, "
             f"recall at IoU 0.5 {_percent(segments['recall_at_half'])}"
         )
+        above = 1.0
+        for part in segments["by_share"]:
+            lines.append(
+                f"          {part['segments']:>13,} of {part['from']:.1%} to {above:.1%} of the picture: "
+                f"{_percent(part['mean_best_iou'])}, {_percent(part['recall_at_half'])}"
+            )
+            above = part["from"]
     for target, unit in (("image", "pixels"), ("point", "points")):
         truth = found["truth"][target]
         if truth is None:

@@ -23,8 +23,11 @@ def test_a_demo_world_is_made_labelled_and_scored(tmp_path: Path, labelgen) -> N
     assert found["teachers"]["preset"] == "demo" and not found["teachers"]["untrained"]
     assert set(found["truth"]["image"]["refined"]["iou"]) == set(found["labels"]["image"]["raw"]) - {"ignore"}
     # Chance is 1 / 16 of the pixels; docs/demo.md has the figures of whole worlds.
-    assert found["truth"]["masks"]["segments"] > 10
-    assert found["truth"]["masks"]["mean_best_iou"] > 0.15
+    masks = found["truth"]["masks"]
+    assert masks["segments"] > 10
+    assert masks["mean_best_iou"] > 0.15
+    assert sum(part["segments"] for part in masks["by_share"]) == masks["segments"]
+    assert masks["by_share"][0]["mean_best_iou"] > 2 * masks["by_share"][-1]["mean_best_iou"]
     for target in ("image", "point"):
         raw, voted = (found["truth"][target][kind] for kind in ("raw", "refined"))
         assert raw["accuracy"] > 0.35
