@@ -1,10 +1,11 @@
 # Every target sets up what it needs; nothing is installed outside this folder.
 PYTHON  ?= python3.11
 DATASET ?= demo
-DATA    ?= $(if $(filter demo,$(DATASET)),out/demo)
-CACHE   ?= out/$(DATASET).zarr
 SEED    ?= 0
-RUN     ?= out/$(DATASET)-run
+WORLD   := out/demo$(if $(filter-out 0,$(SEED)),-$(SEED))
+DATA    ?= $(if $(filter demo,$(DATASET)),$(WORLD))
+CACHE   ?= $(if $(filter demo,$(DATASET)),$(WORLD),out/$(DATASET)).zarr
+RUN     ?= out/$(basename $(notdir $(CACHE)))-run
 UV_PIN  := uv==0.13.9
 BIN     := .venv/bin
 PARITY  ?= ../shared/data/nuscenes-keyframe
@@ -13,9 +14,10 @@ PARITY  ?= ../shared/data/nuscenes-keyframe
 .PHONY: help setup labels fit demo-world demo-teachers inspect bench test check parity clean
 
 help:
-	@echo "make labels                          the demo: render street scenes, label them, score the labels"
+	@echo "make labels [SEED=1]                 the demo: render street scenes, label them, score the labels"
 	@echo "make labels DATASET=nuscenes DATA=<folder> [CACHE=<folder or URL>] [SPLIT=..] [TEACHERS=..] [ARGS='..']"
-	@echo "make fit [CACHE=..] [RUN=<folder>]    co-train a 2D and a 3D network from a cache, and score them"
+	@echo "make fit [CACHE=..] [RUN=<folder>] [ARGS=--resume]"
+	@echo "                                     co-train a 2D and a 3D network from a cache, and score them"
 	@echo "make inspect CACHE=<folder or URL>   what is in a cache"
 	@echo "make bench                           our code against the obvious ways, on this machine"
 	@echo "make test                            the tests"
@@ -41,7 +43,7 @@ ifeq ($(DATASET),demo)
 endif
 
 fit: setup
-	@test "$(CACHE)" != out/demo.zarr -o -e out/demo.zarr/zarr.json || $(MAKE) labels ARGS=
+	@test "$(CACHE)" != "$(WORLD).zarr" -o -e "$(CACHE)/zarr.json" || $(MAKE) labels ARGS=
 	@$(BIN)/trainer fit "$(CACHE)" --out "$(RUN)" $(ARGS)
 	@$(BIN)/trainer evaluate "$(RUN)" "$(CACHE)"
 

@@ -49,7 +49,7 @@ class Cache:
         cache = cls(url, mode)
         manifest = cache.manifest()
         if manifest is None:
-            raise NoCacheError(f"{url}: no cache here; make one with `labelgen run --cache {url}`")
+            raise NoCacheError(f"{url}: no cache here; make one with `labelgen run --dataset .. --data .. --cache ..`")
         return cache, manifest
 
     @classmethod

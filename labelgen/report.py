@@ -52,7 +52,7 @@ def _overview(found: dict[str, Any]) -> str:
         for part in segments["by_share"]:
             lines.append(
                 f"          {part['segments']:>13,} of {part['from']:.1%} to {above:.1%} of the picture: "
-                f"{_percent(part['mean_best_iou'])}, {_percent(part['recall_at_half'])}"
+                f"{_percent(part['mean_best_iou'])}, recall {_percent(part['recall_at_half'])}"
             )
             above = part["from"]
     for target, unit in (("image", "pixels"), ("point", "points")):

@@ -92,11 +92,11 @@ def fit(
       torchrun --nproc-per-node 8 -m trainer.cli fit s3://bucket/nuscenes.zarr --out runs/cns
 
     \b
-    Ablations of the paper's table 2, as --set:
+    Ablations of the paper's table 2, each setting after a --set of its own:
       w/o Refine  method.refine=false            w/o CT    method.cross_training=false
       w/o CLIP    method.clip_in_stage2=false    w/o SCT   method.cross_training=false method.self_training=false
       latent      method.latent=none|clip|sam+clip|sam
-      images      stream.images=8                Post-Refine: method.refine=false, then evaluate --refine
+      images      stream.images=1 and more       Post-Refine: method.refine=false, then evaluate --refine
 
     \b
     Exit codes: 0 trained to the end, 1 stopped by an error, 2 wrong usage, 130 interrupted.

@@ -50,6 +50,13 @@ def test_a_second_world_in_one_folder_is_refused(tmp_path: Path, labelgen) -> No
     assert "holds a world already" in done.stderr
 
 
+def test_a_missing_world_says_how_to_make_one(tmp_path: Path, labelgen) -> None:
+    world = tmp_path / "nowhere"
+    done = labelgen("run", "--dataset", "demo", "--data", str(world), "--cache", str(tmp_path / "cache.zarr"))
+    assert done.returncode != 0
+    assert f"{world}: no such folder; make a world with `labelgen demo make --out {world}`" in done.stderr
+
+
 def test_scenes_are_split_by_their_place(monkeypatch, tmp_path: Path) -> None:
     from labelgen.datasets.nuscenes import NuScenes
     from labelgen.samples import Scene
