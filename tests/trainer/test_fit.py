@@ -15,7 +15,7 @@ import torch
 from cache_schemas.store import Cache
 
 REPOSITORY = Path(__file__).parents[2]
-SMALL = ["networks.voxel_m=1.0", "stream.images=2", "stream.hold_out=3"]
+SMALL = ["networks.voxel_m=1.0", "networks.image_weights=null", "stream.images=2", "stream.hold_out=3"]
 SMALL += ["optimiser.kind=sgd", "optimiser.lr=0.1", "optimiser.weight_decay=0.0001", "optimiser.epochs=2"]
 
 
