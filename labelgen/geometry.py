@@ -89,12 +89,17 @@ def project(xyz: NDArray[np.floating], cam_from_cloud: Floats, intrinsics: Float
 
     Returns `uv` (P, 2) in pixels and `depth` (P,) in metres along the optical axis; uv is not finite where depth is 0.
     """
-    camera_xyz = xyz.astype(np.float64) @ cam_from_cloud[:3, :3].T + cam_from_cloud[:3, 3]
-    homogeneous = camera_xyz @ intrinsics.T
-    depth = camera_xyz[:, 2]
+    across, down, depth = _homogeneous(xyz.T.astype(np.float64), cam_from_cloud, intrinsics)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        uv = homogeneous[:, :2] / depth[:, None]
+        uv = np.stack([across, down], axis=1) / depth[:, None]
     return uv, depth
+
+
+def _homogeneous(cloud: Floats, cam_from_cloud: Floats, intrinsics: Floats) -> Floats:
+    """Return points (3, P) of the cloud frame as (u * depth, v * depth, depth), (3, P); one product for both steps."""
+    pixel_from_cloud = intrinsics @ cam_from_cloud[:3]
+    homogeneous: Floats = pixel_from_cloud[:, :3] @ cloud + pixel_from_cloud[:, 3:]
+    return homogeneous
 
 
 @dataclass(frozen=True)
@@ -118,13 +123,18 @@ def pair_points(
     A point pairs with an image if it lies deeper than `min_depth_m` and inside the native image by `BORDER_PX`.
     No occlusion test: as in the papers, a point hidden from the camera still pairs.
     """
+    cloud = np.ascontiguousarray(xyz.T, np.float64)
     parts: list[tuple[NDArray[np.generic], ...]] = []
     for index, camera in enumerate(cameras):
-        uv, depth = project(xyz, camera.cam_from_cloud, camera.intrinsics)
-        limit = np.array([camera.width_px, camera.height_px]) - 1.0
-        seen = np.flatnonzero((depth > min_depth_m) & (uv > BORDER_PX).all(axis=1) & (uv < limit).all(axis=1))
-        scale = np.array([size[1] / camera.width_px, size[0] / camera.height_px])
-        col, row = np.rint((uv[seen] + 0.5) * scale - 0.5).astype(np.uint16).T
-        parts.append((seen.astype(np.int32), np.full(len(seen), index, np.uint16), row, col))
+        across, down, depth = _homogeneous(cloud, camera.cam_from_cloud, camera.intrinsics)
+        deep = np.flatnonzero(depth > min_depth_m)
+        u, v = across[deep] / depth[deep], down[deep] / depth[deep]
+        inside = (u > BORDER_PX) & (u < camera.width_px - 1) & (v > BORDER_PX) & (v < camera.height_px - 1)
+        col, row = (
+            np.rint((places[inside] + 0.5) * target / native - 0.5).astype(np.uint16)
+            for places, target, native in ((u, size[1], camera.width_px), (v, size[0], camera.height_px))
+        )
+        seen = deep[inside].astype(np.int32)
+        parts.append((seen, np.full(len(seen), index, np.uint16), row, col))
     columns = (np.concatenate(column) for column in zip(*parts, strict=True))
     return Pairs(*columns)
