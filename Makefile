@@ -59,8 +59,8 @@ inspect: setup
 	@$(BIN)/labelgen inspect "$(CACHE)" $(ARGS)
 
 bench: setup
-	@test -e out/demo.zarr/zarr.json || $(MAKE) labels ARGS=
-	$(BIN)/python -m benchmarks.bench --data out/demo --cache out/demo.zarr $(ARGS)
+	@test -e $(WORLD).zarr/zarr.json || $(MAKE) labels ARGS=
+	$(BIN)/python -m benchmarks.bench --data $(WORLD) --cache $(WORLD).zarr $(ARGS)
 
 test: setup
 	$(BIN)/python -m pytest $(ARGS)

@@ -1,7 +1,7 @@
 """The demo world: nuScenes in layout, with pixel truth beside the pictures."""
 
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 from labelgen.datasets.nuscenes import NuScenes
 from labelgen.datasets.nuscenes_splits import ALL
@@ -17,15 +17,7 @@ SPLITS = (ALL, "train", "val")
 class Demo(NuScenes):
     """A folder that `labelgen demo make` wrote."""
 
-    def __init__(self, data: Path) -> None:
-        """Point at the folder.
-
-        Raises:
-            DatasetError: if there is no such folder.
-        """
-        if not data.is_dir():
-            raise DatasetError(f"{data}: no such folder; make a world with `labelgen demo make --out {data}`")
-        super().__init__(data)
+    remedy = "make a world with `labelgen demo make --out {data}`"
 
     def scenes(self, split: str, version: str | None) -> list[Scene]:
         """Return the scenes of `split` with their image truth; see `Adapter.scenes`."""

@@ -61,6 +61,8 @@ class NuScenes(Adapter):
     """The nuScenes dataset: a folder with `samples/`, and one or more version folders of tables."""
 
     taxonomy = "nuscenes16"
+    remedy = "give the nuScenes folder that holds samples/ and v1.0-*/"
+    """What to do where there is no folder `{data}`."""
 
     def __init__(self, data: Path) -> None:
         """Point at the folder that holds `samples/` and the version folders.
@@ -70,7 +72,7 @@ class NuScenes(Adapter):
         """
         super().__init__(data)
         if not data.is_dir():
-            raise DatasetError(f"{data}: no such folder; give the nuScenes folder that holds samples/ and v1.0-*/")
+            raise DatasetError(f"{data}: no such folder; {self.remedy.format(data=data)}")
 
     def scenes(self, split: str, version: str | None) -> list[Scene]:
         """Return the scenes of `split` in name order; see `Adapter.scenes`."""
