@@ -308,7 +308,7 @@ def test_a_dataset_whose_files_are_all_missing_is_refused(data: Path, tmp_path: 
 
 
 def test_an_object_store_without_its_package_is_one_error(labelgen) -> None:
-    done = labelgen("inspect", "s3://bucket/cache.zarr")
+    done = labelgen("inspect", "gs://bucket/cache.zarr")
     assert done.returncode == 1
     assert "install the fsspec package of this protocol" in done.stderr
 
