@@ -15,7 +15,7 @@ from zarr.errors import ContainsArrayError
 from cache_schemas.documents import ArraySeal, CacheManifest, GroupSeal, ShardRecord, TeacherIdentity
 from cache_schemas.errors import CacheError, DamagedGroupError, NoCacheError, UnsealedGroupError
 from cache_schemas.layout import SHARD_GROUPS, AnyArray, ArraySpec, check_arrays, group_specs
-from cache_schemas.place import file_system, is_url
+from cache_schemas.place import file_system, is_url, zarr_store
 
 
 def checksum(array: AnyArray) -> str:
@@ -61,7 +61,7 @@ class Cache:
         """
         cache = cls(url, "a")
         try:
-            root = zarr.open_group(cache.url, mode="a")
+            root = zarr.open_group(zarr_store(cache.url), mode="a")
             root.require_group("shards")
             root.attrs.put(manifest.to_attrs())
         except (OSError, ContainsArrayError) as error:
@@ -224,7 +224,7 @@ class Cache:
 
     def _root(self) -> zarr.Group:
         mode: Literal["r", "r+"] = "r" if self._mode == "r" else "r+"
-        return zarr.open_group(self.url, mode=mode, use_consolidated=False)
+        return zarr.open_group(zarr_store(self.url), mode=mode, use_consolidated=False)
 
     def _path(self, relative: str) -> str:
         return posixpath.join(self._base, relative) if relative else self._base

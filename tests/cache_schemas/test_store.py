@@ -351,7 +351,7 @@ def test_a_store_that_fails_is_not_taken_for_an_empty_one(
         raise PermissionError("token expired")
 
     monkeypatch.setattr(fsspec.get_filesystem_class("memory"), "cat_file", refuse)
-    with pytest.raises(CacheError, match=r"cannot be read \(token expired\)"):
+    with pytest.raises(CacheError, match=r"the store refuses \(token expired\)"):
         cache.seals(["text"])
     with pytest.raises(CacheError, match="token expired"):
         Cache.open(cache.url)
