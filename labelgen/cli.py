@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import wraps
 from pathlib import Path
 from typing import Any, NoReturn
@@ -114,38 +114,84 @@ def run(
 @main.command(short_help="Say what is in a cache, and how good it is.")
 @click.argument("cache")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object; docs/inspect.md lists its keys.")
+@click.option("--html", type=click.Path(path_type=Path), metavar="FILE", help="Also write one self-contained page.")
 @click.option("--pictures", type=click.Path(path_type=Path), metavar="DIR", help="Also draw pictures into DIR.")
-@click.option(
-    "--shards", default=4, show_default=True, type=click.IntRange(1), help="Draw the first sample of so many shards."
-)
+@click.option("--rerun", "recording", type=click.Path(path_type=Path), metavar="FILE.rrd", help="Also record in 3D.")
+@click.option("--show", default=4, show_default=True, type=click.IntRange(0), help="Samples to draw, worst first.")
+@click.option("--sample", "samples", multiple=True, metavar="TOKEN", help="Only this sample; may be repeated.")
+@click.option("--class", "class_name", metavar="NAME", help="Only samples where this class occurs.")
+@click.option("--worst", type=click.IntRange(1), metavar="N", help="Only the N worst samples.")
+@click.option("--against", metavar="CACHE", help="Also say what differs in this other cache.")
 @_reports_errors
-def inspect(cache: str, as_json: bool, pictures: Path | None, shards: int) -> None:
-    """Say what is in a cache: shards, teachers, class shares, coverage, masks, agreement with truth.
+def inspect(
+    cache: str,
+    as_json: bool,
+    html: Path | None,
+    pictures: Path | None,
+    recording: Path | None,
+    show: int,
+    samples: tuple[str, ...],
+    class_name: str | None,
+    worst: int | None,
+    against: str | None,
+) -> None:
+    """Say what is in a cache: is it complete, whole, plausible; which classes, shards and samples to look at.
+
+    Samples are ranked by their share of wrong labels where there is truth, else by how much they stand out.
 
     \b
     Examples:
       labelgen inspect out/nuscenes.zarr
-      labelgen inspect out/nuscenes.zarr --pictures out/pictures --shards 10
+      labelgen inspect out/nuscenes.zarr --html report.html --show 8
+      labelgen inspect out/nuscenes.zarr --class bicycle --worst 20 --pictures out/pictures
+      labelgen inspect out/new.zarr --against out/old.zarr
       labelgen inspect out/nuscenes.zarr --json | jq .truth.point.refined.miou
+
+    \b
+    Exit codes: 0 reported, 1 there is no cache, or a part of it cannot be read.
     """
-    from cache_schemas.store import Cache
-    from labelgen.inspection import inspect_cache
-    from labelgen.report import render
+    from dask.diagnostics import ProgressBar
 
-    found = inspect_cache(cache)
+    from labelgen.inspection.comparison import compare_caches
+    from labelgen.inspection.findings import inspect_cache
+    from labelgen.inspection.selection import Selection
+    from labelgen.inspection.terminal import render
+
+    selection = Selection(samples, class_name, worst) if samples or class_name or worst else None
+    with ProgressBar(minimum=5, out=sys.stderr):
+        found = inspect_cache(cache, selection)
+        if against:
+            found["against"] = compare_caches(found, against, selection)
     click.echo(json.dumps(found, indent=2) if as_json else render(found))
-    if pictures:
-        from labelgen.confusion_picture import write_confusions
-        from labelgen.pictures import write_pictures
-
-        try:
-            files = write_pictures(*Cache.open(cache), pictures, shards) + write_confusions(found, pictures)
-        except OSError as error:
-            _fail(f"{pictures}: cannot draw there ({error.strerror}); give another folder")
-        for file in files:
+    try:
+        for file in _draw(found, html, pictures, recording, show):
             click.echo(f"drew {file}", err=True)
-        if not files:
-            click.echo("drew nothing: no shard is finished", err=True)
+    except OSError as error:
+        _fail(f"{error.filename or html or pictures or recording}: cannot write there ({error.strerror}); give another")
+    for entry in found["damaged"]:
+        click.echo(f"error: {entry['message']}", err=True)
+    sys.exit(FAILED if found["damaged"] else 0)
+
+
+def _draw(
+    found: dict[str, Any], html: Path | None, pictures: Path | None, recording: Path | None, show: int
+) -> Iterator[Path]:
+    """Draw what was asked for, samples worst first; yields the files."""
+    shown = [(entry["shard"], entry["sample"]) for entry in found["worst_samples"][:show]]
+    if html:
+        from labelgen.inspection.page import write_page
+
+        yield write_page(found, shown, html)
+    if pictures:
+        from labelgen.inspection.confusion_picture import write_confusions
+        from labelgen.inspection.pictures import write_pictures
+
+        yield from write_pictures(found["cache"], shown, pictures)
+        yield from write_confusions(found, pictures)
+    if recording:
+        from labelgen.inspection.recording import write_recording
+
+        yield write_recording(found["cache"], shown, recording)
 
 
 @main.command(short_help="Read every byte and list every problem.")

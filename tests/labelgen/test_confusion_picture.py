@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from labelgen.confusion_picture import write_confusions
+from labelgen.inspection.confusion_picture import write_confusions
 
 NAMES = ("car", "road")
 

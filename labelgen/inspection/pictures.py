@@ -1,6 +1,7 @@
 """Pictures of cached labels: for one sample, its images, labels, masks, voted labels, and points over the images."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,48 +18,55 @@ POINT_RADIUS_PX = 1
 _CAPTION_PX = 16
 
 
-def write_pictures(cache: Cache, manifest: CacheManifest, folder: Path, shards: int) -> list[Path]:
-    """Write `<shard>-<nn>.png` for the first sample of up to `shards` finished shards; returns the files.
+@dataclass(frozen=True)
+class SamplePictures:
+    """Pictures of one sample: for each layer its pictures (H, W, 3) u8, one a camera."""
+
+    cameras: tuple[str, ...]
+    layers: dict[str, list[Picture]]
+
+
+def write_pictures(url: str, shown: Sequence[tuple[str, str]], folder: Path) -> list[Path]:
+    """Write `<shard>-<nn>.png` for each (shard, sample id), nn being its place in the shard; returns the files.
 
     Rows: picture, raw labels, masks, voted labels, then points over the picture by voted label and, where there is
     truth, by truth. Columns: cameras.
+
+    Raises:
+        OSError: if the folder cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    needed = {"images", "sam", "points", "pairs", "labels"}
+    cache, manifest = Cache.open(url)
     files = []
-    for key in (key for key in cache.shard_keys() if needed <= set(cache.shard_seals(key))):
-        if len(files) == shards:
-            break
-        file = folder / f"{key}-00.png"
-        Image.fromarray(draw_sample(cache, manifest, key, 0)).save(file)
-        files.append(file)
+    for key, token in shown:
+        index = cache.shard_records([key])[key].samples.index(token)
+        pictures = draw_sample(cache, manifest, key, index)
+        files.append(folder / f"{key}-{index:02}.png")
+        Image.fromarray(_sheet(pictures, manifest)).save(files[-1])
     return files
 
 
-def draw_sample(cache: Cache, manifest: CacheManifest, key: str, sample: int) -> Picture:
-    """Draw one sample of a shard as a grid (rows, cols, 3) u8; see `write_pictures`."""
+def draw_sample(cache: Cache, manifest: CacheManifest, key: str, sample: int) -> SamplePictures:
+    """Draw one sample of a finished shard; see `write_pictures` for the layers."""
     shard = f"shards/{key}"
-    record = cache.shard_records([key])[key]
     images, labels, pairs = (cache.read(f"{shard}/{group}") for group in ("images", "labels", "pairs"))
     mask_ids = cache.read(f"{shard}/sam", "mask_ids")["mask_ids"]
     truth = cache.read(f"{shard}/truth") if "truth" in cache.shard_seals(key) else {}
     first, last = (int(i) for i in images["offsets"][sample : sample + 2])
     colours = colour_table(manifest.taxonomy)
     rgb = images["rgb"][first:last]
-    rows = {
+    layers = {
         "picture": list(rgb),
         "raw labels": [blend(p, colours[ids]) for p, ids in zip(rgb, labels["image_raw"][first:last], strict=True)],
         "masks": [blend(p, mask_colours(ids)) for p, ids in zip(rgb, mask_ids[first:last], strict=True)],
         "voted labels": [blend(p, colours[ids]) for p, ids in zip(rgb, labels["image"][first:last], strict=True)],
     }
     if "image" in truth:
-        rows["truth"] = [blend(p, colours[ids]) for p, ids in zip(rgb, truth["image"][first:last], strict=True)]
-    rows["points, voted"] = _points_over(rgb, first, pairs, labels["point"], colours)
+        layers["truth"] = [blend(p, colours[ids]) for p, ids in zip(rgb, truth["image"][first:last], strict=True)]
+    layers["points, voted"] = _points_over(rgb, first, pairs, labels["point"], colours)
     if "point" in truth:
-        rows["points, truth"] = _points_over(rgb, first, pairs, truth["point"], colours)
-    captions = [f"{camera} - {name}" for name in rows for camera in record.cameras]
-    grid = _grid([cell for row in rows.values() for cell in row], captions, columns=last - first)
-    return np.concatenate([grid, _legend(manifest, grid.shape[1])])
+        layers["points, truth"] = _points_over(rgb, first, pairs, truth["point"], colours)
+    return SamplePictures(cache.shard_records([key])[key].cameras, layers)
 
 
 def blend(picture: Picture, colours: Picture) -> Picture:
@@ -95,6 +103,14 @@ def _points_over(
             col = np.clip(pairs["col"][shown].astype(np.intp) + right, 0, width - 1)
             canvases[image[shown], row, col] = colours[labels[shown]]
     return list(canvases)
+
+
+def _sheet(pictures: SamplePictures, manifest: CacheManifest) -> Picture:
+    """Lay layers out as rows and cameras as columns, with captions and a legend below."""
+    captions = [f"{camera} - {layer}" for layer in pictures.layers for camera in pictures.cameras]
+    cells = [cell for row in pictures.layers.values() for cell in row]
+    grid = _grid(cells, captions, columns=len(pictures.cameras))
+    return np.concatenate([grid, _legend(manifest, grid.shape[1])])
 
 
 def _grid(cells: Sequence[Picture], captions: Sequence[str], columns: int) -> Picture:

@@ -1,0 +1,270 @@
+"""The audit as text for a terminal: the verdict first, then what it rests on."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+_LISTED = 10
+"""Rows of a list that are printed; --json has all."""
+
+_BAR = " ▁▂▃▄▅▆▇█"
+
+
+def render(found: Mapping[str, Any]) -> str:
+    """Return the report of `findings.inspect_cache` as text."""
+    parts = [_head(found)]
+    if "labels" in found:
+        parts += [_overview(found), _class_table(found)]
+    parts += [section for section in (_suspicious(found), _diagnoses(found), _worst(found)) if section]
+    if "against" in found:
+        parts.append(_against(found["against"]))
+    if not found["selection"]:
+        parts.append(_bytes(found["bytes"]))
+    return "\n\n".join(parts)
+
+
+def _head(found: Mapping[str, Any]) -> str:
+    teachers, shards, samples = found["teachers"], found["shards"], found["samples"]
+    lines = [
+        f"{found['cache']}: {found['dataset']}, split {found['split']}, schema version {found['schema_version']}",
+        *_verdict(found),
+        f"teachers  {teachers['preset']}: CLIP {teachers['clip']['architecture']} ({teachers['clip']['weights']}), "
+        f"SAM {teachers['sam']['architecture']} ({teachers['sam']['weights']})",
+        f"prompts   {found['prompts']}; taxonomy {found['taxonomy']}",
+        f"shards    {shards['sealed']} sealed, {shards['unfinished']} unfinished, "
+        f"{shards['quarantined']} with no usable sample",
+        f"samples   {samples['labelled']:,} labelled, {samples['quarantined']:,} quarantined",
+    ]
+    lines += [
+        f"          {entry['sample']} ({entry['stage']}): {entry['reason']}" for entry in samples["reasons"][:_LISTED]
+    ]
+    if len(samples["reasons"]) > _LISTED:
+        lines.append(f"          ... and {len(samples['reasons']) - _LISTED} more, see --json")
+    if shards["stale"]:
+        lines.append(
+            f"STALE     {shards['stale']} shards hold groups made under other settings, or from something "
+            "since redone: run again"
+        )
+    if teachers["untrained"]:
+        lines.insert(0, "UNTRAINED TEACHERS: these labels mean nothing; they show geometry and plumbing only")
+    if found["selection"]:
+        lines.append(_selected(found["selection"], len(found["worst_samples"])))
+    return "\n".join(lines)
+
+
+def _verdict(found: Mapping[str, Any]) -> list[str]:
+    well = {
+        "complete": "yes: every shard is sealed, no sample is left out",
+        "whole": "yes, as far as read: labels, masks, scores, pairs; `labelgen verify` reads every byte",
+        "plausible": "yes: nothing stands out",
+    }
+    lines = []
+    for question, against in found["verdict"].items():
+        answers = [f"NO: {reason}" if question != "plausible" else f"LOOK: {reason}" for reason in against]
+        lines += [f"{question if not i else '':<10}{answer}" for i, answer in enumerate(answers or [well[question]])]
+    return lines
+
+
+def _selected(selection: Mapping[str, Any], listed: int) -> str:
+    words = [f"the samples {', '.join(selection['samples'])}"] if selection["samples"] else []
+    words += [f"samples with {selection['class']}"] if selection["class"] else []
+    words += [f"the worst {selection['worst']}"] if selection["worst"] else []
+    return f"ONLY      {'; '.join(words)}: all that follows is about {'this sample' if listed == 1 else 'these'}"
+
+
+def _overview(found: Mapping[str, Any]) -> str:
+    points, masks, scores = found["points"], found["masks"], found["scores"]
+    views, labels = points["by_cameras"], found["labels"]
+    lines = [
+        f"scores    entropy {_number(scores['entropy']['mean'])} of 1 {_bars(scores['entropy']['histogram'])}  "
+        f"lead of the best class {_percent(scores['margin']['mean'])} {_bars(scores['margin']['histogram'])}",
+        f"points    {points['total']:,}, {_percent(points['seen_share'])} seen by a camera, {points['pairs']:,} pairs; "
+        f"by 0, 1, 2 or more cameras: {views['0']:,}, {views['1']:,}, {views['2+']:,}",
+        f"masks     {_number(masks['per_image']['mean'], 1)} an image ({masks['per_image']['min']} to "
+        f"{masks['per_image']['max']}), covering {_percent(masks['covered_share'])} of the pixels",
+        "          by share of the picture: "
+        + ", ".join(f"{_upto(part)} {part['masks']:,}" for part in masks["by_share"]),
+        f"agreement the vote changed {_percent(labels['image']['changed'])} of the pixels, "
+        f"{_percent(labels['point']['changed'])} of the points; cameras disagree on "
+        f"{_percent(points['camera_disagreement'])} of the points that two see; 2D and 3D labels agree on "
+        f"{_percent(points['pair_agreement'])} of the pairs",
+    ]
+    if segments := found["truth"]["masks"]:
+        lines.append(
+            f"          {segments['segments']:,} truth segments: mean best IoU {_percent(segments['mean_best_iou'])}, "
+            f"recall at IoU 0.5 {_percent(segments['recall_at_half'])}"
+        )
+        above = 1.0
+        for part in segments["by_share"]:
+            lines.append(
+                f"          {part['segments']:>13,} of {part['from']:.1%} to {above:.1%} of the picture: "
+                f"{_percent(part['mean_best_iou'])}, recall {_percent(part['recall_at_half'])}"
+            )
+            above = part["from"]
+    for target, unit in (("image", "pixels"), ("point", "points")):
+        truth = found["truth"][target]
+        if truth is None:
+            lines.append(f"truth     none for {unit}")
+            continue
+        raw, refined = truth["raw"], truth["refined"]
+        lines.append(
+            f"truth     {unit}: mIoU {_percent(raw['miou'])} raw, {_percent(refined['miou'])} voted; accuracy "
+            f"{_percent(raw['accuracy'])} raw, {_percent(refined['accuracy'])} voted "
+            f"({refined['scored']:,} of {truth['truth']:,} with a label)"
+        )
+    return "\n".join(lines)
+
+
+def _upto(part: Mapping[str, Any]) -> str:
+    return f"to {100 * part['to']:g}%:"
+
+
+def _class_table(found: Mapping[str, Any]) -> str:
+    """Lay out shares of labels by class, and IoU where there is truth; before -> after voting."""
+    columns: list[tuple[str, dict[str, str]]] = []
+    for target, unit in (("image", "pixels"), ("point", "points")):
+        histograms = {kind: found["labels"][target][kind] for kind in ("raw", "refined")}
+        totals = {kind: sum(counts.values()) or 1 for kind, counts in histograms.items()}
+        shares = {kind: {name: n / totals[kind] for name, n in counts.items()} for kind, counts in histograms.items()}
+        columns.append((f"% of {unit}", _arrows(shares["raw"], shares["refined"])))
+        truth = found["truth"][target]
+        if truth:
+            columns.append((f"{unit}: IoU", _arrows(truth["raw"]["iou"], truth["refined"]["iou"])))
+            columns.append(
+                (f"{unit}: recall", _arrows(truth["raw"]["class_accuracy"], truth["refined"]["class_accuracy"]))
+            )
+    names = list(found["labels"]["image"]["raw"])
+    only = (found["selection"] or {}).get("class")
+    title = "raw -> voted"
+    width = max(map(len, [*names, title]))
+    lines = ["  ".join([f"{title:<{width}}", *(f"{column:>18}" for column, _ in columns)])]
+    lines += [
+        "  ".join([f"{name:<{width}}", *(f"{cells.get(name, ''):>18}" for _, cells in columns)])
+        for name in names
+        if only in (None, name)
+    ]
+    return "\n".join(lines)
+
+
+def _arrows(before: Mapping[str, float | None], after: Mapping[str, float | None]) -> dict[str, str]:
+    return {name: f"{_percent(before[name])} -> {_percent(after[name])}" for name in before}
+
+
+def _suspicious(found: Mapping[str, Any]) -> str:
+    lines = [f"  {entry['shard']}: {oddity_words(entry)}" for entry in found["suspicious"]]
+    return _listed("shards that stand out", lines)
+
+
+def oddity_words(entry: Mapping[str, Any]) -> str:
+    """Say in words by what a shard stands out."""
+    form: Callable[[float | None], str] = _percent if entry["is_share"] else _number
+    return f"{entry['title']}: {form(entry['value'])}, where {form(entry['usual'])} is usual"
+
+
+def _diagnoses(found: Mapping[str, Any]) -> str:
+    only = (found["selection"] or {}).get("class")
+    entries = [entry for entry in found["classes"] if only in (None, entry["name"])]
+    lines = [
+        f"  {entry['name']}: IoU {_percent(entry['raw_iou'])} -> {_percent(entry['voted_iou'])}: {entry['reason']}"
+        + _where(entry)
+        for entry in entries
+    ]
+    return _listed("classes, worst first, and why", lines)
+
+
+def _where(entry: Mapping[str, Any]) -> str:
+    places = [f"{shard} ({part:.0%} of all that is wrong)" for shard, _, part in entry["shards"][:1]]
+    return f"; worst in {places[0]}" if places else ""
+
+
+def _worst(found: Mapping[str, Any]) -> str:
+    lines = [f"  {entry['sample']} in {entry['shard']}: {sample_words(entry)}" for entry in found["worst_samples"]]
+    return _listed("samples to look at, worst first", lines[:5], more=max(0, len(lines) - 5))
+
+
+def sample_words(entry: Mapping[str, Any]) -> str:
+    """Say in words how good or odd a sample is."""
+    measures = entry["measures"]
+    right = {"pixel_accuracy": "of its pixels right", "point_accuracy": "of its points right"}
+    words = [f"{_percent(measures[name])} {said}" for name, said in right.items() if measures[name] is not None]
+    words += [
+        f"{_number(measures['masks_per_image'], 1)} masks an image",
+        f"the vote changed {_percent(measures['changed'])}",
+        f"cameras disagree on {_percent(measures['camera_disagreement'])}",
+    ]
+    return ", ".join(words)
+
+
+def _against(against: Mapping[str, Any]) -> str:
+    lines = [f"against {against['cache']}, there -> here"]
+    lines += [
+        f"  {name}: {_setting(values['there'])} -> {_setting(values['here'])}"
+        for name, values in against["settings"].items()
+    ]
+    for target, unit in (("image", "pixels"), ("point", "points")):
+        moved, scores = against["moved"][target], against["scores"][target]
+        if moved:
+            largest = ", ".join(f"{m['from']} -> {m['to']} {m['count']:,}" for m in moved["moves"][:3])
+            lines.append(f"  {unit}: {_percent(moved['share'])} have another label: {largest or 'none'}")
+        if scores:
+            miou = scores["refined"]["miou"]
+            lines.append(f"  {unit}: voted mIoU {_percent(miou['there'])} -> {_percent(miou['here'])}")
+    lines += [_class_change(name, change) for name, change in against["classes"].items()]
+    lines += [
+        f"  {entry['shard']}: " + (entry["reason"] or f"{_percent(entry['image'])} of its pixels changed")
+        for entry in against["by_shard"][:_LISTED]
+        if entry["reason"] or entry["image"]
+    ]
+    lines += [f"  shards only here: {len(against['only_here'])}, only there: {len(against['only_there'])}"]
+    return "\n".join(lines)
+
+
+def _setting(value: Any) -> str:
+    return f"{value['architecture']} ({value['weights']})" if isinstance(value, Mapping) else f"{value:.40}"
+
+
+def _class_change(name: str, change: Mapping[str, Any]) -> str:
+    words = [
+        f"{_percent(change[target][what]['there'])} -> {_percent(change[target][what]['here'])} {said}"
+        for target, unit in (("image", "pixels"), ("point", "points"))
+        for what, said in (("share", f"of {unit}"), ("iou", f"IoU of {unit}"))
+        if change[target][what]["there"] is not None or change[target][what]["here"] is not None
+    ]
+    return f"  {name}: {', '.join(words)}"
+
+
+def _listed(title: str, lines: Sequence[str], more: int = 0) -> str:
+    if not lines:
+        return ""
+    more += max(0, len(lines) - 2 * _LISTED)
+    return "\n".join([title, *lines[: 2 * _LISTED], *([f"  ... and {more} more, see --json"] if more else [])])
+
+
+def _bytes(sizes: Mapping[str, int]) -> str:
+    total = sum(sizes.values())
+    lines = [f"bytes     {_size(total)} in all"]
+    lines += [f"          {_size(size):>10}  {name}" for name, size in sorted(sizes.items(), key=lambda item: -item[1])]
+    return "\n".join(lines)
+
+
+def _size(size: float) -> str:
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} TiB"
+
+
+def _bars(histogram: Sequence[int], width: int = 10) -> str:
+    """Draw a histogram as one word."""
+    step = len(histogram) // width
+    sums = [sum(histogram[i * step : (i + 1) * step]) for i in range(width)]
+    top = max(sums) or 1
+    return "".join(_BAR[min(8, -(-8 * count // top))] for count in sums)
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.1f}%"
+
+
+def _number(value: float | None, digits: int = 2) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
