@@ -1,12 +1,13 @@
 """The JSON documents of a cache: the manifest at its root, a record a shard, a seal a group."""
 
 import json
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from cache_schemas.errors import CacheError, SchemaVersionError
 from cache_schemas.layout import SCHEMA_VERSION
+from cache_schemas.plain import FileName, PlainText, is_plain
 from cache_schemas.taxonomy import Taxonomy
 
 
@@ -34,17 +35,17 @@ class Document(BaseModel):
             place = ".".join(str(step) for step in first["loc"]) or "document"
             raise CacheError(
                 f"{where}: not a valid {cls.__name__}: {place}: {first['msg']} (got {first.get('input')!r:.80}); "
-                "rebuild the cache or restore the file"
+                "restore the file, or let `labelgen verify --repair` remove it and run `labelgen run` again"
             ) from None
 
 
 class PromptRecord(Document):
     """The prompts behind the class embeddings: names (synonyms) by class, and the templates they filled."""
 
-    name: str
+    name: PlainText
     digest: str
-    class_names: dict[str, tuple[str, ...]]
-    templates: tuple[str, ...]
+    class_names: dict[PlainText, tuple[PlainText, ...]]
+    templates: tuple[PlainText, ...]
 
 
 class TeacherIdentity(Document):
@@ -53,15 +54,15 @@ class TeacherIdentity(Document):
     `sha256` is None for untrained weights, which follow from the architecture and the seed in `weights`.
     """
 
-    architecture: str
-    weights: str
+    architecture: PlainText
+    weights: PlainText
     sha256: str | None
 
 
 class Teachers(Document):
     """The preset that was asked for and the two networks that it stands for."""
 
-    preset: str
+    preset: PlainText
     clip: TeacherIdentity
     sam: TeacherIdentity
 
@@ -73,8 +74,8 @@ class CacheManifest(Document):
     """
 
     schema_version: int
-    dataset: str
-    split: str
+    dataset: PlainText
+    split: PlainText
     taxonomy: Taxonomy
     taxonomy_digest: str
     ignore_id: Literal[255] = 255
@@ -89,6 +90,12 @@ class CacheManifest(Document):
     def _digest_fits(self) -> Self:
         if self.taxonomy_digest != self.taxonomy.digest:
             raise ValueError(f"taxonomy_digest {self.taxonomy_digest!r} is not the digest of the class names")
+        return self
+
+    @model_validator(mode="after")
+    def _class_names_are_plain(self) -> Self:
+        if bad := [name for name in (self.taxonomy.name, *self.taxonomy.names) if not is_plain(name)]:
+            raise ValueError(f"taxonomy: {bad[0]!r} has control characters, which have no place in a name")
         return self
 
     @classmethod
@@ -111,8 +118,8 @@ class CacheManifest(Document):
 class QuarantinedSample(Document):
     """A sample left out of its shard, and why; `inputs` tells whether its files changed since."""
 
-    sample: str
-    stage: str
+    sample: PlainText
+    stage: PlainText
     reason: str
     inputs: str
 
@@ -123,17 +130,17 @@ class ShardRecord(Document):
     `clouds` are the dataset's own ids of the samples' clouds, by which its official label files are named.
     """
 
-    scene: str
-    samples: tuple[str, ...]
-    clouds: tuple[str, ...] = ()
-    cameras: tuple[str, ...]
+    scene: FileName
+    samples: tuple[PlainText, ...]
+    clouds: tuple[FileName, ...] = ()
+    cameras: tuple[PlainText, ...]
     quarantined: tuple[QuarantinedSample, ...] = ()
 
 
 class ArraySeal(Document):
     """What an array held when its group was sealed; crc32c is of the C-order bytes of its values."""
 
-    shape: tuple[int, ...]
+    shape: tuple[Annotated[int, Field(ge=0)], ...]
     dtype: str
     crc32c: str
 
@@ -152,6 +159,6 @@ class GroupSeal(Document):
     recipe: str = ""
     teacher: TeacherIdentity | None = None
     upstream: dict[str, str] = Field(default_factory=dict)
-    samples: tuple[str, ...] = ()
+    samples: tuple[PlainText, ...] = ()
     counts: dict[str, int] = Field(default_factory=dict)
     arrays: dict[str, ArraySeal]

@@ -1,8 +1,14 @@
 """Errors that the cache raises; each message quotes the bad value, names the place and says the fix."""
 
+from cache_schemas.plain import printable
+
 
 class CacheError(Exception):
     """Anything wrong with a cache, or with the settings of what works on it, that a user can act on."""
+
+    def __str__(self) -> str:
+        """Return the message, safe to print whatever the files hold that it quotes."""
+        return printable(super().__str__())
 
 
 class NoCacheError(CacheError):

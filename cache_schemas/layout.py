@@ -5,6 +5,7 @@ C classes, D and E embedding sizes of CLIP and SAM, P points, N pairs. An intege
 than S.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -138,11 +139,73 @@ def bind_axes(
     return sizes, misfits
 
 
-def missing_scale(arrays: Mapping[str, AnyArray]) -> list[str]:
+def missing_scale(dtypes: Mapping[str, str]) -> list[str]:
     """Return a sentence if `features` are int8 without the scale that gives them back their meaning."""
-    if "features" in arrays and arrays["features"].dtype == np.int8 and "features_scale" not in arrays:
+    if dtypes.get("features") == "int8" and "features_scale" not in dtypes:
         return ["features are int8, so features_scale must be there"]
     return []
+
+
+def chunk_shapes(spec: ArraySpec, shape: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the shapes of an inner chunk, and of the one Zarr shard that covers the whole array."""
+    length, *rest = (max(1, size) for size in shape)
+    rows = min(spec.chunk or length, length)
+    return (rows, *rest), (-(-length // rows) * rows, *rest)
+
+
+INDEX_ENTRY_BYTES, CRC_BYTES = 16, 4
+ZSTD_LEAST_BYTES = 13
+"""A frame's magic number, its header, the header of a block, and its checksum."""
+ZSTD_BYTES_PER_BYTE = 2**15
+"""A block of zstd holds at most 128 KiB and takes at least 4 bytes."""
+
+
+def least_file_bytes(spec: ArraySpec, shape: tuple[int, ...], dtype: str) -> int:
+    """Return the size below which no file can hold an array: exact if it is not compressed, else a bound."""
+    inner, outer = chunk_shapes(spec, shape)
+    chunk = math.prod(inner) * np.dtype(dtype).itemsize
+    stored = max(ZSTD_LEAST_BYTES, chunk // ZSTD_BYTES_PER_BYTE) if spec.compressed else chunk + CRC_BYTES
+    return outer[0] // inner[0] * (stored + INDEX_ENTRY_BYTES) + CRC_BYTES
+
+
+def description_misfits(spec: ArraySpec, shape: tuple[int, ...], dtype: str, document: Mapping[str, Any]) -> list[str]:
+    """Compare an array's Zarr metadata with how the contract stores an array; returns a sentence for each difference.
+
+    Raises:
+        KeyError, TypeError, ValueError: if it is not the metadata of an array of one Zarr shard.
+    """
+    inner, outer = chunk_shapes(spec, shape)
+    (sharding,) = document["codecs"]
+    chunks, details = document["chunk_grid"], sharding["configuration"]
+    keys = document["chunk_key_encoding"]
+    stored = ["bytes little", "zstd checksum" if spec.compressed else "crc32c"]
+    promised: dict[str, tuple[Any, Any]] = {
+        "zarr_format": (document["zarr_format"], 3),
+        "node_type": (document["node_type"], "array"),
+        "shape": (document["shape"], list(shape)),
+        "data_type": (document["data_type"], dtype),
+        "chunk grid": ((chunks["name"], chunks["configuration"]["chunk_shape"]), ("regular", list(outer))),
+        "chunk keys": ((keys["name"], keys.get("configuration", {}).get("separator", "/")), ("default", "/")),
+        "fill_value": (document["fill_value"], 0),
+        "dimension_names": (document["dimension_names"], [str(axis) for axis in spec.axes]),
+        "codec": (sharding["name"], "sharding_indexed"),
+        "inner chunks": (details["chunk_shape"], list(inner)),
+        "inner codecs": ([_codec(codec) for codec in details["codecs"]], stored),
+        "index codecs": ([_codec(codec) for codec in details["index_codecs"]], ["bytes little", "crc32c"]),
+        "index_location": (details.get("index_location", "end"), "end"),
+    }
+    return [
+        f"{what} is {found!r:.80}, sealed and promised is {wanted!r:.80}"
+        for what, (found, wanted) in promised.items()
+        if found != wanted
+    ]
+
+
+def _codec(codec: Mapping[str, Any]) -> str:
+    """Return a codec's name and what a reader must know to undo it."""
+    settings = codec.get("configuration", {})
+    detail = {"bytes": settings.get("endian", "little"), "zstd": "checksum" if settings.get("checksum") else ""}
+    return f"{codec['name']} {detail.get(codec['name'], '')}".strip()
 
 
 def check_arrays(group_path: str, arrays: dict[str, AnyArray]) -> None:
@@ -160,7 +223,7 @@ def check_arrays(group_path: str, arrays: dict[str, AnyArray]) -> None:
         for name, array in known.items()
         if array.dtype.name not in specs[name].dtypes
     ]
-    problems += missing_scale(known)
+    problems += missing_scale({name: array.dtype.name for name, array in known.items()})
     problems += bind_axes(group_path, {name: array.shape for name, array in known.items()})[1]
     if problems:
         raise LayoutError(f"{group_path}: " + "; ".join(problems))

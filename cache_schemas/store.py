@@ -1,8 +1,10 @@
 """The cache itself: create or open it, write and seal whole groups, read sealed ones."""
 
 import json
+import os
 import posixpath
-from collections.abc import Iterable, Mapping, Sequence
+import stat
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -14,8 +16,16 @@ from zarr.errors import ContainsArrayError
 
 from cache_schemas.documents import ArraySeal, CacheManifest, GroupSeal, ShardRecord, TeacherIdentity
 from cache_schemas.errors import CacheError, DamagedGroupError, NoCacheError, UnsealedGroupError
-from cache_schemas.layout import SHARD_GROUPS, AnyArray, ArraySpec, check_arrays, group_specs
-from cache_schemas.place import file_system, is_url, zarr_store
+from cache_schemas.layout import (
+    SHARD_GROUPS,
+    AnyArray,
+    ArraySpec,
+    check_arrays,
+    chunk_shapes,
+    group_specs,
+    least_file_bytes,
+)
+from cache_schemas.place import StoreError, file_system, is_url, zarr_store
 
 
 def checksum(array: AnyArray) -> str:
@@ -78,6 +88,11 @@ class Cache:
             raise CacheError(f"{self.url}: a Zarr group, but not a cache of ours; choose another cache folder")
         return CacheManifest.from_attrs(attrs, self.url)
 
+    def restore_shards_node(self) -> None:
+        """Write the Zarr group `shards` anew, which holds nothing but the shards' folders."""
+        self.remove_file("shards/zarr.json")
+        self._root().require_group("shards")
+
     def shard_keys(self) -> list[str]:
         """Return the keys of all shards, sealed or not, sorted."""
         folder = self._path("shards")
@@ -86,7 +101,9 @@ class Cache:
             return []
         entries = self._fs.ls(folder, detail=True)
         return sorted(
-            posixpath.basename(entry["name"].rstrip("/")) for entry in entries if entry["type"] == "directory"
+            posixpath.basename(entry["name"].rstrip("/"))
+            for entry in entries
+            if entry["type"] == "directory" and not entry.get("islink")
         )
 
     def shard_records(self, keys: Iterable[str]) -> dict[str, ShardRecord]:
@@ -156,19 +173,19 @@ class Cache:
         return seal
 
     def remove_group(self, group_path: str) -> None:
-        """Remove a group if it is there, its seal first."""
+        """Remove a group if it is there, its seal first; of a link, the link alone goes."""
         self._check_writable()
-        seal, folder = self._path(f"{group_path}/zarr.json"), self._path(group_path)
-        if self._fs.exists(seal):
-            self._fs.rm_file(seal)
-        if self._fs.exists(folder):
-            self._fs.rm(folder, recursive=True)
+        folder = self._path(group_path)
+        if not self._is_link(folder):
+            self._remove(self._path(f"{group_path}/zarr.json"))
+        self._remove(folder)
 
     def remove_file(self, path: str) -> None:
-        """Remove a file of the cache if it is there."""
+        """Remove a file of the cache if it is there, and the folders that are left empty."""
         self._check_writable()
-        if self._fs.exists(self._path(path)):
-            self._fs.rm_file(self._path(path))
+        self._remove(self._path(path))
+        if not is_url(self.url):
+            _remove_empty_folders(Path(self._base) / Path(path).parent, Path(self._base))
 
     def arrays(self, group_path: str, *names: str) -> dict[str, Any]:
         """Return Zarr arrays of a sealed group (those named, or all), by name, without reading their values.
@@ -181,27 +198,33 @@ class Cache:
             raise UnsealedGroupError(
                 f"{self.url}/{group_path}: not sealed; the run that writes it has not finished, run it again"
             )
-        group = self._root()[group_path]
-        assert isinstance(group, zarr.Group)
-        return {name: group[name] for name in names or seal.arrays}
+        try:
+            group = self._root()[group_path]
+            return {name: _sealed_array(group, name, seal) for name in names or seal.arrays}
+        except StoreError:
+            raise
+        except Exception as error:
+            raise self._damaged(group_path, error) from error
 
     def read(self, group_path: str, *names: str) -> dict[str, AnyArray]:
         """Return values of a sealed group's arrays, by name: those named, or all.
 
+        Nothing is allocated for an array that its file cannot hold, whatever its documents claim.
+
         Raises:
             UnsealedGroupError: if the group is absent or not sealed.
             DamagedGroupError: if its bytes cannot be read back.
+            StoreError: if the object store fails.
         """
+        arrays = self.arrays(group_path, *names)
         try:
-            return {name: np.asarray(array[...]) for name, array in self.arrays(group_path, *names).items()}
-        except CacheError:
+            for name, array in arrays.items():
+                self._check_size(group_path, name, array)
+            return {name: np.asarray(array[...]) for name, array in arrays.items()}
+        except StoreError:
             raise
         except Exception as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise DamagedGroupError(
-                f"{self.url}/{group_path}: damaged ({reason}); remove this folder, then run the same "
-                "`labelgen run` again; `labelgen verify` lists all damage"
-            ) from error
+            raise self._damaged(group_path, error) from error
 
     def stored_bytes(self, group_path: str) -> dict[str, int]:
         """Return the bytes on disk of each array of a group, by name."""
@@ -213,10 +236,27 @@ class Cache:
                 sizes[name] = sizes.get(name, 0) + int(entry["size"])
         return sizes
 
-    def files(self) -> list[str]:
-        """Return the paths of all files, relative to the cache."""
-        prefix = self._base.rstrip("/") + "/"
-        return sorted(str(path).removeprefix(prefix) for path in self._fs.find(self._base))
+    def file_sizes(self) -> dict[str, int | None]:
+        """Return the bytes of all files by their path in the cache; None for links and whatever else is no file."""
+        if is_url(self.url):
+            self._fs.invalidate_cache()
+            prefix = self._base.rstrip("/") + "/"
+            found = self._fs.find(self._base, detail=True)
+            return {str(path).removeprefix(prefix): int(entry["size"]) for path, entry in found.items()}
+        return dict(_walk(self._base, ""))
+
+    def documents(self, paths: Iterable[str]) -> dict[str, dict[str, Any] | CacheError]:
+        """Read the `zarr.json` of many groups or arrays at once, by their path.
+
+        Absent ones are left out; of one that cannot be read, or is no JSON object, the error is returned.
+        """
+        places = {self._path(posixpath.join(path, "zarr.json")): path for path in paths}
+        if is_url(self.url):
+            found = self._fs.cat(list(places), on_error="return") if places else {}
+            found = {place: text for place, text in found.items() if not isinstance(text, FileNotFoundError)}
+        else:
+            found = _read_present(places)
+        return {places[place]: _parse(place, text) for place, text in found.items()}
 
     def _check_writable(self) -> None:
         if self._mode == "r":
@@ -231,44 +271,107 @@ class Cache:
 
     def _attributes(self, group_paths: Iterable[str]) -> dict[str, dict[str, Any]]:
         """Read the attributes of many groups at once; absent groups are left out."""
-        documents = {self._path(posixpath.join(path, "zarr.json")): path for path in group_paths}
-        if is_url(self.url):
-            found = self._fs.cat(list(documents), on_error="return") if documents else {}
-            found = {path: text for path, text in found.items() if not isinstance(text, FileNotFoundError)}
-        else:
-            found = _read_present(documents)
-        attributes = {}
-        for document, text in found.items():
-            if isinstance(text, Exception):
-                raise CacheError(f"{document}: cannot be read ({text})") from text
-            try:
-                attributes[documents[document]] = dict(json.loads(text).get("attributes", {}))
-            except (ValueError, TypeError, AttributeError) as error:
-                raise CacheError(f"{document}: not a Zarr group ({error}); remove it, then run again") from None
-        return attributes
+        documents = self.documents(group_paths)
+        return {path: group_attributes(document, f"{self.url}/{path}") for path, document in documents.items()}
+
+    def _check_size(self, group_path: str, name: str, array: Any) -> None:
+        least = least_file_bytes(group_specs(group_path)[name], array.shape, array.dtype.name)
+        file = self._path(posixpath.join(group_path, name, "c", *["0"] * array.ndim))
+        if array.size and (size := self._fs.size(file)) < least:
+            raise ValueError(f"{name} has {size} bytes, its shape {array.shape} takes {least} or more")
+
+    def _damaged(self, group_path: str, error: Exception) -> DamagedGroupError:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        return DamagedGroupError(
+            f"{self.url}/{group_path}: damaged ({reason}); remove this folder, then run the same "
+            "`labelgen run` again; `labelgen verify` lists all damage"
+        )
+
+    def _is_link(self, path: str) -> bool:
+        return not is_url(self.url) and Path(path).is_symlink()
+
+    def _remove(self, path: str) -> None:
+        if self._is_link(path):
+            Path(path).unlink()
+        elif self._fs.exists(path):
+            self._fs.rm(path, recursive=self._fs.isdir(path))
 
 
-def _read_present(paths: Iterable[str]) -> dict[str, bytes]:
-    found = {}
+def group_attributes(document: dict[str, Any] | CacheError, where: str) -> dict[str, Any]:
+    """Return the attributes in a Zarr group's document.
+
+    Raises:
+        CacheError: if it could not be read, or is no group's.
+    """
+    if isinstance(document, CacheError):
+        raise document
+    attributes, node = document.get("attributes", {}), document.get("node_type", "group")
+    if node != "group" or not isinstance(attributes, dict):
+        raise CacheError(
+            f"{where}/zarr.json: not a Zarr group (node_type {node!r:.40}, attributes {type(attributes).__name__}); "
+            "let `labelgen verify --repair` remove it, then run `labelgen run` again"
+        )
+    return attributes
+
+
+def _parse(place: str, text: bytes | Exception) -> dict[str, Any] | CacheError:
+    if isinstance(text, Exception):
+        return CacheError(f"{place}: cannot be read ({text}); make it readable, or remove it and run again")
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        return CacheError(f"{place}: not a Zarr group or array ({error}); remove it, then run again")
+    if not isinstance(document, dict):
+        return CacheError(f"{place}: not a Zarr group or array ({text[:40]!r}); remove it, then run again")
+    return document
+
+
+def _read_present(paths: Iterable[str]) -> dict[str, bytes | Exception]:
+    found: dict[str, bytes | Exception] = {}
     for path in paths:
         try:
             found[path] = Path(path).read_bytes()
         except (FileNotFoundError, NotADirectoryError):
             continue
+        except (OSError, ValueError) as error:
+            found[path] = error
     return found
+
+
+def _walk(folder: str, prefix: str) -> Iterator[tuple[str, int | None]]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            path = prefix + entry.name
+            if entry.is_dir(follow_symlinks=False):
+                yield from _walk(entry.path, f"{path}/")
+            else:
+                found = entry.stat(follow_symlinks=False)
+                yield path, found.st_size if stat.S_ISREG(found.st_mode) else None
+
+
+def _remove_empty_folders(folder: Path, root: Path) -> None:
+    while folder != root and folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
+        folder = folder.parent
+
+
+def _sealed_array(group: Any, name: str, seal: GroupSeal) -> Any:
+    """Return an array of a group if it is the one that was sealed."""
+    array, promise = group[name], seal.arrays[name]
+    if (array.shape, array.dtype.name) != (promise.shape, promise.dtype):
+        raise ValueError(f"{name} is {array.dtype.name} {array.shape}, sealed as {promise.dtype} {promise.shape}")
+    return array
 
 
 def _write_array(group: zarr.Group, name: str, array: AnyArray, spec: ArraySpec) -> None:
     """Write one array as a single Zarr shard, so that it is one file whatever its inner chunks are."""
-    length = max(1, array.shape[0])
-    chunk = min(spec.chunk or length, length)
-    rest = tuple(max(1, size) for size in array.shape[1:])
+    inner, outer = chunk_shapes(spec, array.shape)
     target = group.create_array(
         name,
         shape=array.shape,
         dtype=array.dtype,
-        chunks=(chunk, *rest),
-        shards=(-(-length // chunk) * chunk, *rest),
+        chunks=inner,
+        shards=outer,
         compressors=[ZstdCodec(level=1, checksum=True) if spec.compressed else Crc32cCodec()],
         filters=None,
         fill_value=0,

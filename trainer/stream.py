@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cache_schemas.documents import CacheManifest, GroupSeal, ShardRecord
+from cache_schemas.documents import GroupSeal
 from cache_schemas.layout import SHARD_GROUPS, AnyArray
 from cache_schemas.rows import RowReader, Span, StoredArray
 from cache_schemas.store import Cache
-from cache_schemas.validate import stale_groups
+from trainer.admission import admit
 from trainer.errors import UnfitCacheError
 
 OFFSETS = {"I": "images/offsets", "P": "points/offsets", "N": "pairs/offsets"}
@@ -35,21 +35,19 @@ class CacheStream:
     """The samples of a cache's sealed shards, read array by array as `<group>/<name>`."""
 
     def __init__(self, url: str, arrays: Sequence[str], *, optional: Sequence[str] = (), open_shards: int = 16) -> None:
-        """Open the cache and check that all its shards can be read; array values are read later.
+        """Open the cache and check documents and sizes of files in all of it; array values are read later.
 
         `arrays` must be there in every shard, `optional` ones are read where they are. Chunk places of the last
         `open_shards` shards are remembered.
 
         Raises:
             CacheError: if there is no cache, or one of another schema version.
-            UnfitCacheError: if a shard is unsealed, stale, or lacks an array.
+            UnfitCacheError: if anything in it is unsealed, stale, or not laid out as it should be, or lacks an array.
         """
         cache, self.manifest = Cache.open(url)
         self.url, self._open_shards = url, open_shards
-        self._records = {key: r for key, r in cache.shard_records(cache.shard_keys()).items() if r.samples}
         self._arrays = sorted({*arrays, *optional, *_offsets([*arrays, *optional])})
-        self._seals = cache.seals(f"shards/{key}/{name}" for key in self._records for name in SHARD_GROUPS)
-        _check(self.manifest, self._records, self._seals | cache.seals(["text"]), set(arrays), url)
+        self._records, self._seals = admit(cache, self.manifest, arrays)
         self._reader = RowReader(url)
         self._located: OrderedDict[str, _OpenShard] = OrderedDict()
         self.samples = [
@@ -233,38 +231,3 @@ def _localise_pairs(arrays: SampleArrays, bounds: dict[str, tuple[int, int]], ch
     local = {"pairs/image": image[kept], "pairs/point": arrays["pairs/point"][kept].astype(np.int64) - bounds["P"][0]}
     local |= {name: arrays[name][kept].astype(np.int64) for name in ("pairs/row", "pairs/col")}
     return arrays | local
-
-
-def _check(
-    manifest: CacheManifest,
-    records: dict[str, ShardRecord],
-    seals: dict[str, GroupSeal],
-    arrays: set[str],
-    url: str,
-) -> None:
-    """Refuse what `labelgen verify` would refuse, as far as seals tell."""
-    if not records:
-        raise UnfitCacheError(f"{url}: no shard holds a sample; `labelgen run` has not come far enough")
-    groups = sorted({name.split("/")[0] for name in arrays})
-    for key, record in records.items():
-        paths = {group: f"shards/{key}/{group}" for group in SHARD_GROUPS} | {"text": "text"}
-        found = {group: seals[path] for group, path in paths.items() if path in seals}
-        stale = stale_groups(found, manifest.recipes)
-        for group in groups:
-            place = f"{url}/shards/{key}/{group}"
-            if group not in found:
-                raise UnfitCacheError(f"{place}: not sealed; finish the cache with the same `labelgen run` command")
-            if group in stale:
-                raise UnfitCacheError(f"{place}: {stale[group][0]}; bring it up to date with `labelgen run`")
-            if found[group].samples != record.samples:
-                raise UnfitCacheError(f"{place}: holds other samples than the shard's record; run `labelgen run` again")
-        for name in sorted(arrays):
-            group, array = name.split("/")
-            if array not in found[group].arrays:
-                raise UnfitCacheError(f"{url}/shards/{key}/{name}: not in this cache; {_remedy(name)}")
-
-
-def _remedy(name: str) -> str:
-    if name == "clip/features":
-        return "make it with `labelgen run --set clip.store_features=true`, or train with method.latent=sam"
-    return "`labelgen verify` says what else is missing"

@@ -146,7 +146,11 @@ def write_sound_cache(manifest: CacheManifest, sound_arrays: Groups) -> Callable
         for name, arrays in sound_arrays.items():
             path = name if name == "text" else f"shards/toy-000/{name}"
             sources = {source: f"fingerprint-of-{source}" for source in upstream.get(name, ())}
-            cache.write_group(path, arrays, fingerprint=f"fingerprint-of-{name}", upstream=sources)
+            held = () if name == "text" else ("s0", "s1")
+            counts = {"masks": int(arrays["mask_ids"].max())} if name == "sam" else {}
+            cache.write_group(
+                path, arrays, fingerprint=f"fingerprint-of-{name}", upstream=sources, samples=held, counts=counts
+            )
         return cache
 
     return write

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import shutil
 import uuid
 from collections import Counter
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from cache_schemas.errors import DamagedGroupError, NoCacheError, SchemaVersionError
 from cache_schemas.store import Cache
+from cache_schemas.validate import validate
 from trainer.errors import UnfitCacheError
 from trainer.stream import CacheStream, SampleRef, epoch_order, split_scenes, steps_of_epoch
 
@@ -113,21 +115,21 @@ def test_no_cache_is_refused(tmp_path: Path) -> None:
 
 def test_unsealed_groups_are_refused(own: str) -> None:
     Cache(own, "a").remove_group("shards/scene-1-000/labels")
-    with pytest.raises(UnfitCacheError, match=r"scene-1-000/labels: not sealed; finish .*`labelgen run`"):
+    with pytest.raises(UnfitCacheError, match=r"scene-1-000/labels: .*not sealed.*; finish .*`labelgen run`"):
         CacheStream(own, ARRAYS)
 
 
 def test_groups_of_other_upstream_groups_are_refused(own: str) -> None:
     file = Path(own) / "shards/scene-2-000/sam/zarr.json"
     file.write_text(file.read_text().replace('"f-sam"', '"f-new"'))
-    with pytest.raises(UnfitCacheError, match="scene-2-000/labels: made from sam f-sam, which is now f-new"):
+    with pytest.raises(UnfitCacheError, match=r"scene-2-000/labels: .*made from sam f-sam, which is now f-new"):
         CacheStream(own, ARRAYS)
 
 
 def test_other_class_names_than_the_labels_were_made_with_are_refused(own: str) -> None:
     file = Path(own) / "text/zarr.json"
     file.write_text(file.read_text().replace('"f-text"', '"f-new"'))
-    with pytest.raises(UnfitCacheError, match="clip: made from text f-text, which is now f-new"):
+    with pytest.raises(UnfitCacheError, match=r"clip: .*made from text f-text, which is now f-new"):
         CacheStream(own, [*ARRAYS, "clip/logits"])
 
 
@@ -145,11 +147,100 @@ def test_other_schema_versions_are_refused(own: str) -> None:
         CacheStream(own, ARRAYS)
 
 
-def test_a_flipped_bit_stops_with_shard_array_and_remedy(own: str) -> None:
-    file = Path(own) / "shards/scene-0-000/images/rgb/c/0/0/0/0"
+def edit_document(cache: str, path: str, **changes: object) -> None:
+    file = Path(cache) / path / "zarr.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+
+
+def edit_attributes(cache: str, path: str, **changes: object) -> None:
+    attributes = json.loads((Path(cache) / path / "zarr.json").read_text())["attributes"]
+    edit_document(cache, path, attributes=attributes | changes)
+
+
+def cut(cache: str, array: str, *, keep: int) -> None:
+    (file,) = (file for file in (Path(cache) / array / "c").rglob("*") if file.is_file())
+    file.write_bytes(file.read_bytes()[:keep])
+
+
+DAMAGES = {
+    "a seal without a field": (
+        "shards/scene-0-000/sam",
+        lambda c: edit_attributes(c, "shards/scene-0-000/sam", arrays=1),
+    ),
+    "a shard without a record": ("shards/scene-2-000", lambda c: edit_document(c, "shards/scene-2-000", attributes={})),
+    "another dtype": (
+        "shards/scene-1-000/points/intensity",
+        lambda c: edit_document(c, "shards/scene-1-000/points/intensity", data_type="float64"),
+    ),
+    "another shape": (
+        "shards/scene-1-000/clip/logits",
+        lambda c: edit_document(c, "shards/scene-1-000/clip/logits", shape=[10**12, 3, 3, 4]),
+    ),
+    "other codecs": (
+        "shards/scene-1-000/clip/logits",
+        lambda c: edit_document(c, "shards/scene-1-000/clip/logits", codecs=[]),
+    ),
+    "a file that is cut short": (
+        "shards/scene-1-000/images/rgb",
+        lambda c: cut(c, "shards/scene-1-000/images/rgb", keep=50),
+    ),
+    "an emptied file": ("shards/scene-0-000/labels/point", lambda c: cut(c, "shards/scene-0-000/labels/point", keep=0)),
+    "an array that is gone": (
+        "shards/scene-1-000/images/rgb",
+        lambda c: shutil.rmtree(Path(c) / "shards/scene-1-000/images/rgb"),
+    ),
+    "a chunk file that is gone": ("text/embeddings", lambda c: shutil.rmtree(Path(c) / "text/embeddings/c")),
+    "a shard of another scene": (
+        "shards/scene-7-000",
+        lambda c: shutil.copytree(Path(c) / "shards/scene-1-000", Path(c) / "shards/scene-7-000"),
+    ),
+    "a shard under samples of another": (
+        "shards/scene-1-001",
+        lambda c: shutil.copytree(Path(c) / "shards/scene-1-000", Path(c) / "shards/scene-1-001"),
+    ),
+    "a group of other samples": (
+        "shards/scene-1-000/sam",
+        lambda c: edit_attributes(c, "shards/scene-1-000/sam", samples=["x", "y"]),
+    ),
+}
+"""What `labelgen verify` finds without reading a value, and the trainer refuses: the path, and the damage."""
+
+
+@pytest.mark.parametrize(("path", "damage"), DAMAGES.values(), ids=DAMAGES.keys())
+def test_what_verify_would_refuse_for_its_structure_is_refused_at_the_start(own: str, path: str, damage) -> None:
+    damage(own)
+    with pytest.raises(UnfitCacheError) as caught:
+        CacheStream(own, ARRAYS)
+    message = str(caught.value)
+    assert message.startswith(f"{own}/{path}: ") and "\n" not in message
+    assert "`labelgen" in message.rpartition("; ")[2], "the fix comes last"
+    assert path in {problem.path for problem in validate(*Cache.open(own))}
+
+
+def test_stray_files_do_not_stop_a_training(own: str) -> None:
+    (Path(own) / "notes.txt").write_text("mine")
+    assert len(CacheStream(own, ARRAYS).samples) == 6
+
+
+def flip(file: Path, position: int) -> None:
     data = bytearray(file.read_bytes())
-    data[100] ^= 4
+    data[position] ^= 4
     file.write_bytes(bytes(data))
+
+
+@pytest.mark.parametrize("array", ["images/rgb", "labels/image", "points/xyz", "pairs/row"])
+@pytest.mark.parametrize("position", [6, -8], ids=["values", "index"])
+def test_a_flipped_bit_stops_with_shard_array_and_remedy(own: str, array: str, position: int) -> None:
+    (file,) = (file for file in (Path(own) / f"shards/scene-0-000/{array}/c").rglob("*") if file.is_file())
+    flip(file, position)
     stream = CacheStream(own, ARRAYS)
-    with pytest.raises(DamagedGroupError, match="scene-0-000/images/rgb: damaged"):
+    with pytest.raises(
+        DamagedGroupError, match=rf"scene-0-000/{array}: damaged \(.*\); remove .*; .*`labelgen verify`"
+    ):
         stream.read(stream.samples[0])
+
+
+def test_a_flipped_bit_in_the_class_names_stops_too(own: str) -> None:
+    flip(Path(own) / "text/embeddings/c/0/0", 6)
+    with pytest.raises(DamagedGroupError, match=r"text: damaged .*`labelgen run` again"):
+        CacheStream(own, ARRAYS).text_embeddings()

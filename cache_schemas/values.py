@@ -1,0 +1,90 @@
+"""What values of a shard's arrays can be: offsets, pairs, ids, numbers."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from cache_schemas.layout import AnyArray
+from cache_schemas.taxonomy import IGNORE, Taxonomy
+
+Groups = Mapping[str, Mapping[str, AnyArray]]
+
+
+def impossible_values(taxonomy: Taxonomy, groups: Groups, counts: Mapping[str, Mapping[str, int]]) -> dict[str, str]:
+    """Return a sentence for each array `<group>/<name>` of a shard that holds a value which cannot be.
+
+    `groups` are the arrays of the groups that are there, `counts` what their seals counted.
+    """
+    return {
+        **_bad_offsets(groups),
+        **_bad_pairs(groups),
+        **_bad_ids(taxonomy, groups),
+        **_bad_masks(groups, counts),
+        **_bad_numbers(groups),
+    }
+
+
+def is_unit_norm(embeddings: AnyArray) -> bool:
+    """Tell whether each row of embeddings (C, D) has length 1."""
+    return bool(np.allclose(np.linalg.norm(embeddings, axis=1), 1, atol=1e-3))
+
+
+def _bad_offsets(groups: Groups) -> dict[str, str]:
+    counted = {"images": "rgb", "points": "xyz", "pairs": "point"}
+    bad = {}
+    for group, array in counted.items():
+        if group in groups:
+            offsets, total = groups[group]["offsets"], len(groups[group][array])
+            if offsets[0] != 0 or offsets[-1] != total or np.any(np.diff(offsets) < 0):
+                bad[f"{group}/offsets"] = f"offsets do not run from 0 to {total} without falling"
+    return bad
+
+
+def _bad_pairs(groups: Groups) -> dict[str, str]:
+    """Check that each pair names a pixel, and a point and an image of its own sample."""
+    if not {"images", "points", "pairs"} <= set(groups) or _bad_offsets(groups):
+        return {}
+    pairs, (height, width) = groups["pairs"], groups["images"]["rgb"].shape[1:3]
+    sample = np.repeat(np.arange(len(pairs["offsets"]) - 1), np.diff(pairs["offsets"]))
+    low_high: dict[str, tuple[AnyArray | int, AnyArray | int]] = {
+        "point": (groups["points"]["offsets"][sample], groups["points"]["offsets"][sample + 1]),
+        "image": (groups["images"]["offsets"][sample], groups["images"]["offsets"][sample + 1]),
+        "row": (0, height),
+        "col": (0, width),
+    }
+    bad = {}
+    for name, (low, high) in low_high.items():
+        wrong = np.flatnonzero((pairs[name] < low) | (pairs[name] >= high))
+        if wrong.size:
+            bad[f"pairs/{name}"] = f"{wrong.size} values out of range, the first {pairs[name][wrong[0]]} at {wrong[0]}"
+    return bad
+
+
+def _bad_ids(taxonomy: Taxonomy, groups: Groups) -> dict[str, str]:
+    bad = {}
+    for group in ("labels", "truth"):
+        for name, ids in groups.get(group, {}).items():
+            if name == "segments":  # ids of segments, not of classes
+                continue
+            wrong = ids[(ids >= len(taxonomy.classes)) & (ids != IGNORE)]
+            if wrong.size:
+                bad[f"{group}/{name}"] = f"id {wrong[0]} is neither a class of {taxonomy.name} nor {IGNORE}"
+    return bad
+
+
+def _bad_masks(groups: Groups, counts: Mapping[str, Mapping[str, int]]) -> dict[str, str]:
+    masks = counts.get("sam", {}).get("masks")
+    largest = int(groups["sam"]["mask_ids"].max(initial=0)) if "sam" in groups else 0
+    if masks is None or largest <= masks:
+        return {}
+    return {"sam/mask_ids": f"mask id {largest}, the seal counts {masks} masks in an image at most"}
+
+
+def _bad_numbers(groups: Groups) -> dict[str, str]:
+    floats = {
+        f"{group}/{name}": values
+        for group, arrays in groups.items()
+        for name, values in arrays.items()
+        if values.dtype.kind == "f"
+    }
+    return {path: "not all values are finite" for path, values in floats.items() if not np.isfinite(values).all()}
