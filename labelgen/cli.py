@@ -150,7 +150,7 @@ def inspect(
     \b
     Exit codes: 0 reported, 1 there is no cache, or a part of it cannot be read.
     """
-    from dask.diagnostics import ProgressBar
+    from tqdm.dask import TqdmCallback
 
     from labelgen.inspection.comparison import compare_caches
     from labelgen.inspection.findings import inspect_cache
@@ -158,7 +158,7 @@ def inspect(
     from labelgen.inspection.terminal import render
 
     selection = Selection(samples, class_name, worst) if samples or class_name or worst else None
-    with ProgressBar(minimum=5, out=sys.stderr):
+    with TqdmCallback(desc="reading shards", unit="task", delay=2, leave=False, disable=None, file=sys.stderr):
         found = inspect_cache(cache, selection)
         if against:
             found["against"] = compare_caches(found, against, selection)

@@ -1,5 +1,6 @@
 """The audit as text for a terminal: the verdict first, then what it rests on."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -132,17 +133,9 @@ def _class_table(found: Mapping[str, Any]) -> str:
             columns.append(
                 (f"{unit}: recall", _arrows(truth["raw"]["class_accuracy"], truth["refined"]["class_accuracy"]))
             )
-    names = list(found["labels"]["image"]["raw"])
     only = (found["selection"] or {}).get("class")
-    title = "raw -> voted"
-    width = max(map(len, [*names, title]))
-    lines = ["  ".join([f"{title:<{width}}", *(f"{column:>18}" for column, _ in columns)])]
-    lines += [
-        "  ".join([f"{name:<{width}}", *(f"{cells.get(name, ''):>18}" for _, cells in columns)])
-        for name in names
-        if only in (None, name)
-    ]
-    return "\n".join(lines)
+    names = [name for name in found["labels"]["image"]["raw"] if only in (None, name)]
+    return _table("raw -> voted", names, columns)
 
 
 def _arrows(before: Mapping[str, float | None], after: Mapping[str, float | None]) -> dict[str, str]:
@@ -208,28 +201,40 @@ def _against(against: Mapping[str, Any]) -> str:
         if scores:
             miou = scores["refined"]["miou"]
             lines.append(f"  {unit}: voted mIoU {_percent(miou['there'])} -> {_percent(miou['here'])}")
-    lines += [_class_change(name, change) for name, change in against["classes"].items()]
     lines += [
-        f"  {entry['shard']}: " + (entry["reason"] or f"{_percent(entry['image'])} of its pixels changed")
+        f"  {entry['shard']}: {_percent(entry['image'])} of its pixels changed"
         for entry in against["by_shard"][:_LISTED]
-        if entry["reason"] or entry["image"]
+        if entry["image"]
     ]
+    reasons = Counter(entry["reason"] for entry in against["by_shard"] if entry["reason"])
+    lines += [f"  {count} shards cannot be compared label by label: {reason}" for reason, count in reasons.items()]
     lines += [f"  shards only here: {len(against['only_here'])}, only there: {len(against['only_there'])}"]
-    return "\n".join(lines)
+    return "\n".join([*lines, "", _class_changes(against["classes"])])
 
 
 def _setting(value: Any) -> str:
     return f"{value['architecture']} ({value['weights']})" if isinstance(value, Mapping) else f"{value:.40}"
 
 
-def _class_change(name: str, change: Mapping[str, Any]) -> str:
-    words = [
-        f"{_percent(change[target][what]['there'])} -> {_percent(change[target][what]['here'])} {said}"
-        for target, unit in (("image", "pixels"), ("point", "points"))
-        for what, said in (("share", f"of {unit}"), ("iou", f"IoU of {unit}"))
-        if change[target][what]["there"] is not None or change[target][what]["here"] is not None
+def _class_changes(classes: Mapping[str, Any]) -> str:
+    columns = []
+    for target, unit in (("image", "pixels"), ("point", "points")):
+        for what, title in (("share", f"% of {unit}"), ("iou", f"{unit}: IoU")):
+            there, here = (
+                {name: change[target][what][place] for name, change in classes.items()} for place in ("there", "here")
+            )
+            if any(value is not None for value in [*there.values(), *here.values()]):
+                columns.append((title, _arrows(there, here)))
+    return _table("there -> here", list(classes), columns)
+
+
+def _table(title: str, names: Sequence[str], columns: Sequence[tuple[str, Mapping[str, str]]]) -> str:
+    width = max(map(len, [*names, title]))
+    lines = ["  ".join([f"{title:<{width}}", *(f"{column:>18}" for column, _ in columns)])]
+    lines += [
+        "  ".join([f"{name:<{width}}", *(f"{cells.get(name, ''):>18}" for _, cells in columns)]) for name in names
     ]
-    return f"  {name}: {', '.join(words)}"
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def _listed(title: str, lines: Sequence[str], more: int = 0) -> str:

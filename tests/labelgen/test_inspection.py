@@ -43,7 +43,9 @@ def sample(**changes: Any) -> dict[str, Any]:
 def cache(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Ten shards of one sample; all alike but `s9`, which has no masks and calls every car a tree."""
     odd = sample(masks=0, voted=np.where(LEFT, TREE, ROAD))
-    return make_cache(tmp_path_factory.mktemp("ten") / "c.zarr", {f"s{i}": [odd if i == 9 else sample()] for i in range(10)}, NAMES)
+    return make_cache(
+        tmp_path_factory.mktemp("ten") / "c.zarr", {f"s{i}": [odd if i == 9 else sample()] for i in range(10)}, NAMES
+    )
 
 
 def inspect(*arguments: str) -> Result:
