@@ -48,6 +48,7 @@ class SamSettings(Settings):
     stability_score_thresh: float = 0.95
     stability_score_offset: float = 1.0
     box_nms_thresh: float = Field(0.7, gt=0, le=1)
+    min_mask_region_area: int = Field(0, ge=0)
     features: Literal["int8", "float16"] = "int8"
 
 

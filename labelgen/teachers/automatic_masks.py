@@ -3,7 +3,8 @@
 The stock generator makes all three masks of every prompt, brings them to the native size in two interpolations, and
 encodes those that pass its filters as run lengths in Python. Here only masks of good predicted IoU are made at all;
 both interpolations are one, done only where a mask has its edge; and survivors of the non-maximum suppression are
-painted straight at the size that is asked for. Same filters, same order, same masks up to rounding.
+painted straight at the size that is asked for, small regions removed in each survivor's own box. Same filters, same
+order, same masks up to rounding.
 """
 
 from dataclasses import dataclass
@@ -13,8 +14,9 @@ import numpy as np
 
 from labelgen.settings import SamSettings
 from labelgen.teachers.mask_scan import Cells, cut_cells, measure
-from labelgen.teachers.masks import MaskProposal, nearest_index
+from labelgen.teachers.masks import MaskProposal, nearest_index, nearest_pixels
 from labelgen.teachers.prompt_decoder import PromptDecoder
+from labelgen.teachers.small_regions import remove_small_regions
 
 if TYPE_CHECKING:
     from segment_anything.modeling import Sam
@@ -61,14 +63,39 @@ def propose_masks(
         for name in ("predicted_iou", "stability", "boxes", "area")
     )
     order = batched_nms(boxes, iou, torch.zeros_like(iou), settings.box_nms_thresh)
+    logits = _gather([batch.logits for batch in batches], order) - model.mask_threshold
+    scores = iou[order].tolist(), stability[order].tolist()
+    if settings.min_mask_region_area > 0:
+        return _tidy(logits, boxes[order], rows, cols, scores, size, settings)
     row, col = (torch.from_numpy(nearest_index(*pair)).to(order.device) for pair in zip(native, size, strict=True))
-    logits = _gather([batch.logits for batch in batches], order)
-    inside = (rows[row] @ (logits @ cols[col].T) > model.mask_threshold).cpu().numpy()
+    inside = (rows[row] @ (logits @ cols[col].T) > 0).cpu().numpy()
     return [
-        MaskProposal(mask, int(pixels), float(quality), float(steadiness))
-        for mask, pixels, quality, steadiness in zip(
-            inside, area[order].tolist(), iou[order].tolist(), stability[order].tolist(), strict=True
-        )
+        MaskProposal(mask, int(pixels), quality, steadiness)
+        for mask, pixels, quality, steadiness in zip(inside, area[order].tolist(), *scores, strict=True)
+    ]
+
+
+def _tidy(
+    logits: "Tensor",
+    boxes: "Tensor",
+    rows: "Tensor",
+    cols: "Tensor",
+    scores: tuple[list[float], list[float]],
+    size: tuple[int, int],
+    settings: SamSettings,
+) -> list[MaskProposal]:
+    """Remove small regions of surviving masks, and masks that then repeat another: unchanged ones come first."""
+    import torch
+    from torchvision.ops import batched_nms
+
+    least = settings.min_mask_region_area
+    tidy = [remove_small_regions(mask, box, rows, cols, least) for mask, box in zip(logits, boxes, strict=True)]
+    new_boxes = torch.from_numpy(np.stack([mask.box for mask in tidy])) if tidy else torch.zeros(0, 4)
+    unchanged = torch.tensor([float(not mask.changed) for mask in tidy])
+    order = batched_nms(new_boxes, unchanged, torch.zeros_like(unchanged), settings.box_nms_thresh)
+    return [
+        MaskProposal(nearest_pixels(tidy[i].inside, size), int(tidy[i].inside.sum()), scores[0][i], scores[1][i])
+        for i in order.tolist()
     ]
 
 

@@ -131,7 +131,7 @@ def test_classes_come_worst_first_with_what_where_and_why(cache: str) -> None:
 
 def test_samples_come_worst_first_and_worst_narrows_all(cache: str) -> None:
     found = report(cache, "--worst", "2")
-    assert [entry["sample"] for entry in found["worst_samples"]][0] == "s9-0"
+    assert found["worst_samples"][0]["sample"] == "s9-0"
     assert found["labels"]["image"]["refined"] == {"car": 24, "road": 48, "tree": 24, "ignore": 0}
     assert "the worst 2: all that follows is about these" in inspect(cache, "--worst", "2").stdout
 

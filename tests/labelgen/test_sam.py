@@ -13,12 +13,14 @@ from hypothesis import strategies as st
 from PIL import Image
 from segment_anything import SamAutomaticMaskGenerator, SamPredictor
 from segment_anything.modeling import Sam
+from segment_anything.utils.amg import remove_small_regions as stock_small_regions
 
 from cache_schemas.errors import ConfigError
 from labelgen.settings import SamSettings
 from labelgen.teachers import mask_scan
 from labelgen.teachers.masks import MaskProposal, nearest_pixels, paint_ids
 from labelgen.teachers.sam import SamTeacher, build_sam, quantise
+from labelgen.teachers.small_regions import remove_small_regions
 
 Refused = Callable[..., AbstractContextManager[None]]
 TeacherOf = Callable[..., SamTeacher]
@@ -204,6 +206,40 @@ def test_each_threshold_leaves_out_what_it_should(
     sure, stable, kept = sifted(every_record, thresholds)
     assert 3 * 2 * 2 == len(every_record) > len(sure) > len(stable) > len(kept) >= 3
     assert_same_masks(propose(teacher, picture(0)), kept)
+
+
+@pytest.mark.parametrize("least", [40, 400, 5000])
+def test_small_regions_are_removed_as_the_stock_generator_does(
+    network: Sam, teacher_of: TeacherOf, thresholds: dict[str, float], least: int
+) -> None:
+    # Masks whose boxes differ hardly: after the removal some repeat others.
+    chosen = {**EVERY_MASK, "box_nms_thresh": 0.99, "stability_score_offset": 0.25, "min_mask_region_area": least}
+    untouched = stock_records(network, picture(0), {**chosen, "min_mask_region_area": 0})
+    expected = stock_records(network, picture(0), chosen)
+    assert [r["area"] for r in expected] != [r["area"] for r in untouched]
+    assert_same_masks(propose(teacher_of(**chosen), picture(0)), expected)
+
+
+@settings(max_examples=300, deadline=None)
+@given(seed=st.integers(0, 2**32), side=st.integers(2, 24), fill=st.floats(0.02, 0.98), least=st.integers(1, 300))
+def test_any_mask_is_tidied_in_its_box_as_the_stock_function_does_it_in_the_whole(
+    seed: int, side: int, fill: float, least: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    mask = np.zeros((side, 20), bool)
+    top, left = rng.integers(0, side), rng.integers(0, 20)
+    part = mask[top : rng.integers(top, side) + 1, left : rng.integers(left, 20) + 1]
+    part[...] = rng.random(part.shape) < fill
+    if not mask.any():
+        return
+    (rows, cols) = np.nonzero(mask)
+    box = torch.tensor([cols.min(), rows.min(), cols.max(), rows.max()]).float()
+    logits = torch.from_numpy(np.where(mask, 1.0, -1.0)).float()
+    found = remove_small_regions(logits, box, torch.eye(side), torch.eye(20), least)
+    filled, with_holes = stock_small_regions(mask, least, "holes")
+    expected, with_islands = stock_small_regions(filled, least, "islands")
+    np.testing.assert_array_equal(found.inside, expected)
+    assert found.changed == (with_holes or with_islands)
 
 
 @pytest.mark.parametrize("name, value", [("pred_iou_thresh", 1000.0), ("stability_score_thresh", 1.5)])
