@@ -66,6 +66,12 @@ class _Asked:
         found = getattr(self._fs, name)
         return self._ask(found) if callable(found) else found
 
+    def rm(self, path: str, recursive: bool = False) -> None:
+        """Remove, and make sure: s3fs keeps silent about objects that the store did not remove."""
+        self._ask(self._fs.rm)(path, recursive=recursive)
+        if left := self._ask(self._fs.find)(path):
+            raise StoreError(f"{self._url}: the store did not remove {left[0]}; check that the credentials may delete")
+
     def _ask(self, method: Any) -> Any:
         def ask(*args: Any, **kwargs: Any) -> Any:
             with _failures_told(self._url):
