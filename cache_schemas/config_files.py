@@ -1,6 +1,7 @@
 """Settings from YAML files and `key=value` overrides, checked by pydantic, with errors that name the key."""
 
 import difflib
+import reprlib
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -19,6 +20,9 @@ class Settings(BaseModel):
 
 
 S = TypeVar("S", bound=Settings)
+
+_QUOTES = reprlib.Repr()
+_QUOTES.maxlevel, _QUOTES.maxstring, _QUOTES.maxother = 2, 60, 60  # a few aliases in YAML can stand for gigabytes
 
 
 def shipped_names(package: str, folder: str) -> list[str]:
@@ -49,6 +53,8 @@ def read_yaml(file: Path, example: str) -> dict[str, Any]:
         return _parse(file.read_text(), str(file))
     except OSError as error:
         raise ConfigError(f"{file}: {error.strerror}; give a YAML file such as {example}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{file}: not text ({error.reason}); give a YAML file such as {example}") from None
 
 
 def merge(settings: dict[str, Any], over: Mapping[str, Any]) -> None:
@@ -72,7 +78,7 @@ def override(settings: dict[str, Any], overrides: Sequence[str], example: str) -
             raise ConfigError(f"--set {text!r}: write key=value, such as {example}")
         try:
             value = yaml.safe_load(literal)
-        except yaml.YAMLError:
+        except (yaml.YAMLError, RecursionError):
             raise ConfigError(f"--set {text!r}: {literal!r} is not a YAML value; quote it") from None
         for step in reversed(key.split(".")):
             value = {step: value}
@@ -95,9 +101,11 @@ def _parse(text: str, where: str) -> dict[str, Any]:
     try:
         settings = yaml.safe_load(text) or {}
     except yaml.YAMLError as error:
-        raise ConfigError(f"{where}: not YAML: {' '.join(str(error).split())}") from None
+        raise ConfigError(f"{where}: not YAML: {' '.join(str(error).split())}; mend the file") from None
+    except RecursionError:
+        raise ConfigError(f"{where}: nested too deeply; settings are keys and values, a few levels deep") from None
     if not isinstance(settings, dict):
-        raise ConfigError(f"{where}: settings are a mapping of keys to values, this is {settings!r:.60}")
+        raise ConfigError(f"{where}: settings are a mapping of keys to values, this is {_QUOTES.repr(settings)}")
     return settings
 
 
@@ -111,7 +119,9 @@ def _explain(error: ValidationError, model: type[BaseModel]) -> str:
         elif problem["type"] == "missing":
             sentences.append(f"key {key!r} is missing")
         else:
-            sentences.append(f"{key} = {problem['input']!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}")
+            sentences.append(
+                f"{key} = {_QUOTES.repr(problem['input'])}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
+            )
     return "; ".join(sentences)
 
 

@@ -17,6 +17,11 @@ def is_plain(text: str) -> bool:
     return UNSAFE.search(text) is None
 
 
+def is_file_name(text: str) -> bool:
+    """Tell whether a file or folder can be named so: plain text with no slash in it."""
+    return is_plain(text) and "/" not in text and "\\" not in text
+
+
 def printable(text: str) -> str:
     """Return the text with all that is not plain escaped, as Python escapes it."""
     return UNSAFE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
@@ -24,14 +29,14 @@ def printable(text: str) -> str:
 
 def _check_plain(text: str) -> str:
     if not is_plain(text):
-        raise ValueError("control characters have no place in a name; take them out")
+        raise ValueError("control characters have no place in a name")
     return text
 
 
 def _check_file_name(text: str) -> str:
-    if "/" in text or "\\" in text:
-        raise ValueError("a slash has no place in a name that files are called by; take it out")
-    return _check_plain(text)
+    if not is_file_name(text):
+        raise ValueError("slashes and control characters have no place in a name that files are called by")
+    return text
 
 
 PlainText = Annotated[str, AfterValidator(_check_plain)]

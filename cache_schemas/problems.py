@@ -27,7 +27,7 @@ class ProblemKind(StrEnum):
 
 _REDO = "remove it with `labelgen verify --repair`, then run the same `labelgen run` again"
 _REMEDIES = {
-    ProblemKind.MISSING_RECORD: "run the same `labelgen run` again, or remove the folder if no run of this cache makes such a shard",
+    ProblemKind.MISSING_RECORD: "run the same `labelgen run` again, or remove the folder if that makes no such shard",
     ProblemKind.FOREIGN_SHARD: "remove the shard with `labelgen verify --repair`",
     ProblemKind.UNSEALED_GROUP: "finish the cache with the same `labelgen run` command",
     ProblemKind.STALE_GROUP: "bring it up to date with `labelgen run`, under the settings that you mean",

@@ -28,6 +28,10 @@ from cache_schemas.layout import (
 from cache_schemas.place import StoreError, file_system, is_url, zarr_store
 
 
+READING_TAKES = 4
+"""Reading an array takes no more memory than so many of it: its file, its values, and a copy of each on the way."""
+
+
 def checksum(array: AnyArray) -> str:
     """Return the crc32c of the array's values in C order, little-endian, as eight hex digits."""
     flat = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).reshape(-1).view(np.uint8)
@@ -215,11 +219,13 @@ class Cache:
             UnsealedGroupError: if the group is absent or not sealed.
             DamagedGroupError: if its bytes cannot be read back.
             StoreError: if the object store fails.
+            MemoryError: if the values take more than there is.
         """
         arrays = self.arrays(group_path, *names)
+        for name, array in arrays.items():
+            self._check_size(group_path, name, array)
+            np.empty((READING_TAKES, *array.shape), array.dtype)  # too little memory shows here; below, a chunk lies
         try:
-            for name, array in arrays.items():
-                self._check_size(group_path, name, array)
             return {name: np.asarray(array[...]) for name, array in arrays.items()}
         except StoreError:
             raise
@@ -277,8 +283,13 @@ class Cache:
     def _check_size(self, group_path: str, name: str, array: Any) -> None:
         least = least_file_bytes(group_specs(group_path)[name], array.shape, array.dtype.name)
         file = self._path(posixpath.join(group_path, name, "c", *["0"] * array.ndim))
-        if array.size and (size := self._fs.size(file)) < least:
-            raise ValueError(f"{name} has {size} bytes, its shape {array.shape} takes {least} or more")
+        try:
+            if array.size and (size := self._fs.size(file)) < least:
+                raise ValueError(f"{name} has {size} bytes, its shape {array.shape} takes {least} or more")
+        except StoreError:
+            raise
+        except (OSError, ValueError) as error:
+            raise self._damaged(group_path, error) from error
 
     def _damaged(self, group_path: str, error: Exception) -> DamagedGroupError:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from cache_schemas.documents import CacheManifest, GroupSeal
+from cache_schemas.errors import DamagedGroupError
 from cache_schemas.layout import SHARD_GROUPS, AnyArray, group_specs
 from cache_schemas.problems import Problem, ProblemKind
 from cache_schemas.store import Cache, checksum
@@ -51,9 +52,9 @@ def _read_sealed(
             continue
         try:
             array = cache.read(path, name)[name]
-        except Exception as error:
-            reason = str(error.__cause__ or error).splitlines() or [type(error).__name__]
-            problems.append(Problem(ProblemKind.UNREADABLE_ARRAY, place, f"its bytes do not read back ({reason[0]})"))
+        except DamagedGroupError as error:
+            reason = (str(error.__cause__).splitlines() or [type(error.__cause__).__name__])[0]
+            problems.append(Problem(ProblemKind.UNREADABLE_ARRAY, place, f"its bytes do not read back ({reason})"))
             continue
         if (found := checksum(array)) != promise.crc32c:
             message = f"crc32c is {found}, sealed as {promise.crc32c}"

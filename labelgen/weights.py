@@ -134,6 +134,11 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def is_official(sha256: str) -> bool:
+    """Tell whether bytes of this SHA-256 are registered weights."""
+    return any(entry.sha256 == sha256 for entry in REGISTRY.values())
+
+
 def verified(name: str) -> tuple[Path, str]:
     """Return the weights' path and SHA-256; registered weights must have the official one.
 

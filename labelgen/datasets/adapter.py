@@ -1,14 +1,19 @@
 """What every dataset adapter offers."""
 
+import stat
 from abc import ABC, abstractmethod
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cache_schemas.plain import is_plain
 from labelgen.errors import SampleError
 from labelgen.samples import Cloud, Sample, Scene
+
+MAX_FILE_BYTES = 2**30
+"""No picture, cloud or label file is larger; what claims to be would only kill the worker that reads it."""
 
 
 class Adapter(ABC):
@@ -53,9 +58,24 @@ class Adapter(ABC):
         """Read a file of the dataset.
 
         Raises:
-            SampleError: if it cannot be read.
+            SampleError: if its path leaves the dataset's folder, or it cannot be read.
         """
+        if not stays_inside(path):
+            raise SampleError(f"{path!r} is no file inside {self.data}; extract the tables again")
+        file = self.data / path
         try:
-            return (self.data / path).read_bytes()
+            found = file.stat()
+            if not stat.S_ISREG(found.st_mode) or found.st_size > MAX_FILE_BYTES:
+                raise SampleError(
+                    f"{file}: no regular file, or of more than {MAX_FILE_BYTES:,} bytes (it has {found.st_size:,}); "
+                    "restore the file from the dataset"
+                )
+            return file.read_bytes()
         except OSError as error:
-            raise SampleError(f"{self.data / path}: {error.strerror}; restore the file from the dataset") from None
+            raise SampleError(f"{file}: {error.strerror}; restore the file from the dataset") from None
+
+
+def stays_inside(path: str) -> bool:
+    """Tell whether a path, as a table gives it, names something below the dataset's folder; links are the user's."""
+    steps = PurePosixPath(path)
+    return bool(steps.parts) and not steps.is_absolute() and ".." not in steps.parts and is_plain(path)

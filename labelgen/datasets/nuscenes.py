@@ -1,14 +1,15 @@
 """nuScenes: six cameras and LIDAR_TOP at keyframes, from any official version folder."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cache_schemas.plain import is_file_name
 from cache_schemas.taxonomy import IGNORE, load_taxonomy
-from labelgen.datasets.adapter import Adapter
+from labelgen.datasets.adapter import Adapter, stays_inside
 from labelgen.datasets.nuscenes_splits import ALL, split_names, split_scenes
 from labelgen.datasets.nuscenes_tables import (
     CalibratedSensorRow,
@@ -31,6 +32,8 @@ CAMERAS = ("CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_BACK_RIGHT", "CAM_BACK", "CAM_BA
 LIDAR = "LIDAR_TOP"
 FLOATS_PER_POINT = 5  # x, y, z, intensity, ring
 MAX_INTENSITY = 255.0
+MAX_PIXELS = 2**26
+"""The largest picture that is believed; those of nuScenes have 1.44 million pixels."""
 
 CLASS_OF_CATEGORY = {
     "movable_object.barrier": "barrier",
@@ -86,6 +89,7 @@ class NuScenes(Adapter):
         }
         if not wanted:
             raise DatasetError(f"{folder}: holds no scene of split {split!r}; choose another split or version")
+        _refuse_bad_names(folder, "scene", wanted.values())
         samples = _assemble_samples(folder, wanted)
         _refuse_if_all_defective(folder, samples)
         by_scene: dict[str, list[Sample]] = defaultdict(list)
@@ -139,6 +143,7 @@ def _assemble_samples(folder: Path, scene_names: dict[str, str]) -> list[Sample]
     """Join the tables into the samples of the wanted scenes, in time order; bad rows become defects."""
     rows = [row for row in read_table(folder, "sample", SampleRow) if row.scene_token in scene_names]
     wanted = {row.token for row in rows}
+    _refuse_bad_names(folder, "sample", wanted)
     readings: dict[str, list[SampleDataRow]] = defaultdict(list)
     for reading in read_keyframe_data(folder):
         if reading.sample_token in wanted:
@@ -163,11 +168,7 @@ def _assemble_sample(
                 "extract the tables again"
             )
         lidar, *images = (by_channel[channel] for channel in (LIDAR, *CAMERAS))
-        if unsized := [image for image in images if min(image.width, image.height) < 1]:
-            raise SampleError(
-                f"{calibrations.folder / 'sample_data.json'}: {unsized[0].filename} is {unsized[0].width}x"
-                f"{unsized[0].height} pixels; extract the tables again"
-            )
+        _check_readings(calibrations.folder, lidar, images)
         global_from_cams = np.stack([calibrations.global_from_sensor(image) for image in images])
         cam_from_cloud = invert_rigid(global_from_cams) @ calibrations.global_from_sensor(lidar)
         cameras = tuple(
@@ -177,6 +178,25 @@ def _assemble_sample(
         return Sample(token, scene, lidar.filename, cameras, truth.get(lidar.token), lidar.token)
     except SampleError as error:
         return Sample(token, scene, "", (), defect=str(error))
+
+
+def _check_readings(folder: Path, lidar: SampleDataRow, images: Sequence[SampleDataRow]) -> None:
+    """Refuse readings whose files no dataset has."""
+    table = folder / "sample_data.json"
+    if leaving := [reading for reading in (lidar, *images) if not stays_inside(reading.filename)]:
+        raise SampleError(f"{table}: {leaving[0].filename!r} is no file inside the dataset; extract the tables again")
+    if unsized := [i for i in images if min(i.width, i.height) < 1 or i.width * i.height > MAX_PIXELS]:
+        raise SampleError(
+            f"{table}: {unsized[0].filename} is {unsized[0].width}x{unsized[0].height} pixels; extract the tables again"
+        )
+    if not is_file_name(lidar.token):
+        raise SampleError(f"{table}: token {lidar.token!r} cannot name a file; extract the tables again")
+
+
+def _refuse_bad_names(folder: Path, table: str, names: Iterable[str]) -> None:
+    """Refuse names that shards, records and file names are made of, if they would leave their folder."""
+    if bad := [name for name in names if not is_file_name(name)]:
+        raise DatasetError(f"{folder / table}.json: {bad[0]!r} cannot name a file; extract the table again")
 
 
 class _Calibrations:

@@ -161,7 +161,7 @@ def _decoding(path: Path) -> Iterator[None]:
         ) from None
     except OSError as error:
         raise DatasetError(f"{path}: {error.strerror}; make the table readable") from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DatasetError(
             f"{path}: {error}; the table is damaged or half copied, extract it again from the nuScenes archive"
         ) from None

@@ -9,7 +9,7 @@ from cache_schemas.documents import TeacherIdentity
 from cache_schemas.errors import ConfigError
 from labelgen.errors import WeightsError
 from labelgen.settings import ClipSettings, SamSettings
-from labelgen.weights import verified
+from labelgen.weights import is_official, verified
 
 if TYPE_CHECKING:
     import torch
@@ -44,9 +44,10 @@ def untrained_seed(weights: str) -> int:
 
 
 def read_state_dict(name: str) -> "dict[str, torch.Tensor]":
-    """Return the tensors of registered weights or of a weights file; never runs a pickle.
+    """Return the tensors of registered weights or of a weights file; runs nothing that a file brings along.
 
-    Reads safetensors, tensor-only .pth files, and the TorchScript archives that OpenAI ships.
+    Reads safetensors, tensor-only .pth files, and the TorchScript archives that OpenAI ships: to load one of those is
+    to run its code, so others are refused.
 
     Raises:
         WeightsError: if the file is absent, not the official bytes, or in none of these formats.
@@ -54,12 +55,21 @@ def read_state_dict(name: str) -> "dict[str, torch.Tensor]":
     import torch
     from safetensors.torch import load_file
 
-    path, _ = verified(name)
+    path, sha256 = verified(name)
+    entries = _zip_entries(path)
+    torchscript = any(entry.filename.endswith("/constants.pkl") for entry in entries)
+    if torchscript and not is_official(sha256):
+        raise WeightsError(
+            f"{path}: cannot be read safely: a TorchScript archive is a program, and this is none of the official "
+            "ones; save its tensors as a .safetensors file"
+        )
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        if _is_torchscript(path):
+        if torchscript:
             return dict(torch.jit.load(path, map_location="cpu").state_dict())
+        if packed := [entry.filename for entry in entries if entry.compress_type != zipfile.ZIP_STORED]:
+            raise ValueError(f"{packed[0]!r} is compressed, which tensors never are")
         state: dict[str, torch.Tensor] = torch.load(path, map_location="cpu", weights_only=True)
         if not (isinstance(state, dict) and all(isinstance(key, str) for key in state)):
             raise TypeError("it does not hold tensors by name")
@@ -83,11 +93,13 @@ def load_into(model: "torch.nn.Module", weights: str, ignore: frozenset[str] = f
         raise WeightsError(f"weights {weights} do not fit the architecture: {' '.join(lines)[:300]}") from None
 
 
-def _is_torchscript(path: Path) -> bool:
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return any(name.endswith("/constants.pkl") for name in archive.namelist())
+def _zip_entries(path: Path) -> list[zipfile.ZipInfo]:
+    """Return the entries of a zip archive; none if the file is something else, or too broken to tell."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.infolist()
+    except zipfile.BadZipFile:
+        return []
 
 
 def state_digest(model: "torch.nn.Module") -> str:

@@ -1,6 +1,7 @@
 """Validation as a whole: what is sound, what messages say, and what follows from what. Kinds of damage: test_damage."""
 
 import json
+import resource
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -192,3 +193,19 @@ def test_a_cache_whose_root_is_an_array_is_refused(sound_folder: Path) -> None:
     edit_document(sound_folder, "", lambda document: document.update(node_type="array"))
     with pytest.raises(CacheError, match="not a Zarr group"):
         Cache.open(str(sound_folder))
+
+
+def test_a_lack_of_memory_is_no_damage(sound_folder: Path, sound_arrays: Groups) -> None:
+    """A group that is repaired away because others took the memory would be a loss."""
+    pixels = np.zeros((3, 2400, 2400, 3), np.uint8)
+    reseal(sound_folder, f"{SHARD}/images", rgb=pixels)
+    cache, _ = Cache.open(str(sound_folder))
+    cache.read(f"{SHARD}/clip")
+    mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (mapped + 40_000_000, before[1]))
+    try:
+        with pytest.raises(MemoryError):
+            cache.read(f"{SHARD}/images", "rgb")
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)

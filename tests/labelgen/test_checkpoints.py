@@ -74,8 +74,14 @@ def save_torchscript(state: State, path: Path) -> None:
 # Formats that load
 
 
+def register(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make a file one of the official ones."""
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    monkeypatch.setattr(weights, "REGISTRY", {"toy": Weights("https://localhost/toy", sha256, "a toy")})
+
+
 @pytest.mark.parametrize("ending", ["safetensors", "pth", "pt"])
-def test_tensors_read_back_equal(tmp_path: Path, state: State, ending: str) -> None:
+def test_tensors_read_back_equal(tmp_path: Path, state: State, ending: str, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / f"weights.{ending}"
     if ending == "safetensors":
         save_file(state, path)
@@ -83,6 +89,7 @@ def test_tensors_read_back_equal(tmp_path: Path, state: State, ending: str) -> N
         torch.save(state, path)
     else:
         save_torchscript(state, path)
+        register(path, monkeypatch)
     assert_equal(read_state_dict(str(path)), state)
     model = network()
     load_into(model, str(path))
@@ -97,12 +104,13 @@ def test_the_old_tensor_file_without_a_zip_reads_too(tmp_path: Path, state: Stat
 
 
 def test_clip_loads_a_half_precision_torchscript_archive_with_openais_extra_entries(
-    tmp_path: Path, clip_state: State
+    tmp_path: Path, clip_state: State, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     extras = {name: torch.tensor(77) for name in ("input_resolution", "context_length", "vocab_size")}
     half = {name: tensor.half() for name, tensor in clip_state.items()}
     path = tmp_path / "ViT-toy.pt"
     save_torchscript({**half, **extras}, path)
+    register(path, monkeypatch)
     model = build_clip(clip_settings(str(path)))
     assert_equal(model.state_dict(), {name: tensor.float() for name, tensor in half.items()})
 
