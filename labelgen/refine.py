@@ -44,31 +44,32 @@ def vote_in_masks(labels: Labels, mask_ids: NDArray[np.uint16], scores: Scores) 
     Of classes with equal votes, the one with the higher score summed over the mask's pixels wins, then the lower
     id. Pixels under no mask (id 0) keep their own label.
     """
-    batch, classes = scores.shape[:2]
-    ids_per_image = int(mask_ids.max(initial=0)) + 1
-    regions = mask_ids.reshape(batch, -1).astype(np.int64) + ids_per_image * np.arange(batch)[:, None]
-    flat = regions.ravel()
-    total = batch * ids_per_image
-    votes = np.bincount(flat * classes + labels.ravel(), minlength=total * classes).reshape(total, classes)
+    return np.stack([_vote_in_image(*image) for image in zip(labels, mask_ids, scores, strict=True)])
+
+
+def _vote_in_image(labels: Labels, mask_ids: NDArray[np.uint16], scores: Scores) -> Labels:
+    """Vote in one image: labels and mask ids (H, W), scores (C, H, W). One at a time stays in the processor's cache."""
+    classes, masks = len(scores), int(mask_ids.max(initial=0)) + 1
+    ballots = np.multiply(mask_ids, classes, dtype=np.intp) + labels
+    votes = np.bincount(ballots.ravel(), minlength=masks * classes).reshape(masks, classes)
     winners = votes.argmax(axis=1)
     tied = np.flatnonzero((votes == votes.max(axis=1, keepdims=True)).sum(axis=1) > 1)
-    tied = tied[(tied % ids_per_image != 0) & (votes[tied].sum(axis=1) > 0)]
+    tied = tied[(tied != 0) & (votes[tied].sum(axis=1) > 0)]
     if tied.size:
-        winners[tied] = _break_ties(tied, votes[tied], flat, scores)
-    voted = winners[regions].reshape(labels.shape)
-    return np.where(mask_ids == 0, labels, voted).astype(np.uint8)
+        winners[tied] = _break_ties(tied, votes[tied], mask_ids, scores)
+    return np.where(mask_ids == 0, labels, winners.astype(np.uint8).take(mask_ids))
 
 
 def _break_ties(
-    tied: NDArray[np.intp], votes: NDArray[np.intp], regions: NDArray[np.int64], scores: Scores
+    tied: NDArray[np.intp], votes: NDArray[np.intp], mask_ids: NDArray[np.uint16], scores: Scores
 ) -> NDArray[np.intp]:
-    """Return, for each tied region, the class of highest summed score among those with the most votes."""
-    slot = np.full(int(regions.max()) + 1, -1)
+    """Return, for each tied mask, the class of highest summed score among those with the most votes."""
+    slot = np.full(int(mask_ids.max()) + 1, -1)
     slot[tied] = np.arange(len(tied))
-    inside = np.flatnonzero(slot[regions] >= 0)
-    by_pixel = np.moveaxis(scores, 1, -1).reshape(-1, scores.shape[1])[inside].astype(np.float64)
+    slots = slot.take(mask_ids)
+    inside = slots >= 0
     sums = np.zeros(votes.shape)
-    np.add.at(sums, slot[regions[inside]], by_pixel)
+    np.add.at(sums, slots[inside], scores[:, inside].T.astype(np.float64))
     return np.where(votes == votes.max(axis=1, keepdims=True), sums, -np.inf).argmax(axis=1)
 
 

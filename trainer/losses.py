@@ -48,12 +48,12 @@ def vote(labels: Tensor, regions: Tensor, number: int, classes: int) -> Tensor:
     Elements of no region, or of one without a vote, keep their own label.
     """
     voting = (labels != IGNORE) & (regions >= 0)
-    ballots = regions[voting] * classes + labels[voting].long()
-    votes = torch.bincount(ballots, minlength=number * classes).view(number, classes)
+    ballots = torch.where(voting, regions * classes + labels, number * classes)
+    votes = torch.bincount(ballots, minlength=number * classes + 1)[:-1].view(number, classes)
     most, winner = votes.max(dim=1)
-    inside = regions.clamp(min=0)
-    decided = (regions >= 0) & (most[inside] > 0)
-    return torch.where(decided, winner[inside].to(labels.dtype), labels)
+    winner = torch.where(most > 0, winner, IGNORE).to(labels.dtype)
+    voted = winner.take(regions.clamp(min=0))
+    return torch.where((regions >= 0) & (voted != IGNORE), voted, labels)
 
 
 def refine_pixels(labels: Tensor, mask_ids: Tensor, masks: int, classes: int) -> Tensor:
