@@ -4,7 +4,8 @@ import json
 import os
 import posixpath
 import stat
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -27,6 +28,7 @@ from cache_schemas.layout import (
 )
 from cache_schemas.place import StoreError, file_system, is_url, zarr_store
 
+THREADS, FILES_A_THREAD = 16, 64
 
 READING_TAKES = 4
 """Reading an array takes no more memory than so many of it: its file, its values, and a copy of each on the way."""
@@ -249,7 +251,7 @@ class Cache:
             prefix = self._base.rstrip("/") + "/"
             found = self._fs.find(self._base, detail=True)
             return {str(path).removeprefix(prefix): int(entry["size"]) for path, entry in found.items()}
-        return dict(_walk(self._base, ""))
+        return _local_sizes(self._base)
 
     def documents(self, paths: Iterable[str]) -> dict[str, dict[str, Any] | CacheError]:
         """Read the `zarr.json` of many groups or arrays at once, by their path.
@@ -338,10 +340,21 @@ def _parse(place: str, text: bytes | Exception) -> dict[str, Any] | CacheError:
 
 
 def _read_present(paths: Iterable[str]) -> dict[str, bytes | Exception]:
+    """Read many files, several at once: on a network file system each takes a while, and most of it is waiting."""
+    wanted = list(paths)
+    parts = [wanted[start : start + FILES_A_THREAD] for start in range(0, len(wanted), FILES_A_THREAD)]
+    if len(parts) == 1:
+        return _read_some(parts[0])
+    with ThreadPoolExecutor(THREADS) as pool:
+        return {path: text for found in pool.map(_read_some, parts) for path, text in found.items()}
+
+
+def _read_some(paths: Sequence[str]) -> dict[str, bytes | Exception]:
     found: dict[str, bytes | Exception] = {}
     for path in paths:
         try:
-            found[path] = Path(path).read_bytes()
+            with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - tens of thousands a cache
+                found[path] = file.readall()
         except (FileNotFoundError, NotADirectoryError):
             continue
         except (OSError, ValueError) as error:
@@ -349,15 +362,42 @@ def _read_present(paths: Iterable[str]) -> dict[str, bytes | Exception]:
     return found
 
 
-def _walk(folder: str, prefix: str) -> Iterator[tuple[str, int | None]]:
-    with os.scandir(folder) as entries:
+def _local_sizes(base: str) -> dict[str, int | None]:
+    """List all files below a folder with their sizes, several shards at once."""
+    sizes, folders = _list_folder(("", base))
+    shards = [folder for folder in folders if folder[0] == "shards/"]
+    for folder in shards:
+        files, below = _list_folder(folder)
+        sizes += files
+        folders += below
+    with ThreadPoolExecutor(THREADS) as pool:
+        for files in pool.map(_list_below, (folder for folder in folders if folder not in shards)):
+            sizes += files
+    return dict(sizes)
+
+
+def _list_below(folder: tuple[str, str]) -> list[tuple[str, int | None]]:
+    sizes, waiting = [], [folder]
+    while waiting:
+        files, below = _list_folder(waiting.pop())
+        sizes += files
+        waiting += below
+    return sizes
+
+
+def _list_folder(folder: tuple[str, str]) -> tuple[list[tuple[str, int | None]], list[tuple[str, str]]]:
+    """Return files with their sizes, and folders; both the folder and these with their path in the cache."""
+    prefix, place = folder
+    files: list[tuple[str, int | None]] = []
+    below = []
+    with os.scandir(place) as entries:
         for entry in entries:
-            path = prefix + entry.name
             if entry.is_dir(follow_symlinks=False):
-                yield from _walk(entry.path, f"{path}/")
+                below.append((f"{prefix}{entry.name}/", entry.path))
             else:
                 found = entry.stat(follow_symlinks=False)
-                yield path, found.st_size if stat.S_ISREG(found.st_mode) else None
+                files.append((prefix + entry.name, found.st_size if stat.S_ISREG(found.st_mode) else None))
+    return files, below
 
 
 def _remove_empty_folders(folder: Path, root: Path) -> None:
