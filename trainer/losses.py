@@ -52,7 +52,7 @@ def vote(labels: Tensor, regions: Tensor, number: int, classes: int) -> Tensor:
     votes = torch.bincount(ballots, minlength=number * classes + 1)[:-1].view(number, classes)
     most, winner = votes.max(dim=1)
     winner = torch.where(most > 0, winner, IGNORE).to(labels.dtype)
-    voted = winner.take(regions.clamp(min=0))
+    voted = winner.index_select(0, regions.clamp(min=0))
     return torch.where((regions >= 0) & (voted != IGNORE), voted, labels)
 
 
