@@ -12,11 +12,13 @@ from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
 from pipelines.errors import PipelineError
+from pipelines.stop import take_sigterm_for_ctrl_c
 
 KNOCK_SECONDS = 10
 FOLDER_PREFIX = "labelgen-ray-"
-LONGEST_TEMP_FOLDER = 30
-"""Ray puts sockets some 65 characters below its folder, and a socket's path may have 107."""
+LONGEST_TEMP_FOLDER = 13
+"""Ray puts sockets up to 64 characters below the folder that we make, whose name has up to 29, and a socket's path may
+have 107; in a longer temporary folder no cluster would start."""
 
 
 @contextmanager
@@ -33,6 +35,7 @@ def cluster(address: str | None) -> Iterator[dict[str, float]]:
     with redirect_stdout(sys.stderr), _remote(address) if address else _local():
         import ray
 
+        take_sigterm_for_ctrl_c()  # once more: starting Ray has put a handler of its own in place
         yield ray.cluster_resources()
 
 
@@ -71,9 +74,11 @@ def _no_cluster(address: str, reason: str) -> PipelineError:
 
 @contextmanager
 def _local() -> Iterator[None]:
-    # A local cluster is this process's own: without these, Ray writes a token into HOME and phones home.
+    # A local cluster is this process's own: without these, Ray writes a token into HOME, phones home, and listens on
+    # every network interface (the third is its switch for "this machine only", named after where it is the default).
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     import ray
 
     parent = tempfile.gettempdir()
@@ -85,6 +90,8 @@ def _local() -> Iterator[None]:
             address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, _temp_dir=folder
         )
         yield
+    except SystemExit:  # how Ray answers a SIGTERM that comes while it starts
+        raise KeyboardInterrupt from None
     finally:
         ray.shutdown()
         shutil.rmtree(folder, ignore_errors=True)

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -80,10 +81,16 @@ class Command:
         return self._finish(self.run_arguments(data, cache, *more))
 
     def start(self, data: Path, cache: Path, *more: str) -> subprocess.Popen[str]:
-        """Start a small run and return at once."""
+        """Start a small run, as in a terminal of its own, and return at once."""
         arguments = self.run_arguments(data, cache, *more)
         return subprocess.Popen(
-            arguments, cwd=REPOSITORY, env=self.environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            arguments,
+            cwd=REPOSITORY,
+            env=self.environment(),
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
         )
 
     def __call__(self, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -112,6 +119,14 @@ class Command:
 def labelgen(made: Path) -> Command:
     """Return the command."""
     return Command(made)
+
+
+@pytest.fixture
+def temp(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Return the temporary folder of a test's runs: whoever has it open is theirs, and it shows what they leave."""
+    with tempfile.TemporaryDirectory(prefix="", dir="/tmp") as folder:  # Ray's sockets have room for a short one only
+        monkeypatch.setenv("TMPDIR", folder)
+        yield Path(folder)
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,28 @@
+"""Stopping on request: whoever ends a run, and however, it ends as by Ctrl-C."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def stops_like_ctrl_c() -> Iterator[None]:
+    """Take SIGTERM, by which schedulers and `kill` end a run, for Ctrl-C."""
+    before = signal.getsignal(signal.SIGTERM)
+    take_sigterm_for_ctrl_c()
+    try:
+        yield
+    finally:
+        if _may_set_handlers():
+            signal.signal(signal.SIGTERM, before)
+
+
+def take_sigterm_for_ctrl_c() -> None:
+    """Do so from now on: also after somebody else, such as Ray, has put a handler in place."""
+    if _may_set_handlers():
+        signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+
+
+def _may_set_handlers() -> bool:
+    return threading.current_thread() is threading.main_thread()

@@ -1,0 +1,54 @@
+"""Runs that are told to stop, by Ctrl-C or by a scheduler: a clean end that says how to go on."""
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cache_schemas.lock import run_lock
+from tests.pipelines.processes import Seals, left_in, seals, users_of, wait_for
+
+TERMINAL_CTRL_C = (os.killpg, signal.SIGINT)
+KILL = (os.kill, signal.SIGTERM)
+SCHEDULER = (os.killpg, signal.SIGTERM)
+
+
+def stop(run, how: tuple[Callable[[int, int], None], int]) -> None:
+    """Tell a run to stop, and check that it does so as promised."""
+    tell, what = how
+    tell(run.pid, what)
+    _, said = run.communicate(timeout=120)
+    assert run.returncode == 130, said
+    assert "the same command goes on from there" in said.splitlines()[-1]
+    assert "Traceback" not in said
+
+
+def test_stopped_runs_leave_nothing_behind_and_go_on(
+    made: Path, finished: Path, tmp_path: Path, temp: Path, labelgen
+) -> None:
+    cache, sealed = tmp_path / "cache.zarr", Seals()
+    for how in (TERMINAL_CTRL_C, KILL, SCHEDULER):
+        run = labelgen.start(made / "nuscenes", cache)
+        wait_for(lambda: len(seals(cache)) > len(sealed))  # noqa: B023
+        stop(run, how)
+        wait_for(lambda: not users_of(temp), 10)
+        assert left_in(temp) == []
+        with run_lock(str(cache)):
+            now = seals(cache)
+        assert sealed.items() <= now.items(), "nothing sealed was redone"
+        sealed = now
+    done = labelgen.run(made / "nuscenes", cache)
+    assert done.returncode == 0, done.stderr
+    assert sealed.items() <= seals(cache).items()
+    assert seals(cache).keys() == seals(finished).keys()
+
+
+@pytest.mark.parametrize("how", [TERMINAL_CTRL_C, KILL])
+def test_a_run_stops_as_clean_while_ray_starts(made: Path, tmp_path: Path, temp: Path, labelgen, how) -> None:
+    run = labelgen.start(made / "nuscenes", tmp_path / "cache.zarr")
+    wait_for(lambda: any("gcs_server" in named for named in users_of(temp).values()))
+    stop(run, how)
+    wait_for(lambda: not users_of(temp), 10)
+    assert left_in(temp) == []
