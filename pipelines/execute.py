@@ -3,6 +3,7 @@
 import asyncio
 import errno
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +12,8 @@ from ray.exceptions import OutOfMemoryError, WorkerCrashedError
 
 from cache_schemas.documents import CacheManifest
 from cache_schemas.errors import CacheError
+from cache_schemas.layout import SHARD_GROUPS
+from cache_schemas.lock import writing
 from cache_schemas.store import Cache
 from labelgen.errors import LabelgenError, SampleError
 from labelgen.samples import Sample
@@ -80,7 +83,8 @@ class _Execution:
         ticker, work = asyncio.create_task(self.progress.keep_printing()), []
         try:
             await self._load_teachers(plan)
-            Cache.create(self.job.cache_url, manifest)
+            with self._writing():
+                Cache.create(self.job.cache_url, manifest)
             await self._embed_text()
             work = [asyncio.create_task(self._build_shard(shard)) for shard in plan]
             await asyncio.gather(*work)
@@ -121,8 +125,9 @@ class _Execution:
         """Bring one shard up to date; samples that turn out bad are quarantined and the shard planned anew."""
         async with self.gate:
             while True:
-                self.cache.write_shard_record(shard.key, shard.record)
-                self._drop_groups_without_plan(shard)
+                with self._writing():
+                    self.cache.write_shard_record(shard.key, shard.record)
+                    self._drop_groups_without_plan(shard)
                 bad, stage = await self._read_raw(shard)
                 if not bad and shard.samples:
                     bad, stage = await self._ask_teachers(shard)
@@ -226,8 +231,13 @@ class _Execution:
         return report
 
     def _drop_groups_without_plan(self, shard: ShardPlan) -> None:
-        for group in set(self.cache.shard_seals(shard.key)) - set(shard.fingerprints):
-            self.cache.remove_group(f"shards/{shard.key}/{group}")
+        """Remove groups, sealed or half written, that the shard no longer has; all others are kept or redone."""
+        for group in SHARD_GROUPS:
+            if group not in shard.fingerprints:
+                self.cache.remove_group(f"shards/{shard.key}/{group}")
+
+    def _writing(self) -> AbstractContextManager[None]:
+        return writing(self.job.cache_url, self.job.holder)
 
 
 def _disk_error(cache_url: str, error: OSError) -> str:

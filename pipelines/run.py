@@ -13,6 +13,7 @@ from cache_schemas.documents import CacheManifest, PromptRecord, Teachers
 from cache_schemas.errors import CacheError, ConfigError
 from cache_schemas.layout import SCHEMA_VERSION, SHARD_GROUPS
 from cache_schemas.lock import run_lock
+from cache_schemas.place import is_url
 from cache_schemas.store import Cache
 from cache_schemas.taxonomy import load_taxonomy
 from labelgen.datasets import ADAPTERS
@@ -23,6 +24,7 @@ from labelgen.teachers.checkpoints import UNTRAINED, identify
 from pipelines.cluster import cluster
 from pipelines.config import RunConfig
 from pipelines.plan import RAW_GROUPS, Planner, Recipe, ShardPlan, digest
+from pipelines.stop import stops_like_ctrl_c
 
 Say = Callable[[str], None]
 
@@ -99,7 +101,8 @@ def generate_labels(request: RunRequest, say: Say) -> RunSummary:
     recipe = make_recipe(request.config)
     adapter = ADAPTERS[request.config.dataset](request.data)
     scenes = adapter.scenes(request.config.split, request.config.version)
-    with run_lock(request.cache):
+    with stops_like_ctrl_c(), run_lock(request.cache) as holder:
+        sweep_half_written(request.cache)
         cache = open_for_run(request.cache, recipe)
         planner = Planner(request.data, cache, recipe)
         plan = planner.plan(
@@ -113,7 +116,7 @@ def generate_labels(request: RunRequest, say: Say) -> RunSummary:
             say(line)
         check_files_are_there(due, request.data)
         if due:
-            _work(due, request, recipe, cache, planner, summary)
+            _work(due, request, recipe, holder, planner, summary)
         elif cache.manifest() != (manifest := make_manifest(recipe)):
             Cache.create(request.cache, manifest)
         count_samples(summary, cache, plan)
@@ -133,6 +136,26 @@ def make_recipe(config: RunConfig) -> Recipe:
     prompts = load_prompts(config.prompts, taxonomy)
     teachers = Teachers(preset=config.teachers, clip=identify(config.clip), sam=identify(config.sam))
     return Recipe(config, taxonomy, prompts, teachers)
+
+
+def sweep_half_written(url: str) -> None:
+    """Remove documents that a killed run had not written to their end; those inside groups go as the group is redone.
+
+    Zarr writes a local document beside its place and then moves it there. Object stores know no half-written object.
+
+    Raises:
+        CacheError: if one cannot be removed.
+    """
+    if is_url(url):
+        return
+    for pattern in ("*.partial", "shards/*.partial", "shards/*/*.partial"):
+        for path in Path(url).glob(pattern):
+            try:
+                path.unlink()
+            except OSError as error:
+                raise CacheError(
+                    f"{path}: cannot remove what a killed run left ({error.strerror}); make it writable"
+                ) from error
 
 
 def open_for_run(url: str, recipe: Recipe) -> Cache:
@@ -225,7 +248,7 @@ def _untrained(teachers: Teachers) -> bool:
 
 
 def _work(
-    due: Sequence[ShardPlan], request: RunRequest, recipe: Recipe, cache: Cache, planner: Planner, summary: RunSummary
+    due: Sequence[ShardPlan], request: RunRequest, recipe: Recipe, holder: str, planner: Planner, summary: RunSummary
 ) -> None:
     with cluster(request.ray_address) as resources:
         from pipelines.execute import execute
@@ -234,7 +257,7 @@ def _work(
 
         adapter = ADAPTERS[request.config.dataset](request.data.resolve())
         cache_url = request.cache if "://" in request.cache else str(Path(request.cache).resolve())
-        job = Job(cache_url, adapter, recipe)
+        job = Job(cache_url, adapter, recipe, holder)
         expected = {
             teacher: sum(len(shard.samples) for shard in due if teacher in shard.todo) for teacher in ("clip", "sam")
         }

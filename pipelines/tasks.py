@@ -23,11 +23,12 @@ from pipelines.plan import Recipe, ShardPlan
 
 @dataclass(frozen=True)
 class Job:
-    """What every task of a run needs to know besides its shard."""
+    """What every task of a run needs to know besides its shard; `holder` is the run's name in its lock."""
 
     cache_url: str
     adapter: Adapter
     recipe: Recipe
+    holder: str
 
     @property
     def config(self) -> RunConfig:
@@ -130,14 +131,15 @@ class ClipActor:
         report, recipe = Report(), self.job.recipe
         with report.stage("text"):
             embeddings = self.teacher.embed_text(recipe.prompts.sentences())
-            with writing(self.job.cache_url):
-                Cache(self.job.cache_url, "a").write_group(
-                    "text",
-                    {"embeddings": embeddings},
-                    fingerprint=recipe.text_fingerprint,
-                    recipe=recipe.digest_of("text"),
-                    teacher=recipe.teacher_of("text"),
-                )
+            with _writable_unless_sealed(self.job, "text", recipe.text_fingerprint) as cache:
+                if cache:
+                    cache.write_group(
+                        "text",
+                        {"embeddings": embeddings},
+                        fingerprint=recipe.text_fingerprint,
+                        recipe=recipe.digest_of("text"),
+                        teacher=recipe.teacher_of("text"),
+                    )
         report.sealed.append("text")
         return report, None
 
@@ -205,18 +207,29 @@ def write_labels(job: Job, shard: ShardPlan) -> Report:
 
 
 def _seal(job: Job, shard: ShardPlan, group: str, arrays: steps.Arrays, report: Report) -> None:
-    with writing(job.cache_url):
-        Cache(job.cache_url, "a").write_group(
-            f"shards/{shard.key}/{group}",
-            arrays,
-            fingerprint=shard.fingerprints[group],
-            upstream=shard.upstream(group, job.recipe.text_fingerprint),
-            samples=shard.record.samples,
-            counts={"samples": len(shard.samples)},
-            recipe=job.recipe.digest_of(group),
-            teacher=job.recipe.teacher_of(group),
-        )
+    path, fingerprint = f"shards/{shard.key}/{group}", shard.fingerprints[group]
+    with _writable_unless_sealed(job, path, fingerprint) as cache:
+        if cache:
+            cache.write_group(
+                path,
+                arrays,
+                fingerprint=fingerprint,
+                upstream=shard.upstream(group, job.recipe.text_fingerprint),
+                samples=shard.record.samples,
+                counts={"samples": len(shard.samples)},
+                recipe=job.recipe.digest_of(group),
+                teacher=job.recipe.teacher_of(group),
+            )
     report.sealed.append(group)
+
+
+@contextmanager
+def _writable_unless_sealed(job: Job, path: str, fingerprint: str) -> Iterator[Cache | None]:
+    """Open the cache to write a group; None if a try of this task sealed it before its worker died."""
+    with writing(job.cache_url, job.holder):
+        cache = Cache(job.cache_url, "a")
+        seal = cache.seals([path]).get(path)
+        yield None if seal and seal.fingerprint == fingerprint else cache
 
 
 def _device(threads: int) -> str:
