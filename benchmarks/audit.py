@@ -55,10 +55,19 @@ def _inspect(place: Path) -> tuple[float, int]:
 
 
 def _grow(place: Path, size: int) -> None:
-    shards = place / "shards"
+    """Add shards until there are `size`: array files are links, documents name samples of their own."""
     for index in range(DISTINCT, size):
-        if not (shards / f"s{index:05}").exists():
-            shutil.copytree(shards / f"s{index % DISTINCT:05}", shards / f"s{index:05}", copy_function=os.link)
+        source, target = (place / "shards" / f"{_scene(i)}-000" for i in (index % DISTINCT, index))
+        if not target.exists():
+            shutil.copytree(source, target, copy_function=os.link)
+            for document in (target / "zarr.json", *target.glob("*/zarr.json")):
+                text = document.read_text().replace(_scene(index % DISTINCT), _scene(index))
+                document.unlink()
+                document.write_text(text)
+
+
+def _scene(index: int) -> str:
+    return f"made{index:05}"
 
 
 def _write_distinct(place: Path, keyframes: int) -> None:
@@ -79,9 +88,10 @@ def _write_distinct(place: Path, keyframes: int) -> None:
     cache = Cache.create(str(place), manifest)
     cache.write_group("text", {"embeddings": np.eye(CLASSES, 512, dtype=np.float32)}, fingerprint="text")
     for index in range(DISTINCT):
-        key, samples = f"s{index:05}", tuple(f"{index}-{i}" for i in range(keyframes))
+        scene = _scene(index)
+        key, samples = f"{scene}-000", tuple(f"{scene}-{i}" for i in range(keyframes))
         cameras = tuple(f"CAM_{i}" for i in range(CAMERAS))
-        cache.write_shard_record(key, ShardRecord(scene=key, samples=samples, cameras=cameras))
+        cache.write_shard_record(key, ShardRecord(scene=scene, samples=samples, cameras=cameras))
         for name, arrays in _arrays(np.random.default_rng(index), keyframes).items():
             cache.write_group(f"shards/{key}/{name}", arrays, fingerprint=f"{index}{name}", samples=samples)
 

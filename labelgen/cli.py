@@ -148,7 +148,7 @@ def inspect(
       labelgen inspect out/nuscenes.zarr --json | jq .truth.point.refined.miou
 
     \b
-    Exit codes: 0 reported, 1 there is no cache, or a part of it cannot be read.
+    Exit codes: 0 reported, 1 there is no cache, or it is not whole.
     """
     from tqdm.dask import TqdmCallback
 
@@ -168,9 +168,9 @@ def inspect(
             click.echo(f"drew {file}", err=True)
     except OSError as error:
         _fail(f"{error.filename or html or pictures or recording}: cannot write there ({error.strerror}); give another")
-    for entry in found["damaged"]:
-        click.echo(f"error: {entry['message']}", err=True)
-    sys.exit(FAILED if found["damaged"] else 0)
+    for reason in found["verdict"]["whole"]:
+        click.echo(f"error: {reason}", err=True)
+    sys.exit(FAILED if found["verdict"]["whole"] else 0)
 
 
 def _draw(

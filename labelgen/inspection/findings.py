@@ -1,24 +1,21 @@
 """The audit's report as one JSON-ready object: provenance, verdict, tables, what stands out, where to look."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
-from cache_schemas.documents import CacheManifest, GroupSeal, ShardRecord
-from cache_schemas.layout import OPTIONAL_GROUPS, ROOT_GROUPS, SHARD_GROUPS
+from cache_schemas.documents import CacheManifest
 from cache_schemas.scoring import json_number, score
 from cache_schemas.store import Cache
-from cache_schemas.validate import stale_groups
 from labelgen.inspection.diagnosis import diagnose
+from labelgen.inspection.inventory import Inventory, take_inventory
 from labelgen.inspection.measures import MEASURES, Row, confusion, measure, share
 from labelgen.inspection.oddities import odd_shards
 from labelgen.inspection.selection import Selection, survey_selection
 from labelgen.inspection.statistics import MASK_SHARES, SEGMENT_SHARES, Counts, Statistics
 from labelgen.inspection.survey import Survey
-from labelgen.teachers.checkpoints import UNTRAINED
 
 KINDS = {"raw": "raw", "refined": "voted"}
 """Labels before and after the vote: their key in the report, and in the names of `Statistics`."""
@@ -38,33 +35,25 @@ def inspect_cache(url: str, selection: Selection | None = None) -> dict[str, Any
         CacheError: if there is no readable cache at `url`, or the selection names what is not in it.
     """
     cache, manifest = Cache.open(url)
-    keys = cache.shard_keys()
-    records = cache.shard_records(keys)
-    seals = cache.seals([*ROOT_GROUPS, *(f"shards/{key}/{group}" for key in keys for group in SHARD_GROUPS)])
-    finished = [key for key in keys if key in records and records[key].samples and _is_finished(key, seals)]
-    survey, ranked = survey_selection(url, manifest, {key: records[key] for key in finished}, selection or Selection())
+    inventory = take_inventory(cache, manifest)
+    survey, ranked = survey_selection(url, manifest, inventory.finished, selection or Selection())
     names = manifest.taxonomy.names
     found = {
-        **_provenance(url, manifest, seals),
+        **_provenance(url, manifest, inventory.untrained),
         "selection": selection.to_dict() if selection else None,
-        **_inventory(manifest, keys, finished, records, seals),
+        **inventory.to_dict(),
+        "problems": [problem.to_dict() for problem in inventory.broken],
         "damaged": [{"shard": key, "message": message} for key, message in sorted(survey.damaged.items())],
         **(_statistics(survey.total, names) if survey.total else {}),
         **_rows(survey, ranked, names),
         "suspicious": [asdict(oddity) for oddity in odd_shards(survey.shards)],
         "classes": [entry.to_dict() for entry in diagnose(survey.total, survey.shards, names)] if survey.total else [],
-        "bytes": _bytes(cache, seals),
+        "bytes": inventory.stored_bytes,
     }
-    return {**found, "verdict": _verdict(found)}
+    return {**found, "verdict": _verdict(found, inventory)}
 
 
-def _is_finished(key: str, seals: Mapping[str, GroupSeal]) -> bool:
-    return all(f"shards/{key}/{group}" in seals for group in set(SHARD_GROUPS) - OPTIONAL_GROUPS)
-
-
-def _provenance(url: str, manifest: CacheManifest, seals: Mapping[str, GroupSeal]) -> dict[str, Any]:
-    teachers = manifest.teachers
-    used = [teachers.clip, teachers.sam, *(seal.teacher for seal in seals.values() if seal.teacher)]
+def _provenance(url: str, manifest: CacheManifest, untrained: bool) -> dict[str, Any]:
     return {
         "cache": url,
         "schema_version": manifest.schema_version,
@@ -72,47 +61,10 @@ def _provenance(url: str, manifest: CacheManifest, seals: Mapping[str, GroupSeal
         "split": manifest.split,
         "taxonomy": manifest.taxonomy.name,
         "prompts": manifest.prompts.name,
-        "teachers": {
-            **teachers.to_attrs(),
-            "untrained": any(teacher.weights.startswith(UNTRAINED) for teacher in used),
-        },
+        "teachers": {**manifest.teachers.to_attrs(), "untrained": untrained},
         "config_digest": manifest.config_digest,
         "software": manifest.software,
     }
-
-
-def _inventory(
-    manifest: CacheManifest,
-    keys: Sequence[str],
-    finished: Sequence[str],
-    records: Mapping[str, ShardRecord],
-    seals: Mapping[str, GroupSeal],
-) -> dict[str, Any]:
-    empty = [key for key in keys if key in records and not records[key].samples]
-    quarantined = [entry for record in records.values() for entry in record.quarantined]
-    stale = [key for key in finished if stale_groups(_seals_of(key, seals), manifest.recipes)]
-    return {
-        "shards": {
-            "sealed": len(finished),
-            "stale": len(stale),
-            "quarantined": len(empty),
-            "unfinished": len(keys) - len(finished) - len(empty),
-        },
-        "groups_sealed": dict(
-            sorted(Counter(path.rsplit("/", 1)[-1] for path in seals if path not in ROOT_GROUPS).items())
-        ),
-        "samples": {
-            "labelled": sum(len(records[key].samples) for key in finished),
-            "quarantined": len(quarantined),
-            "reasons": [{"sample": e.sample, "stage": e.stage, "reason": e.reason} for e in quarantined],
-        },
-    }
-
-
-def _seals_of(key: str, seals: Mapping[str, GroupSeal]) -> dict[str, GroupSeal]:
-    """Return a shard's seals and that of `text`, by group name."""
-    paths = {"text": "text", **{group: f"shards/{key}/{group}" for group in SHARD_GROUPS}}
-    return {name: seals[path] for name, path in paths.items() if path in seals}
 
 
 def _statistics(total: Statistics, names: Sequence[str]) -> dict[str, Any]:
@@ -228,21 +180,11 @@ def _row(found: Row, names: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _bytes(cache: Cache, seals: Mapping[str, GroupSeal]) -> dict[str, int]:
-    """Return bytes on disk by array, such as `sam/features`, summed over shards."""
-    sizes: Counter[str] = Counter()
-    for path in seals:
-        group = path.rsplit("/", 1)[-1]
-        for array, size in cache.stored_bytes(path).items():
-            sizes[f"{group}/{array}"] += size
-    return dict(sorted(sizes.items()))
-
-
-def _verdict(found: Mapping[str, Any]) -> dict[str, list[str]]:
+def _verdict(found: Mapping[str, Any], inventory: Inventory) -> dict[str, list[str]]:
     """Return what speaks against the cache being complete, whole and plausible; nothing is said where all is well."""
     return {
         "complete": _incomplete(found),
-        "whole": [entry["message"] for entry in found["damaged"]],
+        "whole": [*map(str, inventory.broken), *(entry["message"] for entry in found["damaged"])],
         "plausible": _implausible(found),
     }
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cache_schemas.documents import CacheManifest, ShardRecord
+from cache_schemas.documents import CacheManifest
 from cache_schemas.errors import CacheError
 from labelgen.inspection.measures import Row
 from labelgen.inspection.oddities import worst_first
@@ -25,15 +25,15 @@ class Selection:
 
 
 def survey_selection(
-    url: str, manifest: CacheManifest, records: Mapping[str, ShardRecord], selection: Selection
+    url: str, manifest: CacheManifest, finished: Mapping[str, Sequence[str]], selection: Selection
 ) -> tuple[Survey, list[Row]]:
-    """Count the selected samples of the finished shards in `records`; also returns them, worst first.
+    """Count the selected samples of the finished shards (samples by shard); also returns them, worst first.
 
     Raises:
         CacheError: if a sample or the class is not in the cache.
     """
     of_class = _class_index(url, manifest, selection.class_name)
-    found = survey_shards(url, _named(url, records, selection.samples))
+    found = survey_shards(url, _named(url, finished, selection.samples))
     ranked = worst_first([row for row in found.samples if of_class is None or row.occurs[of_class]], of_class)
     if selection.worst is not None:
         ranked = ranked[: selection.worst]
@@ -51,8 +51,8 @@ def _class_index(url: str, manifest: CacheManifest, name: str | None) -> int | N
     return names.index(name)
 
 
-def _named(url: str, records: Mapping[str, ShardRecord], samples: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    choice = {key: tuple(s for s in record.samples if not samples or s in samples) for key, record in records.items()}
+def _named(url: str, finished: Mapping[str, Sequence[str]], samples: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    choice = {key: tuple(s for s in held if not samples or s in samples) for key, held in finished.items()}
     known = {sample for chosen in choice.values() for sample in chosen}
     if missing := [sample for sample in samples if sample not in known]:
         raise CacheError(

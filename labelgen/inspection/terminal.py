@@ -55,12 +55,13 @@ def _head(found: Mapping[str, Any]) -> str:
 def _verdict(found: Mapping[str, Any]) -> list[str]:
     well = {
         "complete": "yes: every shard is sealed, no sample is left out",
-        "whole": "yes, as far as read: labels, masks, scores, pairs; `labelgen verify` reads every byte",
+        "whole": "yes, as far as read: documents, labels, masks, scores, pairs; `labelgen verify` reads every byte",
         "plausible": "yes: nothing stands out",
     }
     lines = []
     for question, against in found["verdict"].items():
-        answers = [f"NO: {reason}" if question != "plausible" else f"LOOK: {reason}" for reason in against]
+        answers = [f"NO: {reason}" if question != "plausible" else f"LOOK: {reason}" for reason in against[:_LISTED]]
+        answers += [f"    ... and {len(against) - _LISTED} more, see --json"] if len(against) > _LISTED else []
         lines += [f"{question if not i else '':<10}{answer}" for i, answer in enumerate(answers or [well[question]])]
     return lines
 

@@ -15,8 +15,8 @@ HEIGHT, WIDTH = 4, 6
 COLOURS = ((255, 0, 0), (90, 90, 90), (0, 128, 0))
 
 
-def make_cache(place: Path, shards: dict[str, Sequence[dict[str, Any]]], names: Sequence[str]) -> str:
-    """Write a cache of finished shards, given as samples by shard; returns its path.
+def make_cache(place: Path, scenes: dict[str, Sequence[dict[str, Any]]], names: Sequence[str]) -> str:
+    """Write a cache with a finished shard a scene, given as samples by scene; returns its path.
 
     A sample has two images of 4 x 6 pixels and four points: point 0 at pixel (0, 0) of image 0, point 1 at (1, 1) of
     image 0 and (2, 2) of image 1, point 2 at (3, 3) of image 1, point 3 unseen. Of each sample come `raw`, `voted`,
@@ -42,9 +42,9 @@ def make_cache(place: Path, shards: dict[str, Sequence[dict[str, Any]]], names: 
     )
     cache = Cache.create(str(place), manifest)
     cache.write_group("text", {"embeddings": np.eye(3, 4, dtype=np.float32)}, fingerprint="text")
-    for key, samples in shards.items():
-        tokens = tuple(f"{key}-{i}" for i in range(len(samples)))
-        cache.write_shard_record(key, ShardRecord(scene=key, samples=tokens, cameras=("FRONT", "BACK")))
+    for scene, samples in scenes.items():
+        key, tokens = f"{scene}-000", tuple(f"{scene}-{i}" for i in range(len(samples)))
+        cache.write_shard_record(key, ShardRecord(scene=scene, samples=tokens, cameras=("FRONT", "BACK")))
         for group, arrays in _groups(samples).items():
             cache.write_group(f"shards/{key}/{group}", arrays, fingerprint=f"{key}-{group}", samples=tokens)
     return str(place)

@@ -100,13 +100,13 @@ def test_cameras_that_see_a_point_differently_disagree(tmp_path: Path) -> None:
 
 def test_shards_that_stand_out_are_named_with_the_reason(cache: str) -> None:
     found = report(cache)
-    assert {entry["shard"] for entry in found["suspicious"]} == {"s9"}
+    assert {entry["shard"] for entry in found["suspicious"]} == {"s9-000"}
     reasons = {entry["measure"]: (entry["value"], entry["usual"]) for entry in found["suspicious"]}
     assert reasons["masked"] == (0, 1)
     assert reasons["changed"] == (0.75, 0.25)
     printed = inspect(cache).stdout
     assert "plausible LOOK: 1 shards stand out" in printed
-    assert "s9: pixels under a mask: 0.0%, where 100.0% is usual" in printed
+    assert "s9-000: pixels under a mask: 0.0%, where 100.0% is usual" in printed
 
 
 def test_shards_that_differ_as_shards_do_are_not_named(tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_classes_come_worst_first_with_what_where_and_why(cache: str) -> None:
     assert worst["name"] == "tree"
     assert worst["voted_iou"] == 0
     assert worst["takes"] == [["car", 1.0]], "all that is called tree is car"
-    assert worst["shards"] == [["s9", None, 1.0]], "and all of it is in s9, where truth has no tree"
+    assert worst["shards"] == [["s9-000", None, 1.0]], "and all of it is in s9, where truth has no tree"
     car = next(entry for entry in others if entry["name"] == "car")
     assert car["taken_for"] == [["tree", pytest.approx(0.1)]]
     assert car["voted_iou"] == pytest.approx(0.9)
@@ -140,7 +140,7 @@ def test_without_truth_what_stands_out_comes_first(tmp_path: Path) -> None:
     blind = {key: value for key, value in sample().items() if key != "truth"}
     shards = {f"s{i}": [{**blind, "masks": 0} if i == 4 else blind] for i in range(9)}
     found = report(make_cache(tmp_path / "c.zarr", shards, NAMES))
-    assert found["worst_samples"][0]["shard"] == "s4"
+    assert found["worst_samples"][0]["shard"] == "s4-000"
     assert found["classes"] == []
 
 
@@ -167,13 +167,13 @@ def test_what_is_not_in_the_cache_is_one_error(cache: str, option: str, value: s
 
 def test_a_damaged_shard_is_named_and_the_rest_is_reported(cache: str, tmp_path: Path) -> None:
     cache = str(shutil.copytree(cache, tmp_path / "c.zarr"))
-    (chunk,) = Path(cache, "shards/s3/sam/mask_ids/c").rglob("0/0/0")
+    (chunk,) = Path(cache, "shards/s3-000/sam/mask_ids/c").rglob("0/0/0")
     chunk.write_bytes(chunk.read_bytes()[:-9])
     done = inspect(cache, "--json")
     assert done.exit_code == 1
     found = json.loads(done.stdout)
-    assert [entry["shard"] for entry in found["damaged"]] == ["s3"]
-    assert "s3/sam" in found["verdict"]["whole"][0]
+    assert [entry["shard"] for entry in found["damaged"]] == ["s3-000"]
+    assert "s3-000/sam" in found["verdict"]["whole"][0]
     assert len(found["by_shard"]) == 9
 
 
@@ -190,12 +190,14 @@ def test_two_caches_are_compared_by_class_and_by_shard(cache: str, tmp_path: Pat
     against = report(better, "--against", cache)["against"]
     assert against["moved"]["image"]["moves"] == [{"from": "tree", "to": "car", "count": 24}]
     assert against["moved"]["image"]["share"] == pytest.approx(24 / 96)
-    assert against["by_shard"][0] == {"shard": "s9", "image": 0.5, "point": 0.5, "reason": None}
-    assert {"shard": "s1", "image": None, "point": None, "reason": "holds other samples there"} in against["by_shard"]
-    assert against["only_here"] == ["new"]
+    assert against["by_shard"][0] == {"shard": "s9-000", "image": 0.5, "point": 0.5, "reason": None}
+    assert {"shard": "s1-000", "image": None, "point": None, "reason": "holds other samples there"} in against[
+        "by_shard"
+    ]
+    assert against["only_here"] == ["new-000"]
     assert len(against["only_there"]) == 7
     assert against["classes"]["car"]["image"]["iou"] == {"here": 1, "there": pytest.approx(0.9)}
-    assert "s9: 50.0% of its pixels changed" in inspect(better, "--against", cache).stdout
+    assert "s9-000: 50.0% of its pixels changed" in inspect(better, "--against", cache).stdout
 
 
 def test_caches_of_other_classes_are_not_compared(cache: str, tmp_path: Path) -> None:
