@@ -46,6 +46,8 @@ class ActorPool:
         self._workers = [_Worker(spawn()) for _ in range(actors)]
         self._changed = asyncio.Condition()
         self._suspects_waiting = 0
+        self._calls = 0
+        self._undecided = 0
         self._successes = 0
         self._given_up = 0
 
@@ -59,6 +61,15 @@ class ActorPool:
             LabelgenError: if the call itself raised one; such errors do not go away by trying again.
             PipelineError: if the pool never gets anything done.
         """
+        self._calls += 1
+        try:
+            return await self._try(submit)
+        finally:
+            self._calls -= 1
+            async with self._changed:
+                self._changed.notify_all()
+
+    async def _try(self, submit: Callable[[Any], "Sequence[ray.ObjectRef[Any]]"]) -> "tuple[Any, ray.ObjectRef[Any]]":
         failures: list[str] = []
         suspect = False
         while len(failures) <= self._retries:
@@ -79,10 +90,10 @@ class ActorPool:
                 except Exception as error:
                     cause = origin(error)
                     failures.append(f"{type(cause).__name__}: {_first_line(cause)}")
-        self._given_up += 1
-        if not self._successes and self._given_up >= HOPELESS:
+        if not await self._works():
             raise PipelineError(
-                f"{self.name} failed on each of its first {self._given_up} calls; the last: {failures[-1]}"
+                f"{self.name} failed on each of its first {self._given_up} calls, the last time with {failures[-1]}; "
+                "mend that, then run the same command again"
             )
         raise CallFailedError(f"{failures[-1]} ({len(failures)} tries)")
 
@@ -92,21 +103,33 @@ class ActorPool:
         Raises:
             PipelineError: if an actor cannot start.
         """
-        waiting = asyncio.gather(*(_ready(worker.actor) for worker in self._workers))
+        waiting = asyncio.gather(*map(self._loaded, self._workers))
         while True:
             done, _ = await asyncio.wait([waiting], timeout=PLACING_SECONDS)
             if done:
                 break
             say(f"still waiting for Ray to place and load {len(self._workers)} {self.name} actors")
-        try:
-            await waiting
-        except RayActorError as error:
-            raise self._cannot_start(error) from None
+        await waiting
 
     def close(self) -> None:
         """End all actors."""
         for worker in self._workers:
             ray.kill(worker.actor)
+
+    async def _works(self) -> bool:
+        """Count a given-up call, and tell whether it is the call that is bad, and not the pool.
+
+        Nobody knows before another call has succeeded, or enough have been given up, or none is left that could.
+        """
+        async with self._changed:
+            self._given_up += 1
+            self._undecided += 1
+            self._changed.notify_all()
+            await self._changed.wait_for(
+                lambda: self._successes or self._given_up >= HOPELESS or self._undecided == self._calls
+            )
+            self._undecided -= 1
+        return self._successes > 0 or self._given_up < HOPELESS
 
     @asynccontextmanager
     async def _worker(self, alone: bool) -> AsyncIterator[_Worker]:
@@ -127,6 +150,20 @@ class ActorPool:
                 worker.waiting -= places
                 self._changed.notify_all()
 
+    async def _loaded(self, worker: _Worker) -> None:
+        """Wait until a worker's actor stands; one that is killed while it loads is replaced."""
+        for _ in range(self._retries + 1):
+            actor = worker.actor
+            try:
+                await actor.__ray_ready__.remote()
+                return
+            except RayActorError as error:
+                self._replace(worker, actor, error)
+        raise PipelineError(
+            f"the {self.name} teacher cannot start: its worker died {self._retries + 1} times while loading it; "
+            "free some memory, then run the same command again"
+        )
+
     def _least_busy(self) -> _Worker:
         return min(self._workers, key=lambda worker: worker.waiting)
 
@@ -138,10 +175,6 @@ class ActorPool:
 
     def _cannot_start(self, error: RayActorError) -> PipelineError:
         return PipelineError(f"the {self.name} teacher cannot start: {_last_line(error)}")
-
-
-async def _ready(actor: Any) -> None:
-    await actor.__ray_ready__.remote()
 
 
 def origin(error: BaseException) -> BaseException:

@@ -98,9 +98,37 @@ def test_errors_that_trying_again_cannot_mend_are_raised_as_they_are(tmp_path: P
 
 def test_a_pool_that_never_succeeds_stops_the_run(tmp_path: Path) -> None:
     results = ask(pool_of(tmp_path, retries=0), *((n, "raise") for n in range(HOPELESS + 2)))
-    stops = [error for error in results if isinstance(error, PipelineError)]
-    assert stops
-    assert "CUDA out of memory" in str(stops[0])
+    assert {type(error) for error in results} == {PipelineError}, "no call is blamed for what the pool does to all"
+    assert "CUDA out of memory" in str(results[0])
+
+
+def test_few_calls_that_all_fail_are_each_given_up(tmp_path: Path) -> None:
+    results = ask(pool_of(tmp_path, retries=0), *((n, "raise") for n in range(HOPELESS - 1)))
+    assert {type(error) for error in results} == {CallFailedError}
+
+
+@ray.remote
+class Frail:
+    """Dies while it loads, so many times."""
+
+    def __init__(self, marks: str, deaths: int) -> None:
+        tries = len(list(Path(marks).iterdir()))
+        (Path(marks) / str(tries)).touch()
+        if tries < deaths:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize(("deaths", "said"), [(1, None), (9, "its worker died 2 times while loading it")])
+def test_an_actor_that_is_killed_while_it_loads_is_replaced(tmp_path: Path, deaths: int, said: str | None) -> None:
+    async def start() -> None:
+        await ActorPool("frail", lambda: Frail.remote(str(tmp_path), deaths), 1, 1).started(print)
+
+    if said is None:
+        asyncio.run(start())
+    else:
+        with pytest.raises(PipelineError, match=said):
+            asyncio.run(start())
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_an_actor_that_cannot_start_stops_the_run_with_its_reason() -> None:
