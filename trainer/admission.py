@@ -40,8 +40,9 @@ def _refuse_without(
     for key in records:
         for name in sorted(arrays):
             group, array = name.split("/")
-            seal = seals.get(f"shards/{key}/{group}")
-            if seal is None or array not in seal.arrays:
+            if (seal := seals.get(f"shards/{key}/{group}")) is None:
+                raise UnfitCacheError(f"{url}/shards/{key}/{group}: not sealed; {_remedy(name)}")
+            if array not in seal.arrays:
                 raise UnfitCacheError(f"{url}/shards/{key}/{name}: not in this cache; {_remedy(name)}")
 
 
@@ -49,5 +50,5 @@ def _remedy(name: str) -> str:
     if name == "clip/features":
         return "make it with `labelgen run --set clip.store_features=true`, or train with method.latent=sam"
     if name.startswith("truth/"):
-        return "its data set tells no truth here, so nothing can be scored"
+        return "score a cache whose data set has truth"
     return "`labelgen verify` says what else is missing"
