@@ -1,6 +1,5 @@
 """The Ray cluster of a run: a running one by address, or a local one that leaves nothing behind."""
 
-import getpass
 import logging
 import os
 import shutil
@@ -8,7 +7,7 @@ import socket
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
 
 from pipelines.errors import PipelineError
@@ -81,10 +80,7 @@ def _local() -> Iterator[None]:
     os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     import ray
 
-    parent = tempfile.gettempdir()
-    parent = parent if len(parent) <= LONGEST_TEMP_FOLDER else "/tmp"
-    _sweep(Path(parent))
-    folder = tempfile.mkdtemp(prefix=f"{FOLDER_PREFIX}{os.getpid()}-", dir=parent)
+    folder = tempfile.mkdtemp(prefix=f"{FOLDER_PREFIX}{os.getpid()}-", dir=_temp_folder())
     try:
         ray.init(
             address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, _temp_dir=folder
@@ -97,9 +93,15 @@ def _local() -> Iterator[None]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _sweep(parent: Path) -> None:
-    """Remove what killed runs of this user left behind."""
-    for folder in parent.glob(f"{FOLDER_PREFIX}*-*"):
+def sweep_dead_clusters() -> None:
+    """Remove what the local clusters of this user's killed runs left behind."""
+    for folder in _temp_folder().glob(f"{FOLDER_PREFIX}*-*"):
         pid = folder.name.removeprefix(FOLDER_PREFIX).partition("-")[0]
-        if pid.isdigit() and not Path("/proc", pid).exists() and folder.owner() == getpass.getuser():
-            shutil.rmtree(folder, ignore_errors=True)
+        with suppress(FileNotFoundError):  # another run may sweep at the same moment
+            if pid.isdigit() and not Path("/proc", pid).exists() and folder.stat().st_uid == os.getuid():
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _temp_folder() -> Path:
+    folder = tempfile.gettempdir()
+    return Path(folder if len(folder) <= LONGEST_TEMP_FOLDER else "/tmp")

@@ -21,7 +21,7 @@ from labelgen.errors import DatasetError
 from labelgen.prompts import load_prompts
 from labelgen.samples import file_sizes
 from labelgen.teachers.checkpoints import UNTRAINED, identify
-from pipelines.cluster import cluster
+from pipelines.cluster import cluster, sweep_dead_clusters
 from pipelines.config import RunConfig
 from pipelines.plan import RAW_GROUPS, Planner, Recipe, ShardPlan, digest
 from pipelines.stop import stops_like_ctrl_c
@@ -91,6 +91,7 @@ class RunSummary:
         return "\n".join(lines)
 
 
+@stops_like_ctrl_c()
 def generate_labels(request: RunRequest, say: Say) -> RunSummary:
     """Bring a cache up to date with its dataset and settings; `say` hears what is about to happen.
 
@@ -98,10 +99,11 @@ def generate_labels(request: RunRequest, say: Say) -> RunSummary:
         LabelgenError, CacheError: if the run cannot start or go on; what is sealed stays.
     """
     start = time.monotonic()
+    sweep_dead_clusters()
     recipe = make_recipe(request.config)
     adapter = ADAPTERS[request.config.dataset](request.data)
     scenes = adapter.scenes(request.config.split, request.config.version)
-    with stops_like_ctrl_c(), run_lock(request.cache) as holder:
+    with run_lock(request.cache) as holder:
         sweep_half_written(request.cache)
         cache = open_for_run(request.cache, recipe)
         planner = Planner(request.data, cache, recipe)
@@ -216,11 +218,10 @@ def check_files_are_there(due: Sequence[ShardPlan], data: Path) -> None:
 
 def needs_work(shard: ShardPlan, cache: Cache) -> bool:
     """Tell whether anything of a shard is missing, changed, or left over."""
-    if shard.todo:
-        return True
+    record = cache.shard_records([shard.key]).get(shard.key)
     if not shard.samples:
-        return cache.shard_records([shard.key]).get(shard.key) != shard.record
-    return False
+        return record != shard.record
+    return bool(shard.todo) or record is None or record.samples != shard.record.samples
 
 
 def announce(plan: Sequence[ShardPlan], due: Sequence[ShardPlan], recipe: Recipe, cache: Cache) -> list[str]:
