@@ -2,6 +2,7 @@
 PYTHON  ?= python3.11
 DATASET ?= demo
 SEED    ?= 0
+KILLS   ?= 100
 WORLD   := out/demo$(if $(filter-out 0,$(SEED)),-$(SEED))
 DATA    ?= $(if $(filter demo,$(DATASET)),$(WORLD))
 CACHE   ?= $(if $(filter demo,$(DATASET)),$(WORLD),out/$(DATASET)).zarr
@@ -11,7 +12,7 @@ BIN     := .venv/bin
 PARITY  ?= ../shared/data/nuscenes-keyframe
 
 .DEFAULT_GOAL := help
-.PHONY: help setup labels fit demo-world demo-teachers inspect bench test check parity clean
+.PHONY: help setup labels fit demo-world demo-teachers inspect bench test crashtest check parity clean
 
 help:
 	@echo "make labels [SEED=1]                 the demo: render street scenes, label them, score the labels"
@@ -21,6 +22,7 @@ help:
 	@echo "make inspect CACHE=<folder or URL>   what is in a cache"
 	@echo "make bench                           our code against the obvious ways, on this machine"
 	@echo "make test                            the tests"
+	@echo "make crashtest [KILLS=100] [SEED=1]  kill drivers, actors and workers at random, and see that nothing is lost"
 	@echo "make check                           lint, types, import rules, tests"
 	@echo "make parity [PARITY=<nuscenes>]      our projection against the official devkit"
 	@echo "make demo-teachers                   train the demo's CLIP, SAM and backbone anew (hours on a CPU)"
@@ -39,7 +41,7 @@ labels: setup $(if $(filter demo,$(DATASET)),demo-world)
 	@$(BIN)/labelgen run --dataset $(DATASET) --data "$(DATA)" --cache "$(CACHE)" \
 	  $(if $(SPLIT),--split $(SPLIT)) $(if $(TEACHERS),--teachers $(TEACHERS)) $(ARGS)
 ifeq ($(DATASET),demo)
-	@$(BIN)/labelgen inspect "$(CACHE)" --pictures "$(DATA)-pictures"
+	@$(BIN)/labelgen inspect "$(CACHE)" --html "$(DATA).html" --pictures "$(DATA)-pictures"
 endif
 
 fit: setup
@@ -64,6 +66,9 @@ bench: setup
 
 test: setup
 	$(BIN)/python -m pytest $(ARGS)
+
+crashtest: setup
+	CRASH_KILLS=$(KILLS) CRASH_SEED=$(SEED) $(BIN)/python -m pytest -s tests/pipelines/test_crash.py
 
 check: setup
 	$(BIN)/ruff check .
