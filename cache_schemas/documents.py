@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from cache_schemas.errors import CacheError, SchemaVersionError
 from cache_schemas.layout import SCHEMA_VERSION
-from cache_schemas.plain import FileName, PlainText, is_plain
+from cache_schemas.plain import FileName, PlainText
 from cache_schemas.taxonomy import Taxonomy
 
 
@@ -90,12 +90,6 @@ class CacheManifest(Document):
     def _digest_fits(self) -> Self:
         if self.taxonomy_digest != self.taxonomy.digest:
             raise ValueError(f"taxonomy_digest {self.taxonomy_digest!r} is not the digest of the class names")
-        return self
-
-    @model_validator(mode="after")
-    def _class_names_are_plain(self) -> Self:
-        if bad := [name for name in (self.taxonomy.name, *self.taxonomy.names) if not is_plain(name)]:
-            raise ValueError(f"taxonomy: {bad[0]!r} has control characters, which have no place in a name")
         return self
 
     @classmethod

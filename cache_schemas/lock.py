@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from cache_schemas.errors import CacheError, CacheLockedError
-from cache_schemas.place import file_system, is_url
+from cache_schemas.place import StoreError, file_system, is_url
 
 LEASE_SECONDS = 60.0
 """On an object store, a lease not renewed for this long counts as abandoned."""
@@ -155,9 +155,10 @@ def _lease(cache: str, holder: str) -> Iterator[None]:
     finally:
         done.set()
         keeper.join()
-        lease = _read_lease(fs, path)
-        if lease and lease["holder"] == holder:
-            fs.rm_file(path)
+        with suppress(StoreError):  # the lease lapses by itself, and a finished run must not fail for it
+            lease = _read_lease(fs, path)
+            if lease and lease["holder"] == holder:
+                fs.rm_file(path)
 
 
 def _leased(cache: str, lease: dict[str, Any]) -> CacheLockedError:

@@ -8,6 +8,7 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from cache_schemas.errors import TaxonomyError
+from cache_schemas.plain import PlainText
 
 IGNORE = 255
 """The id of "no label", in every label array of every dataset."""
@@ -20,7 +21,7 @@ class TaxonomyClass(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str = Field(min_length=1)
+    name: PlainText = Field(min_length=1)
     colour: Colour
 
 
@@ -33,7 +34,7 @@ class Taxonomy(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str
+    name: PlainText
     classes: tuple[TaxonomyClass, ...] = Field(min_length=1, max_length=IGNORE)
 
     @model_validator(mode="after")

@@ -224,7 +224,7 @@ def verify(cache: str, as_json: bool, drop: bool) -> None:
         for problem in validate(opened, manifest):
             problems.append(problem)
             if not as_json:
-                click.echo(f"{problem.path}: {problem.kind}: {problem.message}")
+                click.echo(str(problem))
         if drop:
             try:
                 removed = repair(opened, problems)

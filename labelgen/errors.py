@@ -1,8 +1,14 @@
 """Errors of the label side; each message quotes the bad value, names the file and says the fix."""
 
+from cache_schemas.plain import printable
+
 
 class LabelgenError(Exception):
     """Anything wrong with a run that a user can act on."""
+
+    def __str__(self) -> str:
+        """Return the message, safe to print whatever the files hold that it quotes."""
+        return printable(super().__str__())
 
 
 class DatasetError(LabelgenError):

@@ -35,19 +35,30 @@ class BadSamplesError(Exception):
         self.reasons = reasons
 
 
-def read_image(adapter: Adapter, path: str) -> NDArray[np.uint8]:
-    """Decode one picture to (H0, W0, 3) RGB.
+def read_image(adapter: Adapter, path: str, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Decode one picture of `size` (height, width) to (H0, W0, 3) RGB; one of another size is not decoded.
 
     Raises:
-        SampleError: if the file is missing, truncated, or no picture.
+        SampleError: if the file is missing, truncated, no picture, or of another size.
     """
+    return np.asarray(_open_picture(adapter, path, size, "RGB"))
+
+
+def _open_picture(adapter: Adapter, path: str, size: tuple[int, int], mode: str | None) -> Image.Image:
+    """Decode a picture whose header says the right size: a few bytes can claim gigabytes."""
     raw = adapter.read_bytes(path)
     try:
-        return np.asarray(Image.open(io.BytesIO(raw)).convert("RGB"))
+        picture = Image.open(io.BytesIO(raw))
+        if picture.size == size[::-1]:
+            return picture.convert(mode) if mode else picture.copy()
     except UNREADABLE as error:
         raise SampleError(
             f"{adapter.data / path}: not a whole picture ({error}); restore the file from the dataset"
         ) from None
+    raise SampleError(
+        f"{adapter.data / path}: {picture.size[0]}x{picture.size[1]} pixels, the tables say {size[1]}x{size[0]}; "
+        "restore the file from the dataset"
+    )
 
 
 def read_native_images(adapter: Adapter, sample: Sample) -> list[NDArray[np.uint8]]:
@@ -56,16 +67,7 @@ def read_native_images(adapter: Adapter, sample: Sample) -> list[NDArray[np.uint
     Raises:
         SampleError: if one cannot be decoded, or its size is not what the tables say.
     """
-    images = []
-    for camera in sample.cameras:
-        image = read_image(adapter, camera.image_path)
-        if image.shape[:2] != (camera.height_px, camera.width_px):
-            raise SampleError(
-                f"{adapter.data / camera.image_path}: {image.shape[1]}x{image.shape[0]} pixels, the tables say "
-                f"{camera.width_px}x{camera.height_px}; restore the file from the dataset"
-            )
-        images.append(image)
-    return images
+    return [read_image(adapter, camera.image_path, (camera.height_px, camera.width_px)) for camera in sample.cameras]
 
 
 def resize(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
@@ -171,15 +173,10 @@ def read_ids(adapter: Adapter, camera: Camera, path: str | None, size: tuple[int
     """
     if path is None:
         return None
-    raw = adapter.read_bytes(path)
-    try:
-        ids = np.asarray(Image.open(io.BytesIO(raw)))
-    except UNREADABLE as error:
-        raise SampleError(f"{adapter.data / path}: not a whole picture ({error}); restore the file") from None
-    if ids.shape != (camera.height_px, camera.width_px):
+    ids = np.asarray(_open_picture(adapter, path, (camera.height_px, camera.width_px), None))
+    if ids.ndim != 2:
         raise SampleError(
-            f"{adapter.data / path}: ids of shape {ids.shape} for a picture of {camera.height_px}x{camera.width_px}; "
-            "restore the file"
+            f"{adapter.data / path}: ids of shape {ids.shape}, a picture has one a pixel; restore the file"
         )
     return nearest_pixels(ids, size)
 

@@ -216,11 +216,17 @@ def _seal(job: Job, shard: ShardPlan, group: str, arrays: steps.Arrays, report: 
                 fingerprint=fingerprint,
                 upstream=shard.upstream(group, job.recipe.text_fingerprint),
                 samples=shard.record.samples,
-                counts={"samples": len(shard.samples)},
+                counts=_counts(shard, group, arrays),
                 recipe=job.recipe.digest_of(group),
                 teacher=job.recipe.teacher_of(group),
             )
     report.sealed.append(group)
+
+
+def _counts(shard: ShardPlan, group: str, arrays: steps.Arrays) -> dict[str, int]:
+    """Return what a seal tells without its arrays: samples, and of masks the most that an image has."""
+    masks = {"masks": int(arrays["mask_ids"].max(initial=0))} if group == "sam" else {}
+    return {"samples": len(shard.samples), **masks}
 
 
 @contextmanager

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache_schemas.errors import CacheError
+from cache_schemas.place import StoreError
 from cache_schemas.store import Cache
 from labelgen.inspection.measures import Row, row
 from labelgen.inspection.statistics import Statistics, count_sample
@@ -50,6 +51,8 @@ def _survey_shard(url: str, key: str, chosen: frozenset[str]) -> Survey:
         samples = {
             token: count_sample(**arrays) for token, arrays in read_samples(cache, key).items() if token in chosen
         }
+    except StoreError:
+        raise
     except (CacheError, ValueError) as error:
         return Survey(None, (), (), {key: str(error)})
     if not samples:

@@ -18,6 +18,7 @@ from typing import Any
 
 import yaml
 
+from cache_schemas.plain import is_plain
 from cache_schemas.taxonomy import Taxonomy
 from labelgen.errors import PromptsError
 
@@ -64,6 +65,9 @@ def load_prompts(name: str, taxonomy: Taxonomy) -> PromptSet:
         if not isinstance(names, list) or not names or not all(isinstance(word, str) and word for word in names):
             raise PromptsError(f"{where}: class {label!r} needs a list of at least one name, it has {names!r}")
     _check_classes(classes, taxonomy, where)
+    for text in (*templates, *(word for names in classes.values() for word in names)):
+        if not is_plain(text):
+            raise PromptsError(f"{where}: {text!r} has control characters, which a terminal obeys; take them out")
     return PromptSet(
         name=Path(name).stem,
         class_names={label: tuple(classes[label]) for label in taxonomy.names},
@@ -81,6 +85,8 @@ def _read(name: str) -> tuple[str, dict[str, Any]]:
     try:
         text = (folder / f"{name}.yaml").read_text() if name in shipped else Path(name).read_text()
         document = yaml.safe_load(text)
+    except RecursionError:
+        raise PromptsError(f"{name}: nested too deeply; a prompt file is a mapping of lists") from None
     except OSError:
         raise PromptsError(f"prompts {name!r}: no such file, nor a shipped set ({', '.join(shipped)})") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -346,3 +346,37 @@ def test_tensors_that_claim_more_than_their_file_holds_are_refused(tmp_path: Pat
     path.write_bytes(struct.pack("<Q", len(header)) + header + bytes(16))
     with little_memory(), refused(WeightsError, path, "read safely"):
         read_state_dict(str(path))
+
+
+@pytest.mark.parametrize("bad", [ESCAPE, "car\u202egnp.exe", "a\nb"], ids=["osc", "bidi", "line"])
+def test_a_word_or_template_that_a_terminal_obeys_is_refused(
+    tmp_path: Path, bad: str, refused: Refused, taxonomy
+) -> None:
+    file = tmp_path / "mine.yaml"
+    for classes, template in (({"car": [bad]}, "a {}."), ({}, f"a {{}}{bad}")):
+        words = {name: [name] for name in taxonomy.names} | classes
+        file.write_text(json.dumps({"templates": [template], "classes": words}))
+        with refused(PromptsError, file, repr(bad)[1:-1], "control characters"):
+            load_prompts(str(file), taxonomy)
+
+
+@pytest.mark.parametrize("bad", [ESCAPE, "car\u202egnp.exe"], ids=["osc", "bidi"])
+def test_a_taxonomy_has_no_name_that_a_terminal_obeys(bad: str) -> None:
+    from pydantic import ValidationError
+
+    from cache_schemas.taxonomy import Taxonomy, TaxonomyClass
+
+    for make in (
+        lambda: TaxonomyClass(name=bad, colour=(0, 0, 0)),
+        lambda: Taxonomy(name=bad, classes=(TaxonomyClass(name="car", colour=(0, 0, 0)),)),
+    ):
+        with pytest.raises(ValidationError, match="control characters"):
+            make()
+
+
+def test_a_picture_of_another_size_than_the_tables_say_is_not_decoded(damaged_folder: Path, refused: Refused) -> None:
+    """Pillow itself would decode a picture of this size, half a gigabyte."""
+    sample = NuScenes(damaged_folder).scenes("all", None)[0].samples[0]
+    (damaged_folder / sample.cameras[0].image_path).write_bytes(jpeg_of(13_000, 13_000))
+    with little_memory(), refused(SampleError, sample.cameras[0].image_path, "13000x13000 pixels, the tables say"):
+        shard.read_native_images(NuScenes(damaged_folder), sample)
