@@ -4,6 +4,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 
 @contextmanager
@@ -21,7 +22,15 @@ def stops_like_ctrl_c() -> Iterator[None]:
 def take_sigterm_for_ctrl_c() -> None:
     """Do so from now on: also after somebody else, such as Ray, has put a handler in place."""
     if _may_set_handlers():
-        signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+        signal.signal(signal.SIGTERM, _stop)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    handler = signal.getsignal(signal.SIGINT)
+    if callable(handler):
+        handler(number, frame)
+    else:  # a shell starts background jobs of a script with Ctrl-C ignored
+        raise KeyboardInterrupt
 
 
 def _may_set_handlers() -> bool:

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -80,8 +81,10 @@ class Command:
         """Run a small run to its end."""
         return self._finish(self.run_arguments(data, cache, *more))
 
-    def start(self, data: Path, cache: Path, *more: str) -> subprocess.Popen[str]:
-        """Start a small run, as in a terminal of its own, and return at once."""
+    def start(
+        self, data: Path, cache: Path, *more: str, ctrl_c: signal.Handlers = signal.SIG_DFL
+    ) -> subprocess.Popen[str]:
+        """Start a small run, as in a terminal of its own (where `ctrl_c` may be ignored), and return at once."""
         arguments = self.run_arguments(data, cache, *more)
         return subprocess.Popen(
             arguments,
@@ -91,6 +94,7 @@ class Command:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, ctrl_c),
         )
 
     def __call__(self, *arguments: str) -> subprocess.CompletedProcess[str]:

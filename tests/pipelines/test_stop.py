@@ -29,8 +29,8 @@ def test_stopped_runs_leave_nothing_behind_and_go_on(
     made: Path, finished: Path, tmp_path: Path, temp: Path, labelgen
 ) -> None:
     cache, sealed = tmp_path / "cache.zarr", Seals()
-    for how in (TERMINAL_CTRL_C, KILL, SCHEDULER):
-        run = labelgen.start(made / "nuscenes", cache)
+    for how, ctrl_c in ((TERMINAL_CTRL_C, signal.SIG_DFL), (KILL, signal.SIG_IGN), (SCHEDULER, signal.SIG_DFL)):
+        run = labelgen.start(made / "nuscenes", cache, ctrl_c=ctrl_c)
         wait_for(lambda: len(seals(cache)) > len(sealed))  # noqa: B023
         stop(run, how)
         wait_for(lambda: not users_of(temp), 10)
