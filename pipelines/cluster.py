@@ -6,6 +6,7 @@ import shutil
 import socket
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
@@ -14,10 +15,13 @@ from pipelines.errors import PipelineError
 from pipelines.stop import take_sigterm_for_ctrl_c
 
 KNOCK_SECONDS = 10
-FOLDER_PREFIX = "labelgen-ray-"
-LONGEST_TEMP_FOLDER = 13
-"""Ray puts sockets up to 64 characters below the folder that we make, whose name has up to 29, and a socket's path may
-have 107; in a longer temporary folder no cluster would start."""
+FOLDER_PREFIX = "labels-ray-"
+LONGEST_TEMP_FOLDER = 22
+"""Ray puts sockets up to 64 characters below the folder that we make, whose name has 19, and a socket's path may have
+107; in a longer temporary folder no cluster would start."""
+
+LAST_WORDS_SECONDS = 5.0
+"""How long Ray's processes may still write to their logs after its shutdown."""
 
 
 @contextmanager
@@ -80,26 +84,53 @@ def _local() -> Iterator[None]:
     os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     import ray
 
-    folder = tempfile.mkdtemp(prefix=f"{FOLDER_PREFIX}{os.getpid()}-", dir=_temp_folder())
-    try:
-        ray.init(
-            address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, _temp_dir=folder
-        )
-        yield
-    except SystemExit:  # how Ray answers a SIGTERM that comes while it starts
-        raise KeyboardInterrupt from None
-    finally:
-        ray.shutdown()
-        shutil.rmtree(folder, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX, dir=_temp_folder()))
+    with _holding(folder):
+        try:
+            ray.init(
+                address="local",
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                _temp_dir=str(folder),
+            )
+            yield
+        except SystemExit:  # how Ray answers a SIGTERM that comes while it starts
+            raise KeyboardInterrupt from None
+        finally:
+            ray.shutdown()
+            _remove(folder)
 
 
 def sweep_dead_clusters() -> None:
-    """Remove what the local clusters of this user's killed runs left behind."""
-    for folder in _temp_folder().glob(f"{FOLDER_PREFIX}*-*"):
-        pid = folder.name.removeprefix(FOLDER_PREFIX).partition("-")[0]
-        with suppress(FileNotFoundError):  # another run may sweep at the same moment
-            if pid.isdigit() and not Path("/proc", pid).exists() and folder.stat().st_uid == os.getuid():
-                shutil.rmtree(folder, ignore_errors=True)
+    """Remove what the local clusters of killed runs left behind: folders that no run holds."""
+    for folder in _temp_folder().glob(f"{FOLDER_PREFIX}*"):
+        with suppress(OSError), _holding(folder):  # held by a run, another user's, or just removed by another sweep
+            _remove(folder)
+
+
+@contextmanager
+def _holding(folder: Path) -> Iterator[None]:
+    """Hold a lock on a folder, which dies with this process, whatever becomes of its number.
+
+    Raises:
+        BlockingIOError: if another process holds it.
+    """
+    import fcntl
+
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _remove(folder: Path) -> None:
+    deadline = time.monotonic() + LAST_WORDS_SECONDS
+    while folder.exists() and time.monotonic() < deadline:
+        shutil.rmtree(folder, ignore_errors=True)
+        time.sleep(0.02)
 
 
 def _temp_folder() -> Path:

@@ -72,7 +72,7 @@ class Command:
     def run_arguments(self, data: Path, cache: Path, *more: str) -> list[str]:
         """Return the command line of a small run; one process a teacher, two samples a shard."""
         small = ["images.height=64", "images.width=112", "shard_samples=2", f"prompts={self.made / 'prompts.yaml'}"]
-        small += ["ray.sam.actors=1", "ray.retries=1"]
+        small += ["sam.points_per_side=1", "ray.sam.actors=1", "ray.retries=1"]
         settings = [word for setting in small for word in ("--set", setting)]
         where = ["--dataset", "nuscenes", "--data", str(data), "--cache", str(cache), "--teachers", "untrained"]
         return [sys.executable, "-m", "labelgen.cli", "run", *where, *settings, *more]

@@ -6,7 +6,6 @@ A few kills here; `make crashtest` makes a hundred.
 import os
 import random
 import signal
-import subprocess
 import time
 from collections import Counter
 from itertools import cycle, islice
@@ -21,8 +20,9 @@ from tests.pipelines.processes import Seals, left_in, seals, users_of, wait_for,
 
 KILLS = int(os.environ.get("CRASH_KILLS", "5"))
 SEED = int(os.environ.get("CRASH_SEED", "0"))
+KINDS = ("driver", "actor", "worker", "actor", "worker")
 LATEST_SECONDS = {"driver": 14.0, "actor": 4.0, "worker": 3.0}
-PROGRESS = (0, 0, 1, 2, 3)
+PROGRESS = (0, 0, 0, 1, 2)
 """A kill comes at a random moment up to so many seconds after there is somebody to kill, and after so many more groups
 have been sealed: on a slow machine, time alone would never let a cache come to its end."""
 
@@ -139,7 +139,7 @@ def test_killed_runs_go_on_to_the_cache_of_an_undisturbed_one(
 ) -> None:
     start = time.monotonic()
     attack = Attack(labelgen, made / "nuscenes", finished, tmp_path, temp)
-    kinds = list(islice(cycle(("driver", "actor", "worker")), KILLS))
+    kinds = list(islice(cycle(KINDS), KILLS))
     attack.random.shuffle(kinds)
     for kind in kinds:
         attack.kill(kind)
@@ -154,9 +154,7 @@ def test_killed_runs_go_on_to_the_cache_of_an_undisturbed_one(
 def test_the_next_run_removes_what_a_kill_left_even_if_nothing_is_to_be_done(
     made: Path, cache: Path, temp: Path, labelgen
 ) -> None:
-    dead = subprocess.Popen(["true"])
-    dead.wait()
-    (temp / f"labelgen-ray-{dead.pid}-x" / "session").mkdir(parents=True)
+    (temp / "labels-ray-killed" / "session").mkdir(parents=True)
     for folder in (cache, cache / "shards", cache / "shards/scene-0061-000"):
         (folder / "zarr.0123abcd.partial").write_text('{"attri')
     before = seals(cache)
