@@ -26,7 +26,7 @@ class ClassDiagnosis:
     """One class: scores of raw and voted labels, what it is taken for, what is taken for it, where, in words.
 
     `taken_for` are (class, share of the class's true pixels), `takes` (class, share of the pixels with its label),
-    `shards` (shard, IoU there, share of all of the class's wrong pixels).
+    `shards` (shard, IoU there, share of all of the class's wrong pixels, the largest mix-up there in words).
     """
 
     name: str
@@ -37,7 +37,7 @@ class ClassDiagnosis:
     recall: float | None
     taken_for: tuple[tuple[str, float], ...]
     takes: tuple[tuple[str, float], ...]
-    shards: tuple[tuple[str, float | None, float], ...]
+    shards: tuple[tuple[str, float | None, float, str], ...]
     reason: str
 
     def to_dict(self) -> dict[str, Any]:
@@ -69,8 +69,8 @@ def diagnose(total: Statistics, shards: Sequence[Row], names: Sequence[str]) -> 
                 recall=json_number(after.recall[index]),
                 taken_for=taken_for,
                 takes=takes,
-                shards=_where(shards, index),
-                reason=_reason(before.iou[index], after.iou[index], taken_for, takes),
+                shards=_where(shards, index, names),
+                reason=_reason(voted, index, taken_for, takes, before.iou[index] - after.iou[index]),
             )
         )
     return sorted(found, key=lambda diagnosis: (diagnosis.voted_iou or 0.0, diagnosis.name))
@@ -81,31 +81,39 @@ def _largest(counts: NDArray[np.int64], own: int, names: Sequence[str]) -> tuple
     return tuple((names[i], float(others[i])) for i in np.argsort(-others, kind="stable")[:_NAMED] if others[i] > 0)
 
 
-def _where(shards: Sequence[Row], index: int) -> tuple[tuple[str, float | None, float], ...]:
+def _where(shards: Sequence[Row], index: int, names: Sequence[str]) -> tuple[tuple[str, float | None, float, str], ...]:
     wrong = np.array([row.wrong[index] for row in shards])
     order = np.argsort(-wrong, kind="stable")[:_NAMED]
     return tuple(
-        (shards[i].shard, json_number(shards[i].iou[index]), float(wrong[i] / wrong.sum())) for i in order if wrong[i]
+        (
+            shards[i].shard,
+            json_number(shards[i].iou[index]),
+            float(wrong[i] / wrong.sum()),
+            " labelled ".join(names[k] for k in shards[i].mixed_up[index]),
+        )
+        for i in order
+        if wrong[i]
     )
 
 
 def _reason(
-    raw_iou: float, voted_iou: float, taken_for: Sequence[tuple[str, float]], takes: Sequence[tuple[str, float]]
+    voted: NDArray[np.int64],
+    index: int,
+    taken_for: Sequence[tuple[str, float]],
+    takes: Sequence[tuple[str, float]],
+    cost: float,
 ) -> str:
-    """Name the larger of the two ways to be wrong first, and the vote where it costs."""
-    missed = _listed("it is taken for", taken_for)
-    claimed = _listed("its label lies on", takes)
-    words = [missed, claimed] if _sum(taken_for) >= _sum(takes) else [claimed, missed]
+    """Name the way of being wrong that costs more pixels first, and the vote where it costs IoU."""
+    right, true, labelled = voted[index, index], voted[index].sum(), voted[:, index].sum()
+    missed = _listed(f"{share(true - right, true):.0%} of it is missed", taken_for, "taken for")
+    claimed = _listed(f"{share(labelled - right, labelled):.0%} of its label is wrong", takes, "lying on")
+    words = [missed, claimed] if true >= labelled else [claimed, missed]
     words = [cause for cause in words if cause]
-    if voted_iou < raw_iou - _LOSS:
-        words.append(f"the vote costs it {raw_iou - voted_iou:.1%} IoU: most of its masks are something else's")
+    if cost > _LOSS:
+        words.append(f"the vote costs it {cost:.1%} IoU: most of its masks are something else's")
     return "; ".join(words) or "nothing stands out"
 
 
-def _listed(words: str, parts: Sequence[tuple[str, float]]) -> str:
+def _listed(fault: str, parts: Sequence[tuple[str, float]], verb: str) -> str:
     named = [f"{name} ({part:.0%})" for name, part in parts if part >= _TELLING]
-    return f"{words} {', '.join(named)}" if named else ""
-
-
-def _sum(parts: Sequence[tuple[str, float]]) -> float:
-    return sum(part for _, part in parts)
+    return f"{fault}, {verb} {', '.join(named)}" if named else ""

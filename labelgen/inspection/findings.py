@@ -45,6 +45,7 @@ def inspect_cache(url: str, selection: Selection | None = None) -> dict[str, Any
         "problems": [problem.to_dict() for problem in inventory.broken],
         "damaged": [{"shard": key, "message": message} for key, message in sorted(survey.damaged.items())],
         **(_statistics(survey.total, names) if survey.total else {}),
+        "ranked": len(ranked),
         **_rows(survey, ranked, names),
         "suspicious": [asdict(oddity) for oddity in odd_shards(survey.shards)],
         "classes": [entry.to_dict() for entry in diagnose(survey.total, survey.shards, names)] if survey.total else [],
@@ -130,7 +131,8 @@ def _agreement(total: Statistics, target: str, names: Sequence[str]) -> dict[str
     labelled = int(getattr(total, f"{target}_truth_voted")[:-1].sum())
     if not labelled:
         return None
-    agreement: dict[str, Any] = {"truth": labelled}
+    everything = int(getattr(total, f"{target}_flow").sum())
+    agreement: dict[str, Any] = {"truth": labelled, "share": json_number(share(labelled, everything))}
     for kind, of in KINDS.items():
         counts = confusion(getattr(total, f"{target}_truth_{of}"))
         scores = score(counts)

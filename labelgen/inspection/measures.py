@@ -41,8 +41,9 @@ class Row:
 
     `values` (K,) f32 are `MEASURES` in order, NaN where there is nothing to measure. By class (C,): `pixels` the
     share of pixels with the voted label; `occurs` whether a pixel or point has it as a label or as truth; `iou` f32 of
-    the voted labels, NaN where truth has none of the class; `wrong` how many pixels have it as truth or as
-    label, but not as both. `iou` and `wrong` are of points where only points have truth.
+    the voted labels, NaN where truth has none of the class; `wrong` how many pixels have it as truth or as label, but
+    not as both; `mixed_up` (C, 2) the true class and the label of the largest part of these, -1 of none. `iou`, `wrong`
+    and `mixed_up` are of points where only points have truth.
     """
 
     shard: str
@@ -53,6 +54,7 @@ class Row:
     occurs: NDArray[np.bool_]
     iou: NDArray[np.float32]
     wrong: NDArray[np.int64]
+    mixed_up: NDArray[np.int16]
 
     def value(self, measure: str) -> float:
         """Return one of `MEASURES`."""
@@ -96,7 +98,19 @@ def row(shard: str, sample: str | None, counted: Statistics) -> Row:
         occurs=occurs,
         iou=np.where(agreement.any(axis=1), score(agreement).iou, np.nan).astype(np.float32),
         wrong=agreement.sum(axis=0) + agreement.sum(axis=1) - 2 * np.diag(agreement),
+        mixed_up=_largest_mix_up(agreement),
     )
+
+
+def _largest_mix_up(agreement: Counts) -> NDArray[np.int16]:
+    """Return, for each class, the (truth, label) pair of its most frequent error in a confusion matrix: (C, 2)."""
+    classes = len(agreement)
+    errors = agreement * (1 - np.eye(classes, dtype=np.int64))
+    both = np.concatenate([errors, errors.T], axis=1)
+    place = both.argmax(axis=1)
+    other, own = place % classes, np.arange(classes)
+    pairs = np.where((place < classes)[:, None], np.stack([own, other], 1), np.stack([other, own], 1))
+    return np.where(both.any(axis=1)[:, None], pairs, -1).astype(np.int16)
 
 
 def confusion(together: Counts) -> Counts:

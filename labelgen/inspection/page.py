@@ -157,7 +157,7 @@ def _data_url(picture: Picture, kind: str) -> str:
 
 
 def _percent(value: float | None, digits: int = 1) -> str:
-    return "–" if value is None else f"{100 * value:.{digits}f} %"
+    return "–" if value is None else f"{100 * value:.{digits}f}%"
 
 
 def _number(value: float | None, digits: int = 2) -> str:

@@ -16,6 +16,7 @@ Picture = NDArray[np.uint8]
 LABEL_OPACITY = 0.6
 POINT_RADIUS_PX = 1
 _CAPTION_PX = 16
+_WRONG, _UNKNOWN = (230, 0, 0), (255, 255, 255)
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,8 @@ class SamplePictures:
 def write_pictures(url: str, shown: Sequence[tuple[str, str]], folder: Path) -> list[Path]:
     """Write `<shard>-<nn>.png` for each (shard, sample id), nn being its place in the shard; returns the files.
 
-    Rows: picture, raw labels, masks, voted labels, then points over the picture by voted label and, where there is
-    truth, by truth. Columns: cameras.
+    Rows: picture, raw labels, masks, voted labels, where there is truth of pixels that and what is wrong (red; white
+    has no truth), then points over the picture by voted label and by truth. Columns: cameras.
 
     Raises:
         OSError: if the folder cannot be written.
@@ -62,7 +63,9 @@ def draw_sample(cache: Cache, manifest: CacheManifest, key: str, sample: int) ->
         "voted labels": [blend(p, colours[ids]) for p, ids in zip(rgb, labels["image"][first:last], strict=True)],
     }
     if "image" in truth:
-        layers["truth"] = [blend(p, colours[ids]) for p, ids in zip(rgb, truth["image"][first:last], strict=True)]
+        true, voted = truth["image"][first:last], labels["image"][first:last]
+        layers["truth"] = [blend(p, colours[ids]) for p, ids in zip(rgb, true, strict=True)]
+        layers["wrong"] = [blend(p, _wrong(*ids)) for p, ids in zip(rgb, zip(true, voted, strict=True), strict=True)]
     layers["points, voted"] = _points_over(rgb, first, pairs, labels["point"], colours)
     if "point" in truth:
         layers["points, truth"] = _points_over(rgb, first, pairs, truth["point"], colours)
@@ -73,6 +76,14 @@ def blend(picture: Picture, colours: Picture) -> Picture:
     """Lay colours (H, W, 3) over a picture; black stands for no label and lets the picture through."""
     opacity = np.where(colours.any(axis=-1, keepdims=True), LABEL_OPACITY, 0.0)
     return ((1 - opacity) * picture + opacity * colours).astype(np.uint8)
+
+
+def _wrong(truth: NDArray[np.uint8], labels: NDArray[np.uint8]) -> Picture:
+    """Return (H, W, 3): red where a label is not the truth, white where there is no truth."""
+    colours = np.zeros((*truth.shape, 3), np.uint8)
+    colours[(labels != truth) & (truth != IGNORE)] = _WRONG
+    colours[truth == IGNORE] = _UNKNOWN
+    return colours
 
 
 def mask_colours(mask_ids: NDArray[np.uint16]) -> Picture:

@@ -7,6 +7,9 @@ from typing import Any
 _LISTED = 10
 """Rows of a list that are printed; --json has all."""
 
+_SAMPLES = 5
+"""Samples that are named."""
+
 _BAR = " ▁▂▃▄▅▆▇█"
 
 
@@ -56,7 +59,7 @@ def _verdict(found: Mapping[str, Any]) -> list[str]:
     well = {
         "complete": "yes: every shard is sealed, no sample is left out",
         "whole": "yes, as far as read: documents, labels, masks, scores, pairs; `labelgen verify` reads every byte",
-        "plausible": "yes: nothing stands out",
+        "plausible": "yes: no shard is far from the others, no count is unlikely; see scores for how right labels are",
     }
     lines = []
     for question, against in found["verdict"].items():
@@ -111,7 +114,8 @@ def _overview(found: Mapping[str, Any]) -> str:
         lines.append(
             f"truth     {unit}: mIoU {_percent(raw['miou'])} raw, {_percent(refined['miou'])} voted; accuracy "
             f"{_percent(raw['accuracy'])} raw, {_percent(refined['accuracy'])} voted "
-            f"({refined['scored']:,} of {truth['truth']:,} with a label)"
+            f"({refined['scored']:,} of {truth['truth']:,} with a label); "
+            f"{_percent(truth['share'])} of all {unit} have truth"
         )
     return "\n".join(lines)
 
@@ -166,13 +170,13 @@ def _diagnoses(found: Mapping[str, Any]) -> str:
 
 
 def _where(entry: Mapping[str, Any]) -> str:
-    places = [f"{shard} ({part:.0%} of all that is wrong)" for shard, _, part in entry["shards"][:1]]
-    return f"; worst in {places[0]}" if places else ""
+    places = [f"{shard}: {part:.0%} of all errors, most of them {mix_up}" for shard, _, part, mix_up in entry["shards"]]
+    return f"; most in {places[0]}" if places else ""
 
 
 def _worst(found: Mapping[str, Any]) -> str:
     lines = [f"  {entry['sample']} in {entry['shard']}: {sample_words(entry)}" for entry in found["worst_samples"]]
-    return _listed("samples to look at, worst first", lines[:5], more=max(0, len(lines) - 5))
+    return _listed("samples to look at, worst first", lines[:_SAMPLES], more=max(0, len(lines) - _SAMPLES))
 
 
 def sample_words(entry: Mapping[str, Any]) -> str:

@@ -121,11 +121,13 @@ def test_classes_come_worst_first_with_what_where_and_why(cache: str) -> None:
     assert worst["name"] == "tree"
     assert worst["voted_iou"] == 0
     assert worst["takes"] == [["car", 1.0]], "all that is called tree is car"
-    assert worst["shards"] == [["s9-000", None, 1.0]], "and all of it is in s9, where truth has no tree"
+    assert worst["shards"] == [["s9-000", None, 1.0, "car labelled tree"]], (
+        "and all of it is in s9, where truth has no tree"
+    )
     car = next(entry for entry in others if entry["name"] == "car")
     assert car["taken_for"] == [["tree", pytest.approx(0.1)]]
     assert car["voted_iou"] == pytest.approx(0.9)
-    assert "it is taken for tree (10%)" in car["reason"]
+    assert "10% of it is missed, taken for tree (10%)" in car["reason"]
     assert "the vote costs it 10.0% IoU" in car["reason"]
 
 
@@ -247,12 +249,13 @@ def test_the_page_is_one_file_that_loads_nothing(cache: str, page: Callable[...,
     links = page(cache, "--show", "2")
     assert links.loads
     assert [load for load in links.loads if not load.startswith(("data:image/", "#"))] == []
-    # Two samples of two cameras: picture, raw, masks, voted, truth and twice points, and two clouds from above each.
-    assert len([load for load in links.loads if load.startswith("data:")]) == 2 * (2 * 7 + 2)
+    # Two samples of two cameras: picture, raw, masks, voted, truth, wrong, twice points; and two clouds each.
+    assert len([load for load in links.loads if load.startswith("data:")]) == 2 * (2 * 8 + 2)
     text = " ".join(" ".join(links.text).split())
     assert "complete: yes" in text
+    assert "2 of 10 are shown" in text
     assert "plausible: look" in text
-    assert "its label lies on car (100%)" in text
+    assert "100% of its label is wrong, lying on car (100%)" in text
 
 
 def test_the_page_compares_and_narrows(cache: str, page: Callable[..., Links]) -> None:
