@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from cache_schemas.errors import CacheError
+from trainer.balance import class_weights
 from trainer.batch import Batch, Batches, arrays_to_train
 from trainer.errors import RunFolderError, TrainerError
 from trainer.losses import Summed, latent_loss, semantic_loss
@@ -64,7 +65,9 @@ def fit(request: FitRequest, say: Callable[[str], None]) -> None:
         standing = restore(folder, model, optimiser) if request.resume and folder.has("last") else Standing()
         plan = Plan.of(samples, settings, ranks)
         monitor = Monitor(folder, record, plan.steps_an_epoch, plan.total, standing.step, ranks, say)
-        trainer = Trainer(training, model, optimiser, settings, plan, ranks)
+        balance = settings.optimiser.class_balance
+        weights = class_weights(stream, samples, len(model.text), balance, settings.method.refine)
+        trainer = Trainer(training, model, optimiser, settings, plan, ranks, weights)
         with _out_of_memory_explained():
             take_steps(trainer, plan.batches(Batches(stream, samples, settings), standing.step), monitor, standing)
     finally:
@@ -253,11 +256,13 @@ class Trainer:
         settings: RunSettings,
         plan: Plan,
         ranks: Ranks,
+        weights: Tensor | None = None,
     ) -> None:
-        """Train `model`, wrapped for all ranks as `training`."""
+        """Train `model`, wrapped for all ranks as `training`, with class `weights` (C,) if any."""
         self._training, self._model, self._optimiser = training.train(), model, optimiser
         self._settings, self.plan, self.ranks = settings, plan, ranks
         self._classes = len(model.text)
+        self._weights = None if weights is None else weights.to(ranks.device)
 
     def step(self, number: int, batch: Batch) -> StepResult:
         """Learn from a batch."""
@@ -292,8 +297,8 @@ class Trainer:
         pixels = pixel_target(draw.image, batch, own, classes, method.refine)
         points = point_target(draw.cloud, batch, own, classes, method.refine)
         losses = {
-            "image": semantic_loss(outputs.pixel_scores, pixels),
-            "cloud": semantic_loss(outputs.point_scores, points),
+            "image": semantic_loss(outputs.pixel_scores, pixels, self._weights),
+            "cloud": semantic_loss(outputs.point_scores, points, self._weights),
         }
         for name, (pixel, point, frozen) in outputs.latents.items():
             losses[f"image_{name}"] = latent_loss(pixel, frozen)

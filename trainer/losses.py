@@ -29,10 +29,16 @@ def class_scores(features: Tensor, weight: Tensor, bias: Tensor, text: Tensor) -
     return functional.linear(features, text @ weight, text @ bias)
 
 
-def semantic_loss(scores: Tensor, labels: Tensor) -> Summed:
-    """Eq 5 and 6: cross-entropy of scores (N, C, ..) to labels (N, ..), over the elements that have one."""
-    entropy = functional.cross_entropy(scores.float(), labels.long(), ignore_index=IGNORE, reduction="sum")
-    return Summed(entropy, (labels != IGNORE).sum())
+def semantic_loss(scores: Tensor, labels: Tensor, weights: Tensor | None = None) -> Summed:
+    """Eq 5 and 6: cross-entropy of scores (N, C, ..) to labels (N, ..), over the elements that have one.
+
+    With `weights` (C,) an element counts as much as its class weighs.
+    """
+    entropy = functional.cross_entropy(
+        scores.float(), labels.long(), weight=weights, ignore_index=IGNORE, reduction="sum"
+    )
+    known = labels != IGNORE
+    return Summed(entropy, known.sum() if weights is None else weights[labels[known].long()].sum())
 
 
 def latent_loss(features: Tensor, teacher: Tensor) -> Summed:

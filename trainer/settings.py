@@ -83,7 +83,11 @@ class MethodSettings(Settings):
 
 
 class OptimiserSettings(Settings):
-    """The paper's SGD, or AdamW, with a rate that warms up over `warmup_steps` and falls along a cosine to zero."""
+    """The paper's SGD, or AdamW, with a rate that warms up over `warmup_steps` and falls along a cosine to zero.
+
+    In the cross-entropies a class weighs in proportion to its frequency to the power of -`class_balance`; 0, as in the
+    paper, lets all elements count alike.
+    """
 
     epochs: int = Field(ge=1)
     kind: Literal["sgd", "adamw"] = "sgd"
@@ -92,6 +96,7 @@ class OptimiserSettings(Settings):
     weight_decay: float = Field(1e-4, ge=0)
     warmup_steps: int = Field(0, ge=0)
     clip_norm: float | None = Field(None, gt=0)
+    class_balance: float = Field(0, ge=0, le=1)
     precision: Literal["fp32", "bf16"] = "fp32"
 
 

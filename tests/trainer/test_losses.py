@@ -60,6 +60,13 @@ def test_semantic_loss_is_the_hand_computed_cross_entropy_of_labelled_elements()
     assert found.total.item() == pytest.approx(-math.log(3 / 4) - math.log(1 / 5), abs=1e-6)
 
 
+def test_elements_count_as_much_as_their_class_weighs() -> None:
+    scores = torch.tensor([[0.0, math.log(3)], [5.0, -5.0], [math.log(4), 0.0]])
+    found = semantic_loss(scores, torch.tensor([1, 255, 0], dtype=torch.uint8), torch.tensor([0.5, 3.0]))
+    assert found.count == 3.5
+    assert found.total.item() == pytest.approx(-3 * math.log(3 / 4) - 0.5 * math.log(4 / 5), abs=1e-6)
+
+
 def test_no_labels_give_a_zero_that_can_be_differentiated() -> None:
     scores = torch.zeros(4, 3, requires_grad=True)
     found = semantic_loss(scores, torch.full((4,), 255, dtype=torch.uint8))
