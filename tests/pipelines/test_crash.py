@@ -146,7 +146,7 @@ def test_killed_runs_go_on_to_the_cache_of_an_undisturbed_one(
     attack.finish()
     kills = ", ".join(f"{count} of {kind}s" for kind, count in sorted(attack.kills.items()))
     print(f"\n{KILLS} kills (seed {SEED}): {kills}; {time.monotonic() - start:.0f} s")
-    print(f"{attack.runs} runs, {attack.finished} caches finished and equal, {len(attack.errors)} runs gave up:")
+    print(f"{attack.runs} runs, {attack.finished} caches finished and equal, {len(attack.errors)} runs gave up")
     for error, count in Counter(attack.errors).items():
         print(f"  {count}x {error}")
 
