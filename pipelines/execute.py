@@ -2,8 +2,8 @@
 
 import asyncio
 import errno
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,10 +20,12 @@ from labelgen.samples import Sample
 from pipelines import tasks
 from pipelines.errors import PipelineError
 from pipelines.plan import Planner, ShardPlan
-from pipelines.pool import CallFailedError, origin
+from pipelines.pool import ActorPool, CallFailedError, origin
 from pipelines.pools import TeacherPools
 from pipelines.progress import Progress
 from pipelines.tasks import Job, Report
+
+_SOON_SECONDS = 0.1
 
 DEATHS = (WorkerCrashedError, OutOfMemoryError)
 """How Ray reports a task whose worker died more often than it may be tried again."""
@@ -77,6 +79,7 @@ class _Execution:
         self.job_ref = ray.put(job)
         self.pools = TeacherPools(job.config.ray, self.job_ref, resources, progress)
         self.gate = asyncio.Semaphore(job.config.ray.shards_in_flight)
+        self.at_work = 0
 
     async def run(self, plan: Sequence[ShardPlan], manifest: CacheManifest) -> Tally:
         """Load the teachers before anything in the cache is touched, embed the class names, then build all shards."""
@@ -123,7 +126,7 @@ class _Execution:
 
     async def _build_shard(self, shard: ShardPlan) -> None:
         """Bring one shard up to date; samples that turn out bad are quarantined and the shard planned anew."""
-        async with self.gate:
+        async with self.gate, self._counted():
             while True:
                 with self._writing():
                     self.cache.write_shard_record(shard.key, shard.record)
@@ -207,9 +210,33 @@ class _Execution:
         step = self.job.config.ray.pool(teacher).samples_per_call
         chunks = [shard.samples[start : start + step] for start in range(0, len(shard.samples), step)]
         parts = [part for answered in await asyncio.gather(*map(ask, chunks)) for part in answered]
-        if not bad:
+        if bad:
+            await self._second_opinion(pool)
+        else:
             await self._run(write, shard, *parts)
         return bad
+
+    async def _second_opinion(self, pool: ActorPool) -> None:
+        """Wait until a pool has done anything, or no other shard is at work that could show that it can.
+
+        Raises:
+            PipelineError: if it is the pool that is bad, and not the samples.
+        """
+        self.at_work -= 1
+        try:
+            while self.at_work and not pool.has_succeeded:
+                await asyncio.sleep(_SOON_SECONDS)
+        finally:
+            self.at_work += 1
+        pool.check()
+
+    @asynccontextmanager
+    async def _counted(self) -> AsyncIterator[None]:
+        self.at_work += 1
+        try:
+            yield
+        finally:
+            self.at_work -= 1
 
     def _score_call(self, actor: Any, shard: ShardPlan, samples: Sequence[Sample]) -> list[ray.ObjectRef]:
         start = shard.samples.index(samples[0])

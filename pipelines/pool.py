@@ -50,6 +50,24 @@ class ActorPool:
         self._undecided = 0
         self._successes = 0
         self._given_up = 0
+        self._last_failure = ""
+
+    @property
+    def has_succeeded(self) -> bool:
+        """Whether any call has succeeded so far."""
+        return self._successes > 0
+
+    def check(self) -> None:
+        """Refuse to go on with a pool that has given up many calls and done none.
+
+        Raises:
+            PipelineError: if that is so.
+        """
+        if not self._successes and self._given_up >= HOPELESS:
+            raise PipelineError(
+                f"{self.name} failed on each of its first {self._given_up} calls, the last time with "
+                f"{self._last_failure}; mend that, then run the same command again"
+            )
 
     async def call(self, submit: Callable[[Any], "Sequence[ray.ObjectRef[Any]]"]) -> "tuple[Any, ray.ObjectRef[Any]]":
         """Run one call: `submit(actor)` starts it and returns two references, to a small report and the result.
@@ -90,11 +108,9 @@ class ActorPool:
                 except Exception as error:
                     cause = origin(error)
                     failures.append(f"{type(cause).__name__}: {_first_line(cause)}")
-        if not await self._works():
-            raise PipelineError(
-                f"{self.name} failed on each of its first {self._given_up} calls, the last time with {failures[-1]}; "
-                "mend that, then run the same command again"
-            )
+        self._last_failure = failures[-1]
+        await self._count_given_up()
+        self.check()
         raise CallFailedError(f"{failures[-1]} ({len(failures)} tries)")
 
     async def started(self, say: Callable[[str], None]) -> None:
@@ -116,10 +132,10 @@ class ActorPool:
         for worker in self._workers:
             ray.kill(worker.actor)
 
-    async def _works(self) -> bool:
-        """Count a given-up call, and tell whether it is the call that is bad, and not the pool.
+    async def _count_given_up(self) -> None:
+        """Count a given-up call, and wait until it can be told whether the call is bad, or the pool.
 
-        Nobody knows before another call has succeeded, or enough have been given up, or none is left that could.
+        That is once another call has succeeded, or enough have been given up, or none is left that could succeed.
         """
         async with self._changed:
             self._given_up += 1
@@ -129,7 +145,6 @@ class ActorPool:
                 lambda: self._successes or self._given_up >= HOPELESS or self._undecided == self._calls
             )
             self._undecided -= 1
-        return self._successes > 0 or self._given_up < HOPELESS
 
     @asynccontextmanager
     async def _worker(self, alone: bool) -> AsyncIterator[_Worker]:
