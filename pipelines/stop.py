@@ -6,14 +6,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+_told = threading.Event()
+
 
 @contextmanager
 def stops_like_ctrl_c() -> Iterator[None]:
-    """Take SIGTERM, by which schedulers and `kill` end a run, for Ctrl-C."""
+    """Take SIGTERM, by which schedulers and `kill` end a run, for Ctrl-C.
+
+    Schedulers send it to Ray's processes as well, which may be gone first: what fails from then on is part of the end.
+    """
     before = signal.getsignal(signal.SIGTERM)
+    _told.clear()
     take_sigterm_for_ctrl_c()
     try:
         yield
+    except Exception:
+        if _told.is_set():
+            raise KeyboardInterrupt from None
+        raise
     finally:
         if _may_set_handlers():
             signal.signal(signal.SIGTERM, before)
@@ -26,6 +36,7 @@ def take_sigterm_for_ctrl_c() -> None:
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
+    _told.set()
     handler = signal.getsignal(signal.SIGINT)
     if callable(handler):
         handler(number, frame)

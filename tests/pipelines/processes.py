@@ -73,10 +73,10 @@ def wait_for(what: Callable[[], bool], seconds: float = 120.0) -> None:
         time.sleep(0.05)
 
 
-def seals(cache: Path) -> Seals:
-    """Return every sealed group of a cache as it lies on the disk; a group that is redone differs."""
+def seals(cache: Path, shards: str = "*") -> Seals:
+    """Return every sealed group of a cache's shards, and `text`, as it lies on the disk; one that is redone differs."""
     found: Seals = {}
-    for document in (cache / "text/zarr.json", *cache.glob("shards/*/*/zarr.json")):
+    for document in (cache / "text/zarr.json", *cache.glob(f"shards/{shards}/*/zarr.json")):
         try:
             attributes = json.loads(document.read_text()).get("attributes", {})
         except FileNotFoundError:

@@ -18,6 +18,9 @@ REPOSITORY = Path(__file__).parents[2]
 NAMESPACE = ("unshare", "--user", "--map-root-user", "--mount")
 
 
+ONE_SHARD = "scene-0103-*"
+
+
 def errors_of(said: str) -> list[str]:
     assert "Traceback" not in said
     return [line for line in said.splitlines() if line.startswith("error: ")]
@@ -133,10 +136,10 @@ def test_a_teacher_that_only_fails_stops_the_run_and_condemns_no_sample(
     sealed = seals(cache)
     assert sealed
 
-    done = labelgen.run(made / "nuscenes", cache)
+    done = labelgen.run(made / "nuscenes", cache, "--shards", ONE_SHARD)
     assert done.returncode == 0, done.stderr
     assert sealed.items() <= seals(cache).items()
-    assert seals(cache).keys() == seals(finished).keys()
+    assert seals(cache, ONE_SHARD).keys() == seals(finished, ONE_SHARD).keys()
 
 
 def test_more_pictures_than_the_object_store_holds_are_no_problem(
@@ -181,22 +184,23 @@ def test_a_clock_that_jumps_lets_no_second_run_in_and_harms_nothing(
     (tmp_path / "sitecustomize.py").write_text(WILD_CLOCK)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     cache = tmp_path / "cache.zarr"
-    running = labelgen.start(made / "nuscenes", cache)
+    running = labelgen.start(made / "nuscenes", cache, "--shards", ONE_SHARD)
     wait_for(lambda: len(seals(cache)) > 1)
-    second = labelgen.run(made / "nuscenes", cache)
+    second = labelgen.run(made / "nuscenes", cache, "--shards", ONE_SHARD)
     assert second.returncode == 1
     assert "is already writing this cache" in errors_of(second.stderr)[0]
     _, said = running.communicate(timeout=240)
     assert running.returncode == 0, said
-    assert seals(cache).keys() == seals(finished).keys()
+    assert seals(cache).keys() == seals(finished, ONE_SHARD).keys()
 
 
 def test_of_two_runs_started_at_once_one_goes_on(made: Path, finished: Path, tmp_path: Path, labelgen) -> None:
     cache = tmp_path / "cache.zarr"
     (tmp_path / "link.zarr").symlink_to(cache)
-    runs = [labelgen.start(made / "nuscenes", place) for place in (cache, tmp_path / "link.zarr")]
+    places = (cache, tmp_path / "link.zarr")
+    runs = [labelgen.start(made / "nuscenes", place, "--shards", ONE_SHARD) for place in places]
     said = [run.communicate(timeout=240)[1] for run in runs]
     assert sorted(run.returncode for run in runs) == [0, 1], said
     (error,) = errors_of(said[[run.returncode for run in runs].index(1)])
     assert "is already writing this cache; wait for it to end" in error
-    assert seals(cache).keys() == seals(finished).keys()
+    assert seals(cache).keys() == seals(finished, ONE_SHARD).keys()
