@@ -77,7 +77,7 @@ class Cache:
         """
         cache = cls(url, "a")
         try:
-            root = zarr.open_group(zarr_store(cache.url), mode="a")
+            root = zarr.open_group(zarr_store(cache.url), mode="a", attributes=manifest.to_attrs())
             root.require_group("shards")
             root.attrs.put(manifest.to_attrs())
         except (OSError, ContainsArrayError) as error:

@@ -96,7 +96,7 @@ def run(
 
     \b
     Exit codes: 0 all samples labelled, 1 stopped by an error, 2 wrong usage,
-    3 finished but some samples are quarantined, 130 interrupted.
+    3 finished but some samples are quarantined, 130 stopped by Ctrl-C or SIGTERM.
     """
     from pipelines.config import load_config
     from pipelines.run import RunRequest, generate_labels

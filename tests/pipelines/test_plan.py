@@ -12,7 +12,7 @@ from pipelines.config import load_config
 from pipelines.plan import Planner, ShardPlan
 from pipelines.run import make_recipe
 
-SMALL = ("images.height=64", "images.width=112", "shard_samples=2")
+SMALL = ("images.height=64", "images.width=112", "shard_samples=2", "sam.points_per_side=1")
 
 
 @pytest.fixture
