@@ -8,9 +8,10 @@ from contextlib import AbstractContextManager
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from scipy import ndimage
 from segment_anything import SamAutomaticMaskGenerator, SamPredictor
 from segment_anything.modeling import Sam
 from segment_anything.utils.amg import remove_small_regions as stock_small_regions
@@ -237,6 +238,8 @@ def test_any_mask_is_tidied_in_its_box_as_the_stock_function_does_it_in_the_whol
     logits = torch.from_numpy(np.where(mask, 1.0, -1.0)).float()
     found = remove_small_regions(logits, box, torch.eye(side), torch.eye(20), least)
     filled, with_holes = stock_small_regions(mask, least, "holes")
+    islands = np.sort(np.bincount(ndimage.label(filled, np.ones((3, 3)))[0].ravel())[1:])
+    assume(len(islands) < 2 or islands[-1] >= least or islands[-1] > islands[-2])  # which of two equal ones is chance
     expected, with_islands = stock_small_regions(filled, least, "islands")
     np.testing.assert_array_equal(found.inside, expected)
     assert found.changed == (with_holes or with_islands)
