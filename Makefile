@@ -7,7 +7,6 @@ WORLD   := out/demo$(if $(filter-out 0,$(SEED)),-$(SEED))
 DATA    ?= $(if $(filter demo,$(DATASET)),$(WORLD))
 CACHE   ?= $(if $(filter demo,$(DATASET)),$(WORLD),out/$(DATASET)).zarr
 RUN     ?= out/$(basename $(notdir $(CACHE)))-run
-TOGETHER := -n 2 --dist loadfile
 UV_PIN  := uv==0.13.9
 BIN     := .venv/bin
 PARITY  ?= ../shared/data/nuscenes-keyframe
@@ -66,7 +65,7 @@ bench: setup
 	$(BIN)/python -m benchmarks.bench --data $(WORLD) --cache $(WORLD).zarr $(ARGS)
 
 test: setup
-	$(BIN)/python -m pytest $(TOGETHER) $(ARGS)
+	$(BIN)/python -m pytest $(ARGS)
 
 crashtest: setup
 	CRASH_KILLS=$(KILLS) CRASH_SEED=$(SEED) $(BIN)/python -m pytest -s tests/pipelines/test_crash.py
@@ -76,7 +75,7 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
-	$(BIN)/python -m pytest $(TOGETHER) $(ARGS)
+	$(BIN)/python -m pytest $(ARGS)
 
 .venv-parity/.installed: tests/parity/requirements.txt | setup
 	$(PYTHON) -m venv --clear .venv-parity
