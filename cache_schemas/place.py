@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
 from inspect import isawaitable
+from pathlib import Path
 from typing import Any
 
 from fsspec.core import url_to_fs
@@ -43,7 +44,7 @@ def file_system(url: str) -> tuple[Any, str]:
 def zarr_store(url: str) -> FsspecStore | str:
     """Return what Zarr can open a cache by; for a URL, a store that raises `StoreError`."""
     if not is_url(url):
-        return url
+        return str(Path(url).resolve())  # Zarr cannot make a folder through a link to where none is yet
     store = FsspecStore.from_url(url, storage_options=_options(url))
     return FsspecStore(_Asked(store.fs, url), path=store.path)
 

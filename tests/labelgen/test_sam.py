@@ -167,13 +167,18 @@ def propose(teacher: SamTeacher, image: np.ndarray) -> list[MaskProposal]:
 
 
 def assert_same_masks(found: list[MaskProposal], expected: list[dict]) -> None:
-    """Check masks, areas, scores and order; rounding may move an edge pixel in a hundred thousand."""
+    """Check masks, areas, scores and order; rounding may move an edge pixel in a hundred thousand.
+
+    A stability score counts pixels above two further thresholds, where processors round a few to other sides.
+    """
     assert len(found) == len(expected)
     differing = [proposal.inside != record["segmentation"] for proposal, record in zip(found, expected, strict=True)]
     assert np.mean(differing) <= 1e-5
-    for name, key in (("predicted_iou", "predicted_iou"), ("stability_score", "stability_score"), ("area", "area")):
-        values = [[getattr(proposal, name) for proposal in found], [record[key] for record in expected]]
+    for name in ("predicted_iou", "area"):
+        values = [[getattr(proposal, name) for proposal in found], [record[name] for record in expected]]
         np.testing.assert_allclose(*values, rtol=1e-4, atol=1e-5)
+    stability = [[proposal.stability_score for proposal in found], [r["stability_score"] for r in expected]]
+    np.testing.assert_allclose(*stability, rtol=1e-3)
 
 
 @pytest.mark.parametrize("at_once", [(64, 4096), (5, 77)])
