@@ -47,6 +47,14 @@ def assert_same(found: dict[str, AnyArray], expected: dict[str, AnyArray]) -> No
 # Writing and reading groups
 
 
+def test_a_cache_is_made_where_a_link_points_even_if_nothing_is_there_yet(
+    tmp_path: Path, manifest: CacheManifest
+) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    Cache.create(str(tmp_path / "link"), manifest)
+    assert Cache.open(str(tmp_path / "real"))[1] == manifest
+
+
 @pytest.mark.parametrize("path, choice", EVERY_DTYPE)
 def test_a_group_reads_back_equal_through_the_cache_and_plain_zarr(
     cache: Cache, fill_group: Fill, path: str, choice: int
