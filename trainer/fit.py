@@ -25,11 +25,12 @@ from trainer.networks.sparse import VERSION as SPCONV_VERSION
 from trainer.ranks import Ranks, join_ranks, leave_ranks
 from trainer.run_folder import RunFolder, RunRecord, Standing
 from trainer.settings import OptimiserSettings, RunSettings
+from trainer.stop import leave_requests_to_the_parent, stop_requests
 from trainer.stream import CacheStream, SampleRef, Step, epoch_order, split_scenes, steps_of_epoch
 from trainer.targets import Predictions, draw_sources, pixel_target, point_target
 
 LOG_STEPS = 10
-"""Losses leave the device once in so many steps."""
+"""Losses leave the device, and ranks agree on whether to stop, once in so many steps."""
 
 
 @dataclass(frozen=True)
@@ -75,23 +76,28 @@ def fit(request: FitRequest, say: Callable[[str], None]) -> None:
 
 
 def take_steps(trainer: "Trainer", batches: Iterator[tuple[int, Batch]], monitor: Monitor, standing: Standing) -> None:
-    """Learn from each batch; now and then write the loss curve down, and checkpoints, at epochs' ends or sooner."""
+    """Learn from each batch; now and then write the loss curve down, and checkpoints, at epochs' ends or sooner.
+
+    Raises:
+        KeyboardInterrupt: if asked to stop, by Ctrl-C or SIGTERM; the checkpoint has all steps made.
+    """
+    plan, ranks = trainer.plan, trainer.ranks
     try:
-        for number, batch in monitor.timed(batches):
-            monitor.add(number, trainer.step(number, batch), batch)
-            standing.step = number + 1
-            ends_epoch = trainer.plan.ends_epoch(number)
-            if ends_epoch or standing.step % LOG_STEPS == 0:
-                monitor.flush()
-            if ends_epoch:
-                monitor.end_epoch(standing, trainer.state)
-            if ends_epoch or (standing.step % LOG_STEPS == 0 and monitor.checkpoint_due()):
-                monitor.save("last", trainer.state(standing))
-    except KeyboardInterrupt:
-        if trainer.ranks.world == 1:
-            monitor.flush()
-            monitor.save("last", trainer.state(standing))
-        raise
+        with stop_requests() as stop:
+            for number, batch in monitor.timed(batches):
+                monitor.add(number, trainer.step(number, batch), batch)
+                standing.step = number + 1
+                ends_epoch = plan.ends_epoch(number)
+                meets = ends_epoch or standing.step % LOG_STEPS == 0
+                stops = (meets or ranks.world == 1) and ranks.any(stop.asked)
+                if meets or stops:
+                    monitor.flush()
+                if ends_epoch:
+                    monitor.end_epoch(standing, trainer.state)
+                if ends_epoch or stops or (meets and monitor.checkpoint_due()):
+                    monitor.save("last", trainer.state(standing))
+                if stops and standing.step < plan.total:
+                    raise KeyboardInterrupt
     finally:
         monitor.close()
 
@@ -224,6 +230,7 @@ class Plan:
             sampler=steps,
             num_workers=workers,
             pin_memory=self.ranks.device.type == "cuda",
+            worker_init_fn=leave_requests_to_the_parent,
             **ahead,
         )
         for number, batch in enumerate(loader, start=first):

@@ -135,7 +135,7 @@ class Monitor:
     def checkpoint_due(self) -> bool:
         """Tell whether the last checkpoint is too old; all ranks get the first one's answer."""
         due = self._ranks.first and time.monotonic() - self._saved > 60 * self._settings.checkpoint_minutes
-        return bool(self._ranks.joint(torch.tensor(int(due), device=self._ranks.device)))
+        return self._ranks.any(due)
 
     def save(self, name: str, state: dict[str, Any]) -> None:
         """Write a checkpoint on the first rank; flush before, so that all steps up to it are known to be good."""

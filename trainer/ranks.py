@@ -29,6 +29,10 @@ class Ranks:
         distributed.all_reduce(values)
         return values
 
+    def any(self, told: bool) -> bool:
+        """Tell all ranks whether one of them was told something."""
+        return told if self.world == 1 else bool(self.joint(torch.tensor(int(told), device=self.device)))
+
     def wrap(self, model: nn.Module) -> nn.Module:
         """Put the model on this rank's device, and let gradients be averaged over ranks."""
         model = model.to(self.device)

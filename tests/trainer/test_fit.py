@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -136,16 +137,31 @@ def test_killed_and_resumed_gives_the_undisturbed_curve(toy: str, tmp_path: Path
         assert torch.equal(tensor, states[1][name]), name
 
 
-def test_ctrl_c_keeps_all_steps_made(toy: str, tmp_path: Path) -> None:
-    settings = overrides("optimiser.epochs=40")
+def as_a_background_job() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@pytest.mark.parametrize(
+    "number, start", [(signal.SIGINT, None), (signal.SIGINT, as_a_background_job), (signal.SIGTERM, None)]
+)
+def test_a_run_that_is_asked_to_stop_keeps_all_steps_made(
+    toy: str, tmp_path: Path, number: signal.Signals, start: Callable[[], None] | None
+) -> None:
+    settings = overrides("optimiser.epochs=40", "stream.workers=1")
     command = trainer("fit", toy, "--out", tmp_path / "run", *settings)
-    process = subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, cwd=REPOSITORY, stderr=subprocess.PIPE, text=True, preexec_fn=start, start_new_session=True
+    )
     deadline = time.monotonic() + 120
     while len(history(tmp_path / "run") if (tmp_path / "run/history.jsonl").exists() else []) < 20:
         assert process.poll() is None and time.monotonic() < deadline, "no step came"
         time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    assert "--resume" in process.communicate(timeout=60)[1]
+    if number == signal.SIGINT:  # a terminal tells all processes, `kill` one
+        os.killpg(process.pid, number)
+    else:
+        process.send_signal(number)
+    said = process.communicate(timeout=60)[1]
+    assert "--resume" in said and "Traceback" not in said
     assert process.returncode == 130
     state = torch.load(tmp_path / "run/last.pt", weights_only=True)
     assert state["step"] == len(history(tmp_path / "run")) >= 20
