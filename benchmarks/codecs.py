@@ -41,13 +41,9 @@ def main(cache: str, shards: int) -> None:
     print("| array | MiB | " + " | ".join(CODECS) + " | fastest: " + ", ".join(DISKS) + " | ours |")
     print("|" + "---|" * (len(CODECS) + 4))
     for group, specs in SHARD_GROUPS.items():
-        present = [key for key in keys if f"shards/{key}/{group}" in opened.seals([f"shards/{key}/{group}"])]
+        seals = opened.seals(f"shards/{key}/{group}" for key in keys)
         for name, spec in specs.items():
-            parts = [
-                opened.read(f"shards/{key}/{group}", name)[name]
-                for key in present
-                if name in opened.seals([f"shards/{key}/{group}"])[f"shards/{key}/{group}"].arrays
-            ]
+            parts = [opened.read(path, name)[name] for path, seal in seals.items() if name in seal.arrays]
             if sum(part.nbytes for part in parts) < SMALL_BYTES * len(parts) or not parts:
                 continue
             chunks = [np.ascontiguousarray(chunk) for part in parts for chunk in _chunks(part, spec.chunk)]

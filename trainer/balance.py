@@ -27,7 +27,7 @@ def class_weights(
         return None
     name = "labels/image" if refined else "labels/image_raw"
     chosen = [samples[i] for i in np.unique(np.linspace(0, len(samples) - 1, COUNTED_SAMPLES).astype(int))]
-    counts = sum(np.bincount(stream.read(ref)[name].ravel(), minlength=256)[:classes] for ref in chosen)
+    counts = sum(np.bincount(stream.read(ref, only=[name])[name].ravel(), minlength=256)[:classes] for ref in chosen)
     share = np.asarray(counts) / max(1, np.sum(counts))
     weights = np.maximum(share, RAREST) ** -exponent
     return torch.from_numpy(weights / max((weights * share).sum(), RAREST)).float()

@@ -1,7 +1,7 @@
 """Samples out of a cache: which there are, in which order an epoch takes them, and their arrays."""
 
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,8 +65,10 @@ class CacheStream:
         """Return the class embeddings (C, D), of unit norm."""
         return Cache(self.url).read("text", "embeddings")["embeddings"]
 
-    def read(self, ref: SampleRef, images: Sequence[int] | None = None) -> SampleArrays:
-        """Return the arrays of a sample, of only the chosen `images` where they run over images.
+    def read(
+        self, ref: SampleRef, images: Sequence[int] | None = None, only: Collection[str] | None = None
+    ) -> SampleArrays:
+        """Return the arrays of a sample, or `only` some; of only the chosen `images` where they run over images.
 
         Pairs count images and points from the sample's first; pairs of images that are not chosen are left out, and
         the others count the chosen ones in their order.
@@ -78,8 +80,8 @@ class CacheStream:
         bounds = {axis: (int(ends[ref.place]), int(ends[ref.place + 1])) for axis, ends in shard.offsets.items()}
         chosen = range(bounds["I"][1] - bounds["I"][0]) if images is None else images
         spans, names = [], []
-        for path, stored in shard.arrays.items():
-            axis = _axis(path)
+        for path in shard.arrays if only is None else only:
+            stored, axis = shard.arrays[path], _axis(path)
             start, stop = bounds[axis]
             rows = _runs([start + image for image in chosen]) if axis == "I" else [(start, stop)]
             spans += [Span(stored, *run) for run in rows]

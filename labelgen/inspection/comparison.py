@@ -10,7 +10,7 @@ from cache_schemas.errors import CacheError
 from cache_schemas.scoring import json_number
 from cache_schemas.store import Cache
 from labelgen.inspection.findings import inspect_cache
-from labelgen.inspection.measures import share
+from labelgen.inspection.measures import moved_share, share
 from labelgen.inspection.selection import Selection
 from labelgen.inspection.statistics import Counts, count_together
 
@@ -129,14 +129,14 @@ def _moved(parts: Sequence[Counts | None], names: Sequence[str]) -> dict[str, An
         if row != column
     ]
     return {
-        "share": json_number(share(counts.sum() - np.trace(counts), counts.sum())),
+        "share": json_number(moved_share(counts)),
         "moves": sorted(moves, key=lambda move: -int(str(move["count"]))),
     }
 
 
 def _shard_change(move: _Moves) -> dict[str, Any]:
     changed = {
-        target: None if counts is None else json_number(share(counts.sum() - np.trace(counts), counts.sum()))
+        target: None if counts is None else json_number(moved_share(counts))
         for target, counts in (("image", move.image), ("point", move.point))
     }
     return {"shard": move.shard, **changed, "reason": move.reason}

@@ -11,11 +11,12 @@ from cache_schemas.scoring import json_number, score
 from cache_schemas.store import Cache
 from labelgen.inspection.diagnosis import diagnose
 from labelgen.inspection.inventory import Inventory, take_inventory
-from labelgen.inspection.measures import MEASURES, Row, confusion, measure, share
+from labelgen.inspection.measures import MEASURES, Row, confusion, measure, moved_share, share
 from labelgen.inspection.oddities import odd_shards
 from labelgen.inspection.selection import Selection, survey_selection
 from labelgen.inspection.statistics import MASK_SHARES, SEGMENT_SHARES, Counts, Statistics
 from labelgen.inspection.survey import Survey
+from labelgen.inspection.words import percent
 
 KINDS = {"raw": "raw", "refined": "voted"}
 """Labels before and after the vote: their key in the report, and in the names of `Statistics`."""
@@ -77,7 +78,7 @@ def _statistics(total: Statistics, names: Sequence[str]) -> dict[str, Any]:
             target: {
                 "raw": _histogram(getattr(total, f"{target}_flow").sum(axis=1), names),
                 "refined": _histogram(getattr(total, f"{target}_flow").sum(axis=0), names),
-                "changed": json_number(_off_diagonal(getattr(total, f"{target}_flow"))),
+                "changed": json_number(moved_share(getattr(total, f"{target}_flow"))),
                 "flow": getattr(total, f"{target}_flow").tolist(),
             }
             for target in ("image", "point")
@@ -116,10 +117,6 @@ def _statistics(total: Statistics, names: Sequence[str]) -> dict[str, Any]:
             "point": _agreement(total, "point", names),
         },
     }
-
-
-def _off_diagonal(flow: Counts) -> float:
-    return share(flow.sum() - np.trace(flow), flow.sum())
 
 
 def _histogram(counts: Counts, names: Sequence[str]) -> dict[str, int]:
@@ -214,12 +211,12 @@ def _implausible(found: Mapping[str, Any]) -> list[str]:
     truth = found["truth"]["image"] or found["truth"]["point"]
     reasons = {
         "the teachers are untrained: the labels mean nothing": found["teachers"]["untrained"],
-        f"{_percent(share(counts[main], pixels))} of all pixels are {main}": counts[main] > _MAIN_CLASS * pixels,
+        f"{percent(share(counts[main], pixels))} of all pixels are {main}": counts[main] > _MAIN_CLASS * pixels,
         f"no pixel is ever labelled {', '.join(absent)}": absent and not found["selection"],
-        f"cameras see only {_percent(found['points']['seen_share'])} of the points": (
+        f"cameras see only {percent(found['points']['seen_share'])} of the points": (
             (found["points"]["seen_share"] or 0) < _FEW
         ),
-        f"masks cover only {_percent(found['masks']['covered_share'])} of the pixels": (
+        f"masks cover only {percent(found['masks']['covered_share'])} of the pixels": (
             (found["masks"]["covered_share"] or 0) < _FEW_MASKED
         ),
         "the vote makes labels worse: accuracy falls": (
@@ -228,7 +225,3 @@ def _implausible(found: Mapping[str, Any]) -> list[str]:
         f"{len(odd)} shards stand out, see below": odd,
     }
     return [reason for reason, holds in reasons.items() if holds]
-
-
-def _percent(part: float | None) -> str:
-    return f"{part or 0.0:.1%}"

@@ -70,7 +70,7 @@ def measure(counted: Statistics) -> dict[str, float]:
     return {
         "entropy": share(counted.entropy_sum, patches),
         "margin": share(counted.margin_sum, patches),
-        "changed": share(pixels - np.trace(counted.image_flow), pixels),
+        "changed": moved_share(counted.image_flow),
         "masks_per_image": share(counted.masks, counted.images),
         "masked": share(counted.masked_pixels, pixels),
         "seen": share(counted.cameras[1:].sum(), points),
@@ -116,6 +116,11 @@ def _largest_mix_up(agreement: Counts) -> NDArray[np.int16]:
 def confusion(together: Counts) -> Counts:
     """Return the (C, C) confusion matrix in a (C+1, C+1) table of (truth, label) counts: "ignore" is left out."""
     return together[:-1, :-1]
+
+
+def moved_share(flow: Counts) -> float:
+    """Return how much of a (C, C) table of (before, after) counts is off its diagonal, NaN of nothing."""
+    return share(flow.sum() - np.trace(flow), flow.sum())
 
 
 def share(part: float | NDArray[np.generic], whole: float | NDArray[np.generic]) -> float:

@@ -15,8 +15,9 @@ from cache_schemas.documents import CacheManifest
 from cache_schemas.store import Cache
 from labelgen.inspection.measures import MEASURES
 from labelgen.inspection.oddities import CLASS_MIX
-from labelgen.inspection.pictures import Picture, colour_table, draw_sample
-from labelgen.inspection.terminal import oddity_words, sample_words
+from labelgen.inspection.pictures import DRAWN, Picture, colour_table, draw_sample
+from labelgen.inspection.samples import Sample, read_shown
+from labelgen.inspection.words import number, oddity_words, percent, sample_words
 
 _MAP_REACH_M = 50.0
 _MAP_SIDE_PX = 420
@@ -25,6 +26,7 @@ _MAP_SHARDS = 48
 """The table of classes by shard holds so many shards, least accurate first."""
 
 _NO_LABEL = (205, 205, 205)
+_SHOWN = {**DRAWN, "points": ("xyz",)}
 
 
 def write_page(found: Mapping[str, Any], shown: Sequence[tuple[str, str]], file: Path) -> Path:
@@ -41,7 +43,7 @@ def write_page(found: Mapping[str, Any], shown: Sequence[tuple[str, str]], file:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(percent=_percent, number=_number, oddity=oddity_words, about=sample_words)
+    environment.filters.update(percent=percent, number=number, oddity=oddity_words, about=sample_words)
     page = environment.get_template("page.html.jinja").render(
         found=found,
         names=manifest.taxonomy.names,
@@ -50,7 +52,7 @@ def write_page(found: Mapping[str, Any], shown: Sequence[tuple[str, str]], file:
         scatter=_scatter(found),
         by_class=_least_accurate(found["by_shard"]),
         confusions=_confusions(found),
-        samples=[_sample(cache, manifest, found, key, token) for key, token in shown],
+        samples=[_shown(sample, manifest, found) for sample in read_shown(cache, shown, _SHOWN)],
     )
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(page, encoding="utf-8")
@@ -103,36 +105,33 @@ def _confusions(found: Mapping[str, Any]) -> list[dict[str, Any]]:
                 counts = np.array(truth[kind]["confusion"])
                 rows = counts.sum(axis=1, keepdims=True)
                 shares = np.divide(counts, rows, out=np.zeros(counts.shape), where=rows > 0)
-                title = f"{unit}, {words}: mIoU {_percent(truth[kind]['miou'])}"
+                title = f"{unit}, {words}: mIoU {percent(truth[kind]['miou'])}"
                 matrices.append({"title": title, "open": kind == "refined", "rows": shares.tolist()})
     return matrices
 
 
-def _sample(cache: Cache, manifest: CacheManifest, found: Mapping[str, Any], key: str, token: str) -> dict[str, Any]:
-    index = cache.shard_records([key])[key].samples.index(token)
-    pictures = draw_sample(cache, manifest, key, index)
-    entry = next(entry for entry in found["worst_samples"] if (entry["shard"], entry["sample"]) == (key, token))
+def _shown(sample: Sample, manifest: CacheManifest, found: Mapping[str, Any]) -> dict[str, Any]:
+    pictures = draw_sample(sample, manifest)
+    own = sample.shard, sample.token
+    entry = next(entry for entry in found["worst_samples"] if (entry["shard"], entry["sample"]) == own)
     return {
         **entry,
         "worst_classes": sorted(entry["iou"].items(), key=lambda item: item[1])[:3],
-        "layers": list(pictures.layers),
+        "layers": list(pictures),
         "cameras": [
-            {"name": camera, "pictures": [_data_url(layer[i], "WEBP") for layer in pictures.layers.values()]}
-            for i, camera in enumerate(pictures.cameras)
+            {"name": camera, "pictures": [_data_url(layer[i], "WEBP") for layer in pictures.values()]}
+            for i, camera in enumerate(sample.cameras)
         ],
-        "maps": {name: _data_url(picture, "PNG") for name, picture in _maps(cache, manifest, key, index).items()},
+        "maps": {name: _data_url(picture, "PNG") for name, picture in _maps(sample, manifest).items()},
     }
 
 
-def _maps(cache: Cache, manifest: CacheManifest, key: str, sample: int) -> dict[str, Picture]:
+def _maps(sample: Sample, manifest: CacheManifest) -> dict[str, Picture]:
     """Draw the sample's cloud from above by voted label, and by truth where there is any."""
-    shard = f"shards/{key}"
-    points = cache.read(f"{shard}/points", "xyz", "offsets")
-    own = slice(*(int(i) for i in points["offsets"][sample : sample + 2]))
-    labels = {"voted labels": cache.read(f"{shard}/labels", "point")["point"][own]}
-    if "truth" in cache.shard_seals(key):
-        labels["truth"] = cache.read(f"{shard}/truth", "point")["point"][own]
-    return {name: _from_above(points["xyz"][own], ids, manifest) for name, ids in labels.items()}
+    labels = {"voted labels": sample["labels"]["point"]}
+    if "point" in sample["truth"]:
+        labels["truth"] = sample["truth"]["point"]
+    return {name: _from_above(sample["points"]["xyz"], ids, manifest) for name, ids in labels.items()}
 
 
 def _from_above(xyz: NDArray[np.float32], ids: NDArray[np.uint8], manifest: CacheManifest) -> Picture:
@@ -154,11 +153,3 @@ def _data_url(picture: Picture, kind: str) -> str:
     buffer = BytesIO()
     Image.fromarray(picture).save(buffer, kind, quality=_PICTURE_QUALITY)
     return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
-
-
-def _percent(value: float | None, digits: int = 1) -> str:
-    return "–" if value is None else f"{100 * value:.{digits}f}%"
-
-
-def _number(value: float | None, digits: int = 2) -> str:
-    return "–" if value is None else f"{value:,.{digits}f}"

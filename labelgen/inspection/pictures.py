@@ -1,7 +1,6 @@
 """Pictures of cached labels: for one sample, its images, labels, masks, voted labels, and points over the images."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,22 +8,19 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from cache_schemas.documents import CacheManifest
+from cache_schemas.layout import AnyArray
 from cache_schemas.store import Cache
 from cache_schemas.taxonomy import IGNORE, Taxonomy
+from labelgen.inspection.samples import Arrays, Sample, read_shown
 
 Picture = NDArray[np.uint8]
+DRAWN = {"images": ("rgb",), "labels": (), "sam": ("mask_ids",)}
+"""What `draw_sample` needs of a sample: arrays by group."""
+
 LABEL_OPACITY = 0.6
 POINT_RADIUS_PX = 1
 _CAPTION_PX = 16
 _WRONG, _UNKNOWN = (230, 0, 0), (255, 255, 255)
-
-
-@dataclass(frozen=True)
-class SamplePictures:
-    """Pictures of one sample: for each layer its pictures (H, W, 3) u8, one a camera."""
-
-    cameras: tuple[str, ...]
-    layers: dict[str, list[Picture]]
 
 
 def write_pictures(url: str, shown: Sequence[tuple[str, str]], folder: Path) -> list[Path]:
@@ -39,37 +35,30 @@ def write_pictures(url: str, shown: Sequence[tuple[str, str]], folder: Path) -> 
     folder.mkdir(parents=True, exist_ok=True)
     cache, manifest = Cache.open(url)
     files = []
-    for key, token in shown:
-        index = cache.shard_records([key])[key].samples.index(token)
-        pictures = draw_sample(cache, manifest, key, index)
-        files.append(folder / f"{key}-{index:02}.png")
-        Image.fromarray(_sheet(pictures, manifest)).save(files[-1])
+    for sample in read_shown(cache, shown, DRAWN):
+        files.append(folder / f"{sample.shard}-{sample.place:02}.png")
+        Image.fromarray(_sheet(draw_sample(sample, manifest), sample.cameras, manifest)).save(files[-1])
     return files
 
 
-def draw_sample(cache: Cache, manifest: CacheManifest, key: str, sample: int) -> SamplePictures:
-    """Draw one sample of a finished shard; see `write_pictures` for the layers."""
-    shard = f"shards/{key}"
-    images, labels, pairs = (cache.read(f"{shard}/{group}") for group in ("images", "labels", "pairs"))
-    mask_ids = cache.read(f"{shard}/sam", "mask_ids")["mask_ids"]
-    truth = cache.read(f"{shard}/truth") if "truth" in cache.shard_seals(key) else {}
-    first, last = (int(i) for i in images["offsets"][sample : sample + 2])
+def draw_sample(sample: Sample, manifest: CacheManifest) -> dict[str, list[Picture]]:
+    """Draw one sample, read with the arrays `DRAWN`: by layer (see `write_pictures`), a picture a camera."""
+    rgb, labels, truth, pairs = sample["images"]["rgb"], sample["labels"], sample["truth"], sample["pairs"]
     colours = colour_table(manifest.taxonomy)
-    rgb = images["rgb"][first:last]
     layers = {
         "picture": list(rgb),
-        "raw labels": [blend(p, colours[ids]) for p, ids in zip(rgb, labels["image_raw"][first:last], strict=True)],
-        "masks": [blend(p, mask_colours(ids)) for p, ids in zip(rgb, mask_ids[first:last], strict=True)],
-        "voted labels": [blend(p, colours[ids]) for p, ids in zip(rgb, labels["image"][first:last], strict=True)],
+        "raw labels": [blend(p, colours[ids]) for p, ids in zip(rgb, labels["image_raw"], strict=True)],
+        "masks": [blend(p, mask_colours(ids)) for p, ids in zip(rgb, sample["sam"]["mask_ids"], strict=True)],
+        "voted labels": [blend(p, colours[ids]) for p, ids in zip(rgb, labels["image"], strict=True)],
     }
     if "image" in truth:
-        true, voted = truth["image"][first:last], labels["image"][first:last]
-        layers["truth"] = [blend(p, colours[ids]) for p, ids in zip(rgb, true, strict=True)]
-        layers["wrong"] = [blend(p, _wrong(*ids)) for p, ids in zip(rgb, zip(true, voted, strict=True), strict=True)]
-    layers["points, voted"] = _points_over(rgb, first, pairs, labels["point"], colours)
+        both = zip(truth["image"], labels["image"], strict=True)
+        layers["truth"] = [blend(p, colours[ids]) for p, ids in zip(rgb, truth["image"], strict=True)]
+        layers["wrong"] = [blend(p, _wrong(*ids)) for p, ids in zip(rgb, both, strict=True)]
+    layers["points, voted"] = _points_over(rgb, pairs, labels["point"], colours)
     if "point" in truth:
-        layers["points, truth"] = _points_over(rgb, first, pairs, truth["point"], colours)
-    return SamplePictures(cache.shard_records([key])[key].cameras, layers)
+        layers["points, truth"] = _points_over(rgb, pairs, truth["point"], colours)
+    return layers
 
 
 def blend(picture: Picture, colours: Picture) -> Picture:
@@ -100,27 +89,24 @@ def colour_table(taxonomy: Taxonomy) -> Picture:
     return table
 
 
-def _points_over(
-    rgb: Picture, first_image: int, pairs: dict[str, NDArray[np.generic]], ids: NDArray[np.generic], colours: Picture
-) -> list[Picture]:
+def _points_over(rgb: Picture, pairs: Arrays, ids: AnyArray, colours: Picture) -> list[Picture]:
     canvases = (rgb * 0.5).astype(np.uint8)
-    image = pairs["image"].astype(np.intp) - first_image
     labels = ids[pairs["point"]]
-    shown = np.flatnonzero((image >= 0) & (image < len(rgb)) & (labels != IGNORE))
+    shown = np.flatnonzero(labels != IGNORE)
     height, width = rgb.shape[1:3]
     for down in range(-POINT_RADIUS_PX, POINT_RADIUS_PX + 1):
         for right in range(-POINT_RADIUS_PX, POINT_RADIUS_PX + 1):
             row = np.clip(pairs["row"][shown].astype(np.intp) + down, 0, height - 1)
             col = np.clip(pairs["col"][shown].astype(np.intp) + right, 0, width - 1)
-            canvases[image[shown], row, col] = colours[labels[shown]]
+            canvases[pairs["image"][shown], row, col] = colours[labels[shown]]
     return list(canvases)
 
 
-def _sheet(pictures: SamplePictures, manifest: CacheManifest) -> Picture:
+def _sheet(layers: Mapping[str, list[Picture]], cameras: Sequence[str], manifest: CacheManifest) -> Picture:
     """Lay layers out as rows and cameras as columns, with captions and a legend below."""
-    captions = [f"{camera} - {layer}" for layer in pictures.layers for camera in pictures.cameras]
-    cells = [cell for row in pictures.layers.values() for cell in row]
-    grid = _grid(cells, captions, columns=len(pictures.cameras))
+    captions = [f"{camera} - {layer}" for layer in layers for camera in cameras]
+    cells = [cell for row in layers.values() for cell in row]
+    grid = _grid(cells, captions, columns=len(cameras))
     return np.concatenate([grid, _legend(manifest, grid.shape[1])])
 
 

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cache_schemas.documents import CacheManifest
 from cache_schemas.errors import CacheError
-from cache_schemas.layout import AnyArray
 from cache_schemas.store import Cache
+from labelgen.inspection.samples import Sample, read_shown
 
 if TYPE_CHECKING:
     from rerun import RecordingStream
 
+_LOGGED = {"images": (), "points": ("xyz",), "labels": (), "sam": ("mask_ids",)}
 _GREY = (150, 150, 150)
 _PICTURE_DISTANCE_M = 2.0
 
@@ -40,57 +40,36 @@ def write_recording(url: str, shown: Sequence[tuple[str, str]], file: Path) -> P
     ]
     recording.log("/", rerun.AnnotationContext(classes), static=True)
     recording.log("cloud", rerun.ViewCoordinates.RIGHT_HAND_Z_UP, static=True)
-    for step, (key, token) in enumerate(shown):
+    for step, sample in enumerate(read_shown(cache, shown, _LOGGED)):
         recording.set_time("sample", sequence=step)
-        _log_sample(recording, cache, manifest, key, token)
+        recording.log("about", rerun.TextDocument(f"{sample.shard}, sample {sample.token}"))
+        _log_cloud(recording, sample, len(classes))
+        _log_cameras(recording, sample)
     recording.flush()
     return file
 
 
-def _log_sample(recording: "RecordingStream", cache: Cache, manifest: CacheManifest, key: str, token: str) -> None:
-    import rerun
-
-    record = cache.shard_records([key])[key]
-    sample = record.samples.index(token)
-    labels = cache.read(f"shards/{key}/labels")
-    recording.log("about", rerun.TextDocument(f"{key}, sample {token}"))
-    _log_cloud(recording, cache, f"shards/{key}", sample, labels, len(manifest.taxonomy.classes))
-    _log_cameras(recording, cache, f"shards/{key}", sample, labels, record.cameras)
-
-
-def _log_cloud(
-    recording: "RecordingStream", cache: Cache, shard: str, sample: int, labels: dict[str, AnyArray], classes: int
-) -> None:
+def _log_cloud(recording: "RecordingStream", sample: Sample, classes: int) -> None:
     """Log the points three times, by voted and raw label and by truth; those without a label apart, in grey."""
     import rerun
 
-    points = cache.read(f"{shard}/points", "xyz", "offsets")
-    own = slice(*(int(i) for i in points["offsets"][sample : sample + 2]))
-    xyz = points["xyz"][own]
-    clouds = {"voted": labels["point"][own], "raw": labels["point_raw"][own]}
-    if cache.seals([f"{shard}/truth"]):
-        clouds["truth"] = cache.read(f"{shard}/truth", "point")["point"][own]
+    xyz, labels = sample["points"]["xyz"], sample["labels"]
+    clouds = {"voted": labels["point"], "raw": labels["point_raw"]}
+    if "point" in sample["truth"]:
+        clouds["truth"] = sample["truth"]["point"]
     for name, ids in clouds.items():
         known = ids < classes
         recording.log(f"cloud/{name}", rerun.Points3D(xyz[known], class_ids=ids[known], radii=0.05))
-    recording.log("cloud/unlabelled", rerun.Points3D(xyz[labels["point"][own] >= classes], colors=_GREY, radii=0.03))
+    recording.log("cloud/unlabelled", rerun.Points3D(xyz[labels["point"] >= classes], colors=_GREY, radii=0.03))
 
 
-def _log_cameras(
-    recording: "RecordingStream",
-    cache: Cache,
-    shard: str,
-    sample: int,
-    labels: dict[str, AnyArray],
-    cameras: Sequence[str],
-) -> None:
+def _log_cameras(recording: "RecordingStream", sample: Sample) -> None:
     """Log each camera where it stood, with its picture, voted labels and masks."""
     import rerun
 
-    images = cache.read(f"{shard}/images")
-    mask_ids = cache.read(f"{shard}/sam", "mask_ids")["mask_ids"]
+    images, labels, mask_ids = sample["images"], sample["labels"], sample["sam"]["mask_ids"]
     height, width = images["rgb"].shape[1:3]
-    for i, camera in enumerate(cameras, start=int(images["offsets"][sample])):
+    for i, camera in enumerate(sample.cameras):
         cloud_from_cam = np.linalg.inv(images["cam_from_cloud"][i])
         lens = rerun.Pinhole(
             image_from_camera=images["intrinsics"][i],

@@ -3,7 +3,6 @@
 All counts add up, so that a shard's, a selection's or a cache's statistics are the sum of its samples'.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -11,9 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache_schemas.taxonomy import IGNORE
+from labelgen.inspection.samples import Arrays, Sample
 
 Counts = NDArray[np.int64]
-Arrays = Mapping[str, NDArray[Any]]
+
+COUNTED = {"labels": (), "clip": ("logits",), "sam": ("mask_ids",)}
+"""What `count_sample` needs of a sample: arrays by group."""
 
 FOUND_IOU = 0.5
 SMALLEST_SEGMENT_PX = 100
@@ -78,21 +80,14 @@ class Statistics:
         return Statistics(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
 
 
-def count_sample(
-    labels: Arrays, logits: NDArray[Any], mask_ids: NDArray[Any], pairs: Arrays, truth: Arrays
-) -> Statistics:
-    """Count one sample.
-
-    Args:
-        labels: `image_raw`, `image` (I, H, W) u8 and `point_raw`, `point` (P,) u8.
-        logits: (I, C, h, w) cosines of CLIP's patches.
-        mask_ids: (I, H, W) u16, 0 is no mask.
-        pairs: `point`, `image` counted within the sample, `row`, `col`, each (N,).
-        truth: `point` (P,), and where there are any `image`, `segments` (I, H, W); empty without truth.
+def count_sample(sample: Sample) -> Statistics:
+    """Count one sample, read with the arrays `COUNTED`.
 
     Raises:
         ValueError: if a label is neither a class nor "ignore".
     """
+    labels, truth = sample["labels"], sample["truth"]
+    logits, mask_ids = sample["clip"]["logits"], sample["sam"]["mask_ids"]
     classes = logits.shape[1]
     none = np.zeros((classes + 1, classes + 1), np.int64)
     agreement = {
@@ -108,7 +103,7 @@ def count_sample(
         **agreement,
         **_count_scores(logits),
         **_count_masks(mask_ids),
-        **_count_views(labels, pairs),
+        **_count_views(labels, sample["pairs"]),
         **_count_segments(truth, mask_ids),
     )
 

@@ -6,16 +6,13 @@ Memory holds a few shards and one small row a sample, whatever the cache's size.
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import reduce
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from cache_schemas.errors import CacheError
 from cache_schemas.place import StoreError
 from cache_schemas.store import Cache
 from labelgen.inspection.measures import Row, row
-from labelgen.inspection.statistics import Statistics, count_sample
+from labelgen.inspection.samples import read_samples
+from labelgen.inspection.statistics import COUNTED, Statistics, count_sample
 
 _AT_ONCE = 8
 """Partial sums that are added in one task."""
@@ -48,9 +45,7 @@ def survey_shards(url: str, choice: Choice) -> Survey:
 def _survey_shard(url: str, key: str, chosen: frozenset[str]) -> Survey:
     cache = Cache(url)
     try:
-        samples = {
-            token: count_sample(**arrays) for token, arrays in read_samples(cache, key).items() if token in chosen
-        }
+        samples = {sample.token: count_sample(sample) for sample in read_samples(cache, key, chosen, COUNTED)}
     except StoreError:
         raise
     except (CacheError, ValueError) as error:
@@ -59,46 +54,6 @@ def _survey_shard(url: str, key: str, chosen: frozenset[str]) -> Survey:
         return Survey(None, (), (), {})
     total = reduce(Statistics.__add__, samples.values())
     return Survey(total, (row(key, None, total),), tuple(row(key, *item) for item in samples.items()), {})
-
-
-def read_samples(cache: Cache, key: str) -> dict[str, dict[str, Any]]:
-    """Return what `count_sample` takes, by sample id, of one finished shard.
-
-    Raises:
-        CacheError: if a group is unsealed or damaged.
-    """
-    shard = f"shards/{key}"
-    tokens = cache.shard_records([key])[key].samples
-    labels, pairs = cache.read(f"{shard}/labels"), cache.read(f"{shard}/pairs")
-    images = cache.read(f"{shard}/images", "offsets")["offsets"]
-    points = cache.read(f"{shard}/points", "offsets")["offsets"]
-    logits = cache.read(f"{shard}/clip", "logits")["logits"]
-    mask_ids = cache.read(f"{shard}/sam", "mask_ids")["mask_ids"]
-    truth = cache.read(f"{shard}/truth") if cache.seals([f"{shard}/truth"]) else {}
-    found = {}
-    for index, token in enumerate(tokens):
-        of_images, of_points, of_pairs = (_part(offsets, index) for offsets in (images, points, pairs["offsets"]))
-        found[token] = {
-            "labels": _cut(labels, of_images, of_points),
-            "logits": logits[of_images],
-            "mask_ids": mask_ids[of_images],
-            "pairs": {
-                "point": pairs["point"][of_pairs] - of_points.start,
-                "image": pairs["image"][of_pairs] - of_images.start,
-                "row": pairs["row"][of_pairs],
-                "col": pairs["col"][of_pairs],
-            },
-            "truth": _cut(truth, of_images, of_points),
-        }
-    return found
-
-
-def _part(offsets: NDArray[np.int64], index: int) -> slice:
-    return slice(int(offsets[index]), int(offsets[index + 1]))
-
-
-def _cut(arrays: Mapping[str, NDArray[Any]], images: slice, points: slice) -> dict[str, NDArray[Any]]:
-    return {name: values[points if name.startswith("point") else images] for name, values in arrays.items()}
 
 
 def _join(parts: list[Survey]) -> Survey:

@@ -1,8 +1,10 @@
 """The audit as text for a terminal: the verdict first, then what it rests on."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from labelgen.inspection.words import number, oddity_words, percent, sample_words
 
 _LISTED = 10
 """Rows of a list that are printed; --json has all."""
@@ -80,29 +82,29 @@ def _overview(found: Mapping[str, Any]) -> str:
     points, masks, scores = found["points"], found["masks"], found["scores"]
     views, labels = points["by_cameras"], found["labels"]
     lines = [
-        f"scores    entropy {_number(scores['entropy']['mean'])} of 1 {_bars(scores['entropy']['histogram'])}  "
-        f"lead of the best class {_percent(scores['margin']['mean'])} {_bars(scores['margin']['histogram'])}",
-        f"points    {points['total']:,}, {_percent(points['seen_share'])} seen by a camera, {points['pairs']:,} pairs; "
+        f"scores    entropy {number(scores['entropy']['mean'])} of 1 {_bars(scores['entropy']['histogram'])}  "
+        f"lead of the best class {percent(scores['margin']['mean'])} {_bars(scores['margin']['histogram'])}",
+        f"points    {points['total']:,}, {percent(points['seen_share'])} seen by a camera, {points['pairs']:,} pairs; "
         f"by 0, 1, 2 or more cameras: {views['0']:,}, {views['1']:,}, {views['2+']:,}",
-        f"masks     {_number(masks['per_image']['mean'], 1)} an image ({masks['per_image']['min']} to "
-        f"{masks['per_image']['max']}), covering {_percent(masks['covered_share'])} of the pixels",
+        f"masks     {number(masks['per_image']['mean'], 1)} an image ({masks['per_image']['min']} to "
+        f"{masks['per_image']['max']}), covering {percent(masks['covered_share'])} of the pixels",
         "          by share of the picture: "
         + ", ".join(f"{_upto(part)} {part['masks']:,}" for part in masks["by_share"]),
-        f"agreement the vote changed {_percent(labels['image']['changed'])} of the pixels, "
-        f"{_percent(labels['point']['changed'])} of the points; cameras disagree on "
-        f"{_percent(points['camera_disagreement'])} of the points that two see; 2D and 3D labels agree on "
-        f"{_percent(points['pair_agreement'])} of the pairs",
+        f"agreement the vote changed {percent(labels['image']['changed'])} of the pixels, "
+        f"{percent(labels['point']['changed'])} of the points; cameras disagree on "
+        f"{percent(points['camera_disagreement'])} of the points that two see; 2D and 3D labels agree on "
+        f"{percent(points['pair_agreement'])} of the pairs",
     ]
     if segments := found["truth"]["masks"]:
         lines.append(
-            f"          {segments['segments']:,} truth segments: mean best IoU {_percent(segments['mean_best_iou'])}, "
-            f"recall at IoU 0.5 {_percent(segments['recall_at_half'])}"
+            f"          {segments['segments']:,} truth segments: mean best IoU {percent(segments['mean_best_iou'])}, "
+            f"recall at IoU 0.5 {percent(segments['recall_at_half'])}"
         )
         above = 1.0
         for part in segments["by_share"]:
             lines.append(
                 f"          {part['segments']:>13,} of {part['from']:.1%} to {above:.1%} of the picture: "
-                f"{_percent(part['mean_best_iou'])}, recall {_percent(part['recall_at_half'])}"
+                f"{percent(part['mean_best_iou'])}, recall {percent(part['recall_at_half'])}"
             )
             above = part["from"]
     for target, unit in (("image", "pixels"), ("point", "points")):
@@ -112,10 +114,10 @@ def _overview(found: Mapping[str, Any]) -> str:
             continue
         raw, refined = truth["raw"], truth["refined"]
         lines.append(
-            f"truth     {unit}: mIoU {_percent(raw['miou'])} raw, {_percent(refined['miou'])} voted; accuracy "
-            f"{_percent(raw['accuracy'])} raw, {_percent(refined['accuracy'])} voted "
+            f"truth     {unit}: mIoU {percent(raw['miou'])} raw, {percent(refined['miou'])} voted; accuracy "
+            f"{percent(raw['accuracy'])} raw, {percent(refined['accuracy'])} voted "
             f"({refined['scored']:,} of {truth['truth']:,} with a label); "
-            f"{_percent(truth['share'])} of all {unit} have truth"
+            f"{percent(truth['share'])} of all {unit} have truth"
         )
     return "\n".join(lines)
 
@@ -144,7 +146,7 @@ def _class_table(found: Mapping[str, Any]) -> str:
 
 
 def _arrows(before: Mapping[str, float | None], after: Mapping[str, float | None]) -> dict[str, str]:
-    return {name: f"{_percent(before[name])} -> {_percent(after[name])}" for name in before}
+    return {name: f"{percent(before[name])} -> {percent(after[name])}" for name in before}
 
 
 def _suspicious(found: Mapping[str, Any]) -> str:
@@ -152,17 +154,11 @@ def _suspicious(found: Mapping[str, Any]) -> str:
     return _listed("shards that stand out", lines)
 
 
-def oddity_words(entry: Mapping[str, Any]) -> str:
-    """Say in words by what a shard stands out."""
-    form: Callable[[float | None], str] = _percent if entry["is_share"] else _number
-    return f"{entry['title']}: {form(entry['value'])}, where {form(entry['usual'])} is usual"
-
-
 def _diagnoses(found: Mapping[str, Any]) -> str:
     only = (found["selection"] or {}).get("class")
     entries = [entry for entry in found["classes"] if only in (None, entry["name"])]
     lines = [
-        f"  {entry['name']}: IoU {_percent(entry['raw_iou'])} -> {_percent(entry['voted_iou'])}: {entry['reason']}"
+        f"  {entry['name']}: IoU {percent(entry['raw_iou'])} -> {percent(entry['voted_iou'])}: {entry['reason']}"
         + _where(entry)
         for entry in entries
     ]
@@ -179,19 +175,6 @@ def _worst(found: Mapping[str, Any]) -> str:
     return _listed("samples to look at, worst first", lines[:_SAMPLES], more=max(0, len(lines) - _SAMPLES))
 
 
-def sample_words(entry: Mapping[str, Any]) -> str:
-    """Say in words how good or odd a sample is."""
-    measures = entry["measures"]
-    right = {"pixel_accuracy": "of its pixels right", "point_accuracy": "of its points right"}
-    words = [f"{_percent(measures[name])} {said}" for name, said in right.items() if measures[name] is not None]
-    words += [
-        f"{_number(measures['masks_per_image'], 1)} masks an image",
-        f"the vote changed {_percent(measures['changed'])}",
-        f"cameras disagree on {_percent(measures['camera_disagreement'])}",
-    ]
-    return ", ".join(words)
-
-
 def _against(against: Mapping[str, Any]) -> str:
     lines = [f"against {against['cache']}, there -> here"]
     lines += [
@@ -202,12 +185,12 @@ def _against(against: Mapping[str, Any]) -> str:
         moved, scores = against["moved"][target], against["scores"][target]
         if moved:
             largest = ", ".join(f"{m['from']} -> {m['to']} {m['count']:,}" for m in moved["moves"][:3])
-            lines.append(f"  {unit}: {_percent(moved['share'])} have another label: {largest or 'none'}")
+            lines.append(f"  {unit}: {percent(moved['share'])} have another label: {largest or 'none'}")
         if scores:
             miou = scores["refined"]["miou"]
-            lines.append(f"  {unit}: voted mIoU {_percent(miou['there'])} -> {_percent(miou['here'])}")
+            lines.append(f"  {unit}: voted mIoU {percent(miou['there'])} -> {percent(miou['here'])}")
     lines += [
-        f"  {entry['shard']}: {_percent(entry['image'])} of its pixels changed"
+        f"  {entry['shard']}: {percent(entry['image'])} of its pixels changed"
         for entry in against["by_shard"][:_LISTED]
         if entry["image"]
     ]
@@ -270,11 +253,3 @@ def _bars(histogram: Sequence[int], width: int = 10) -> str:
     sums = [sum(histogram[i * step : (i + 1) * step]) for i in range(width)]
     top = max(sums) or 1
     return "".join(_BAR[min(8, -(-8 * count // top))] for count in sums)
-
-
-def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{100 * share:.1f}%"
-
-
-def _number(value: float | None, digits: int = 2) -> str:
-    return "-" if value is None else f"{value:.{digits}f}"

@@ -39,11 +39,17 @@ def remove_small_regions(logits: "Tensor", box: "Tensor", rows: "Tensor", cols: 
     beyond = np.ones(mask.shape, np.int64)
     beyond[[0] * (down.start > 0) + [-1] * (down.stop < height)] = least
     beyond[:, [0] * (across.start > 0) + [-1] * (across.stop < width)] = least
-    filled = mask | _small(~mask, beyond, least)
-    islands = _small(filled, np.ones_like(beyond), least)
+    holes, hole_px = _regions(~mask, beyond)
+    filled = mask | (hole_px < least)[holes]
+    islands, island_px = _regions(filled, np.ones_like(beyond))
+    small = island_px < least
+    kept = ~small
+    kept[0] = False
+    if small.any() and not kept.any():
+        kept[1 + island_px[1:].argmax()] = True
     whole = np.zeros((height, width), bool)
-    whole[down, across] = _largest(filled) if islands.any() and (islands == filled).all() else filled & ~islands
-    return TidyMask(whole, _box(whole), bool(filled.sum() > mask.sum() or islands.any()))
+    whole[down, across] = kept[islands]
+    return TidyMask(whole, _box(whole), bool(filled.sum() > mask.sum() or small.any()))
 
 
 def _with_surroundings(first: int, last: int, length: int, other: int, least: int) -> slice:
@@ -53,23 +59,14 @@ def _with_surroundings(first: int, last: int, length: int, other: int, least: in
     return slice(max(0, start), min(length, stop))
 
 
-def _small(regions: NDArray[np.bool_], weights: NDArray[np.int64], least: int) -> NDArray[np.bool_]:
-    """Return the part of `regions` that lies in connected regions of less weight than `least`."""
+def _regions(mask: NDArray[np.bool_], weights: NDArray[np.int64]) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+    """Number the connected regions of a mask from 1 on, and return the weight of each; 0, outside, has no end."""
     from scipy import ndimage
 
-    labels, count = ndimage.label(regions, _EIGHT_NEIGHBOURS)
-    size = np.bincount(labels.ravel(), weights.ravel(), minlength=count + 1)
-    small = size < least
-    small[0] = False
-    return small[labels]
-
-
-def _largest(regions: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    from scipy import ndimage
-
-    labels, _ = ndimage.label(regions, _EIGHT_NEIGHBOURS)
-    largest = 1 + np.bincount(labels.ravel())[1:].argmax()
-    return labels == largest
+    regions, count = ndimage.label(mask, _EIGHT_NEIGHBOURS)
+    weight = np.bincount(regions.ravel(), weights.ravel(), minlength=count + 1)
+    weight[0] = np.inf
+    return regions, weight
 
 
 def _box(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
