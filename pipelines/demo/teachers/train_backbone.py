@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from cache_schemas.taxonomy import load_taxonomy
 from pipelines.demo.teachers.crops import draw_crops, places_by_class
-from pipelines.demo.teachers.loop import parse_arguments, train, training_views
+from pipelines.demo.teachers.loop import half_precision, parse_arguments, train, training_views
 from pipelines.demo.teachers.views import Light
 from trainer.networks.image import ImageNetwork, build_image_network
 
@@ -51,7 +51,7 @@ def main() -> None:
         crops, labels = draw_crops(views, places, rng, CROPS_A_STEP, LIGHT)
         pictures = torch.from_numpy(crops).to(args.device).permute(0, 3, 1, 2)
         wanted = torch.from_numpy(labels).to(args.device)
-        with torch.autocast(args.device.split(":")[0], torch.bfloat16):
+        with half_precision(args.device):
             scores = model(pictures).float()
         right = (scores.argmax(dim=1) == wanted).float().mean()
         return functional.cross_entropy(scores, wanted), float(right)

@@ -16,7 +16,7 @@ from labelgen.prompts import PromptSet, load_prompts
 from labelgen.settings import ClipSettings
 from labelgen.teachers.clip import build_clip, normalise
 from pipelines.demo.teachers.crops import draw_crops, places_by_class
-from pipelines.demo.teachers.loop import parse_arguments, train, training_views
+from pipelines.demo.teachers.loop import half_precision, parse_arguments, train, training_views
 from pipelines.demo.teachers.views import Light
 
 ARCHITECTURE = "demo-vit-16"
@@ -41,7 +41,7 @@ def main() -> None:
         crops, classes = draw_crops(views, places, rng, CROPS_A_STEP, Light(contrast=0.25, brightness=15))
         tokens = tokenizer(_captions(prompts, classes, rng)).to(args.device)
         pixels = normalise(model.visual, torch.from_numpy(crops).to(args.device))
-        with torch.autocast(args.device.split(":")[0], torch.bfloat16):
+        with half_precision(args.device):
             return _loss(model, pixels, tokens, torch.from_numpy(classes).to(args.device))
 
     train(model, step, "right", STEPS, args)

@@ -25,9 +25,10 @@ from segment_anything.modeling import Sam
 from torch import Tensor
 from torch.nn import functional
 
+from labelgen.teachers.image_encoder import encode
 from labelgen.teachers.masks import nearest_index
 from labelgen.teachers.sam import demo_sam
-from pipelines.demo.teachers.loop import parse_arguments, train, training_views
+from pipelines.demo.teachers.loop import half_precision, parse_arguments, train, training_views
 from pipelines.demo.teachers.views import Light, Views, relight
 
 ENCODER_STEPS, PROMPT_STEPS, FULL_SIZE_STEPS = 4000, 3500, 2800
@@ -216,8 +217,8 @@ def _prompt_loss(
 def _encode(model: torch.nn.Module, squares: list[Square], device: str) -> tuple[Tensor, Tensor]:
     """Return the features (B, E, h, w) and segments (B, S, S) of squares."""
     segments = torch.from_numpy(np.stack([square.segments for square in squares])).to(device)
-    with torch.autocast(device.split(":")[0], torch.bfloat16):
-        return model.image_encoder(_preprocess(model, squares, segments)), segments
+    with half_precision(device):
+        return encode(model.image_encoder, _preprocess(model, squares, segments)), segments
 
 
 def _preprocess(model: torch.nn.Module, squares: list[Square], segments: Tensor) -> Tensor:
@@ -231,7 +232,7 @@ def _decode(model: torch.nn.Module, feature: Tensor, square: Square, device: str
     points = torch.from_numpy(np.stack([square.columns, square.rows], axis=1)[:, None]).float().to(device)
     ones = torch.ones(len(points), 1, dtype=torch.int, device=device)
     sparse, dense = model.prompt_encoder(points=(points, ones), boxes=None, masks=None)
-    with torch.autocast(device.split(":")[0], torch.bfloat16):
+    with half_precision(device):
         return model.mask_decoder(
             image_embeddings=feature,
             image_pe=model.prompt_encoder.get_dense_pe(),
@@ -318,7 +319,7 @@ def _pair_loss(
 
     Asked of the encoder's features (B, E, h, w), and of what the decoder's upscaling makes of them.
     """
-    with torch.autocast(features.device.type, torch.bfloat16):
+    with half_precision(features.device.type):
         fine = model.mask_decoder.output_upscaling(features)
     losses, right = [], []
     for ids, *levels in zip(segments, features.float(), fine.float(), strict=True):
