@@ -47,8 +47,20 @@ def test_upsampling_two_columns_to_four_by_hand() -> None:
 
 def test_a_pixel_gets_the_class_of_its_highest_score_and_the_lower_id_of_equals() -> None:
     scores = np.array([[[[0.1, 0.5, -0.3]], [[0.3, 0.5, -0.2]], [[0.2, 0.5, -0.2]]]], np.float32)
-    assert classify(scores).tolist() == [[[1, 0, 1]]]
-    assert classify(scores).dtype == np.uint8
+    labels, best = classify(scores, (1, 3))
+    assert labels.tolist() == [[[1, 0, 1]]]
+    assert best.tolist() == np.array([[[0.3, 0.5, -0.2]]], np.float32).tolist()
+    assert labels.dtype == np.uint8 and best.dtype == np.float32
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 17), st.sampled_from([(7, 11), (3, 4), (2, 2)]))
+def test_classes_are_the_argmax_of_upsampled_scores(seed: int, classes: int, size: tuple[int, int]) -> None:
+    logits = np.random.default_rng(seed).normal(size=(2, classes, 3, 4)).astype(np.float16)
+    scores = upsample_scores(logits, size)
+    labels, best = classify(logits, size)
+    np.testing.assert_array_equal(labels, scores.argmax(axis=1).astype(np.uint8), strict=True)
+    np.testing.assert_array_equal(best, scores.max(axis=1), strict=True)
 
 
 # The vote in masks, by hand
@@ -151,20 +163,20 @@ def test_the_vote_equals_a_loop_over_masks(seed: int, shape: tuple[int, int, int
 # Whole pictures
 
 
-@pytest.mark.parametrize("images_at_once", [1, 2, 5, 12])
-def test_labelling_a_few_pictures_at_a_time_changes_nothing(images_at_once: int) -> None:
+def test_whole_pictures_are_labelled_as_by_torch_and_a_loop_over_masks() -> None:
     rng = np.random.default_rng(0)
     logits = rng.normal(size=(5, 4, 3, 4)).astype(np.float16)
-    mask_ids = rng.integers(0, 4, (5, 7, 9)).astype(np.uint16)
+    mask_ids = rng.integers(0, 15, (5, 7, 9)).astype(np.uint16)
     scores = torch.nn.functional.interpolate(
         torch.from_numpy(logits).double(), size=(7, 9), mode="bilinear", align_corners=False
     ).numpy()
-    found = label_images(logits, mask_ids, images_at_once)
+    found = label_images(logits, mask_ids)
     raw = scores.argmax(axis=1).astype(np.uint8)
     np.testing.assert_array_equal(found.raw, raw, strict=True)
     np.testing.assert_array_equal(found.refined, voted(raw, mask_ids, scores), strict=True)
     np.testing.assert_allclose(found.best, scores.max(axis=1), atol=2e-6)
-    assert (found.raw != found.refined).any()
+    # Masks this small tie often, so that the scores between patches have decided some.
+    assert (found.refined != voted(raw, mask_ids, np.zeros_like(scores))).any()
 
 
 # Points
