@@ -47,26 +47,33 @@ def latent_loss(features: Tensor, teacher: Tensor) -> Summed:
     return Summed((1 - cosine).sum(), torch.tensor(len(cosine), device=cosine.device))
 
 
-def vote(labels: Tensor, regions: Tensor, number: int, classes: int) -> Tensor:
-    """Eq 4: give the elements (N,) of a region the label that most of them have, the lowest of equally frequent ones.
+def vote(labels: Tensor, mask_ids: Tensor, picture: Tensor, sizes: tuple[int, int], classes: int) -> Tensor:
+    """Eq 4: give the elements of a mask the label that most of them have, the lowest of equally frequent ones.
 
-    `regions` (N,) i64 are below `number`; -1 is no region. "None" does not vote, but takes the label of its region.
-    Elements of no region, or of one without a vote, keep their own label.
+    `labels` (..) u8, `mask_ids` and `picture` broadcast; `sizes` are the number of pictures, and one more than the
+    highest id of a mask in any. Id 0 is no mask. "None" does not vote, but takes the label of its mask. Elements of no
+    mask, or of one without a vote, keep their own label.
     """
-    voting = (labels != IGNORE) & (regions >= 0)
-    ballots = torch.where(voting, regions * classes + labels, number * classes)
-    votes = torch.bincount(ballots, minlength=number * classes + 1)[:-1].view(number, classes)
-    most, winner = votes.max(dim=1)
-    winner = torch.where(most > 0, winner, IGNORE).to(labels.dtype)
-    voted = winner.index_select(0, regions.clamp(min=0))
-    return torch.where((regions >= 0) & (voted != IGNORE), voted, labels)
+    pictures, masks = sizes
+    # A ballot names picture, mask and label ("none" is the class after the last), and is where its outcome stands:
+    # few passes over the elements, and all of them over small integers.
+    width = classes + 1
+    ballots = torch.add(picture * (masks * width) + labels.clamp(max=classes), mask_ids, alpha=width).flatten()
+    votes = torch.zeros(pictures * masks * width, dtype=torch.int32, device=labels.device)
+    # torch.bincount would count too, but on a GPU it waits for the highest ballot.
+    votes.index_add_(0, ballots, torch.ones_like(votes[:1]).expand(len(ballots)))
+    most, winner = votes.view(-1, width)[:, :classes].max(dim=1)
+    own = torch.arange(width, device=labels.device)
+    own = torch.where(own < classes, own, IGNORE)
+    elects = (most > 0) & (torch.arange(len(most), device=labels.device) % masks > 0)
+    outcome = torch.where(elects[:, None], winner[:, None], own).to(labels.dtype)
+    return outcome.flatten().index_select(0, ballots).view_as(labels)
 
 
 def refine_pixels(labels: Tensor, mask_ids: Tensor, masks: int, classes: int) -> Tensor:
-    """Eq 4 for pixels: vote labels (B, H, W) within the masks of each picture; id 0 is no mask."""
-    pictures = torch.arange(len(labels), device=labels.device)[:, None, None]
-    regions = torch.where(mask_ids > 0, pictures * masks + mask_ids, -1)
-    return vote(labels.flatten(), regions.flatten(), len(labels) * masks, classes).view_as(labels)
+    """Eq 4 for pixels: vote labels (B, H, W) within the masks of each picture, ids below `masks`; id 0 is no mask."""
+    picture = torch.arange(len(labels), dtype=mask_ids.dtype, device=labels.device)[:, None, None]
+    return vote(labels, mask_ids, picture, (len(labels), masks), classes)
 
 
 def sample(grid: Tensor, image: Tensor, place: Tensor) -> Tensor:

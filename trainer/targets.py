@@ -105,9 +105,8 @@ def _refined_pairs(batch: Batch, own: Predictions, classes: int, refine: bool) -
     labels = own.points[batch.pair_point]
     if not refine:
         return labels
-    ids = _at_pairs(batch.mask_ids, batch)
-    regions = torch.where(ids > 0, batch.pair_image * batch.masks + ids, -1)
-    return vote(labels, regions, len(batch.mask_ids) * batch.masks, classes)
+    sizes = len(batch.mask_ids), batch.masks
+    return vote(labels, _at_pairs(batch.mask_ids, batch), batch.pair_image, sizes, classes)
 
 
 def _at_pairs(values: Tensor, batch: Batch) -> Tensor:
