@@ -228,10 +228,11 @@ def _features(features: NDArray[Any], teacher: str) -> Tensor:
 
 
 def _firsts(keys: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Mark the first of each run of equal keys, wherever they stand."""
-    marks = np.zeros(len(keys), bool)
-    marks[np.unique(keys, return_index=True)[1]] = True
-    return marks
+    """Mark the first of equal keys (N,), none below 0, wherever they stand."""
+    number = np.arange(len(keys))
+    first = np.empty(int(keys.max(initial=-1)) + 1, number.dtype)
+    first[keys[::-1]] = number[::-1]  # of several values for one place NumPy keeps the last, hence the first key's
+    return first[keys] == number
 
 
 def _to(value: Any, device: torch.device) -> Any:

@@ -53,6 +53,7 @@ def test_frozen_features_are_sampled_where_the_pair_was_before_the_change(batch:
 
 def test_first_pairs_are_one_of_each_point_and_pixel(batch: Batch) -> None:
     assert batch.first_of_point.sum() == len(batch.pair_point.unique())
+    assert set(batch.pair_point[batch.first_of_point].tolist()) == set(batch.pair_point.tolist())
     pixels = torch.stack([batch.pair_image, batch.pair_row, batch.pair_col], dim=1)
     assert batch.first_of_pixel.sum() == len(pixels.unique(dim=0))
 
