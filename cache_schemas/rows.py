@@ -100,11 +100,11 @@ class RowReader:
     def _decode(self, span: Span, data: bytes, origin: int) -> AnyArray:
         array = span.array
         values = np.empty((span.stop - span.start, *array.shape[1:]), array.dtype)
-        first = span.start // array.rows
+        stored, first = np.frombuffer(data, np.uint8), span.start // array.rows  # slices of bytes would be copies
         chunks = array.chunks[first : -(-span.stop // array.rows)].tolist()
         for number, (offset, size) in enumerate(chunks, start=first):
             try:
-                chunk = _decode_chunk(data[offset - origin : offset - origin + size], array.compressed)
+                chunk = _decode_chunk(stored[offset - origin : offset - origin + size], array.compressed)
                 rows = np.frombuffer(chunk, array.dtype.newbyteorder("<")).reshape(array.rows, *array.shape[1:])
             except (ValueError, RuntimeError) as error:
                 raise self._damaged(array.path, str(error)) from error
@@ -116,7 +116,7 @@ class RowReader:
     def _index(self, path: str, tail: bytes | None, count: int) -> NDArray[np.int64]:
         if tail is None:
             return np.zeros((0, 2), np.int64)
-        if len(tail) != 16 * count + CRC_BYTES or not _crc_fits(tail):
+        if len(tail) != 16 * count + CRC_BYTES or not _crc_fits(np.frombuffer(tail, np.uint8)):
             raise self._damaged(path, "its chunk index is not what was written")
         return np.frombuffer(tail[:-CRC_BYTES], "<u8").reshape(-1, 2).astype(np.int64)
 
@@ -182,17 +182,17 @@ def _read_range(path: str, start: int, stop: int | None) -> bytes | OSError:
         return error
 
 
-def _decode_chunk(data: bytes, compressed: bool) -> Any:
+def _decode_chunk(stored: NDArray[np.uint8], compressed: bool) -> Any:
     if compressed:
         from numcodecs.zstd import decompress
 
-        return decompress(data)
-    if not _crc_fits(data):
+        return decompress(stored)
+    if not _crc_fits(stored):
         raise ValueError("its checksum does not fit")
-    return memoryview(data)[:-CRC_BYTES]
+    return stored[:-CRC_BYTES]
 
 
-def _crc_fits(data: bytes) -> bool:
-    return len(data) > CRC_BYTES and google_crc32c.value(data[:-CRC_BYTES]) == int.from_bytes(
-        data[-CRC_BYTES:], "little"
-    )
+def _crc_fits(stored: NDArray[np.uint8]) -> bool:
+    if len(stored) <= CRC_BYTES:
+        return False
+    return bool(google_crc32c.value(stored[:-CRC_BYTES]) == int.from_bytes(stored[-CRC_BYTES:], "little"))
