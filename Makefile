@@ -62,7 +62,8 @@ inspect: setup
 
 bench: setup
 	@test -e $(WORLD).zarr/zarr.json || $(MAKE) labels ARGS=
-	$(BIN)/python -m benchmarks.bench --data $(WORLD) --cache $(WORLD).zarr $(ARGS)
+	$(BIN)/python -m benchmarks.bench --data $(WORLD) --cache $(WORLD).zarr \
+	  $(if $(wildcard $(PARITY)),--nuscenes $(PARITY)) $(ARGS)
 
 test: setup
 	$(BIN)/python -m pytest $(ARGS)

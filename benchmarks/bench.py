@@ -2,17 +2,17 @@
 
     make bench
 
-    python -m benchmarks.bench --data out/demo --cache out/demo.zarr [--threads 1] [--out benchmarks]
+    python -m benchmarks.bench --data out/demo --cache out/demo.zarr [--nuscenes FOLDER] [--threads 1] [--out FOLDER]
 
-Needs the demo world and its cache (`make labels`). Prints a table, and writes results.json and results.md.
+Needs the demo world and its cache (`make labels`). Where a real nuScenes keyframe is at hand, projection and raw
+loading are measured on it too. Prints a table, and writes results.json and results.md.
 """
 
 import argparse
 import json
 import os
 import platform
-import subprocess
-import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,45 +20,95 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.labels import compare_projection, compare_sampling, compare_votes, compare_voxels
-from benchmarks.masks import compare_clip, compare_masks
+from benchmarks.clip import compare_clip
+from benchmarks.labels import (
+    compare_projection,
+    compare_sampling,
+    compare_votes,
+    compare_voxels,
+    enlarge,
+    superpixels,
+)
+from benchmarks.loader import compare_loaders, compare_with_keyframe
+from benchmarks.made_cache import SAM_GRID, write_nuscenes_size
+from benchmarks.masks import compare_masks
 from benchmarks.measure import Row
 from benchmarks.storage import compare_bytes, compare_reads, int8_error
+from cache_schemas.documents import CacheManifest
 from cache_schemas.store import Cache
 from labelgen.datasets import ADAPTERS
-from labelgen.refine import upsample_scores
+from labelgen.datasets.adapter import Adapter
+from labelgen.samples import Sample
 from labelgen.settings import ClipSettings, SamSettings
 from labelgen.shard import read_native_images
 
+NATIVE = (900, 1600)
+"""Height and width of nuScenes' pictures."""
+SAMPLES = 8
 
-def rows(data: Path, url: str) -> Iterator[Row]:
+
+def rows(data: Path, url: str, nuscenes: Path | None) -> Iterator[Row]:
     """Yield every comparison."""
     cache, manifest = Cache.open(url)
     adapter = ADAPTERS[manifest.dataset](data)
     sample = adapter.scenes(manifest.split, None)[0].samples[0]
-    key = next(key for key, record in cache.shard_records(cache.shard_keys()).items() if sample.token in record.samples)
-    groups = {name: cache.read(f"shards/{key}/{name}") for name in ("images", "clip", "sam", "labels", "pairs")}
-    picture = read_native_images(adapter, sample)[0]
-    cloud = adapter.read_cloud(sample)
-    images = len(sample.cameras)
-    labels, masks = (groups[g][n][:images] for g, n in (("labels", "image_raw"), ("sam", "mask_ids")))
-    size = labels.shape[1:]
+    yield from _teachers(adapter, sample, cache, manifest)
+    yield from _labels(adapter, sample, cache)
+    if nuscenes:
+        real = ADAPTERS["nuscenes"](nuscenes)
+        keyframe = real.scenes("all", None)[0].samples[0]
+        size = cache.arrays(f"shards/{cache.shard_keys()[0]}/images")["rgb"].shape[1:3]
+        yield from compare_projection(real.read_cloud(keyframe).xyz, keyframe.cameras, size, "nuScenes")
+    yield from _storage(url, data, nuscenes, cache, manifest)
 
-    sam = SamSettings(**manifest.config["sam"])
+
+def _shard_of(cache: Cache, sample: Sample) -> str:
+    records = cache.shard_records(cache.shard_keys())
+    return f"shards/{next(key for key, record in records.items() if sample.token in record.samples)}"
+
+
+def _teachers(adapter: Adapter, sample: Sample, cache: Cache, manifest: CacheManifest) -> Iterator[Row]:
+    picture, sam = read_native_images(adapter, sample)[0], SamSettings(**manifest.config["sam"])
     yield from compare_masks(picture, sam)
-    yield compare_clip(groups["images"]["rgb"][: 2 * images], ClipSettings(**manifest.config["clip"]))
-    scores = upsample_scores(groups["clip"]["logits"][:images], size)
-    yield from compare_votes(labels, masks, scores, len(manifest.taxonomy.classes))
-    yield compare_projection(cloud.xyz, sample.cameras, size)
-    pairs = groups["pairs"]
+    yield int8_error(picture, sam)
+    prompts = manifest.prompts
+    sentences = [
+        [t.replace("{}", n) for n in names for t in prompts.templates] for names in prompts.class_names.values()
+    ]
+    rgb = cache.read(f"{_shard_of(cache, sample)}/images", "rgb")["rgb"][: len(sample.cameras)]
+    yield from compare_clip(rgb, ClipSettings(**manifest.config["clip"]), sentences)
+
+
+def _labels(adapter: Adapter, sample: Sample, cache: Cache) -> Iterator[Row]:
+    shard, images, cloud = _shard_of(cache, sample), len(sample.cameras), adapter.read_cloud(sample)
+    rgb, masks, logits = (
+        cache.read(f"{shard}/{group}", name)[name][:images]
+        for group, name in (("images", "rgb"), ("sam", "mask_ids"), ("clip", "logits"))
+    )
+    size, regions = rgb.shape[1:3], superpixels(rgb)
+    yield from compare_votes(masks, logits, "SAM masks")
+    yield from compare_votes(regions, logits, "superpixels")
+    yield from compare_votes(enlarge(regions, NATIVE), logits, "superpixels", rounds=3)
+    yield from compare_projection(cloud.xyz, sample.cameras, size, "demo")
+    pairs = cache.read(f"{shard}/pairs")
     mine = pairs["image"] < images
     place = np.stack([(pairs["row"][mine] + 0.5) / size[0], (pairs["col"][mine] + 0.5) / size[1]], axis=1)
-    grid = np.random.default_rng(0).normal(size=(images, 36, 64, 256)).astype(np.float32)
+    grid = np.random.default_rng(0).normal(size=(images, *SAM_GRID)).astype(np.float32)
     yield compare_sampling(grid, pairs["image"][mine].astype(np.int64), place.astype(np.float32))
     yield compare_voxels(cloud.xyz)
-    yield from compare_reads(url)
-    yield from compare_bytes(url, len(cache.shard_records([key])[key].samples))
-    yield int8_error(picture, sam)
+
+
+def _storage(url: str, data: Path, nuscenes: Path | None, cache: Cache, manifest: CacheManifest) -> Iterator[Row]:
+    yield from compare_reads(url, "demo")
+    yield from compare_bytes(url, "demo")
+    yield from compare_loaders(data, url, SAMPLES)
+    with tempfile.TemporaryDirectory() as folder:
+        made = f"{folder}/made.zarr"
+        write_nuscenes_size(cache, manifest, made, SAMPLES)
+        yield from compare_reads(made, "nuScenes' sizes")
+        yield from compare_bytes(made, "nuScenes' sizes")
+        if nuscenes:
+            yield compare_with_keyframe(nuscenes, made, SAMPLES)
 
 
 def table(found: list[Row]) -> str:
@@ -83,36 +133,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--cache", required=True)
+    parser.add_argument("--nuscenes", type=Path, help="a folder in nuScenes' layout with a real keyframe")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("benchmarks"))
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     start, found = time.monotonic(), []
-    for row in rows(args.data, args.cache):
-        print(f"{row.name:24} {row.ratio:8.1f} x {row.other:36} {row.equal}", flush=True)
+    for row in rows(args.data, args.cache, args.nuscenes):
+        print(f"{row.name:24} {row.ratio:10.1f} x {row.other:42} {row.equal}; {row.sizes}", flush=True)
         found.append(row)
-    loader = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "benchmarks.loader",
-            "--data",
-            str(args.data),
-            "--cache",
-            args.cache,
-            "--json",
-            "/dev/stdout",
-        ],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    seconds = json.loads(loader.stdout[loader.stdout.index("{") :])
-    for other in ("zarr-python", "raw files"):
-        ours, theirs = seconds["seconds"]["stream"], seconds["seconds"][other]
-        equal = "equal" if other == "zarr-python" else f"{100 * seconds['agreement']['pairs in common']:.1f} % of pairs"
-        found.append(Row("load a training sample", other, ours, theirs, theirs / ours, equal, "one core"))
-        print(f"{'load a training sample':24} {theirs / ours:8.1f} x {other}")
     described = machine(args.threads)
     (args.out / "results.json").write_text(
         json.dumps({"machine": described, "rows": [row.to_dict() for row in found]}, indent=2) + "\n"

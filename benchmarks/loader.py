@@ -1,33 +1,33 @@
 """Samples a second on one core: our stream, the same cache through zarr-python, and a loader of raw files.
 
-    python benchmarks/loader.py --data out/demo --cache out/demo.zarr [--samples 8] [--rounds 5] [--json FILE]
+    python -m benchmarks.loader --data out/demo --cache out/demo.zarr [--samples 8]
 
 `--cache` is a cache of the nuScenes-like folder `--data`. All three give the same pictures at training size, points,
 pairs and voxels; the caches give labels, masks and SAM features besides, which a raw loader would have to compute. The
 raw loader does what training code commonly does: it decodes full-size JPEGs, resizes them, carries the cloud through
-the four frames of the official devkit's chain for each camera, and groups voxels with `np.unique` on rows. Runs are
-interleaved; the figure is the median of the rounds.
+the four frames of the official devkit's chain for each camera, and groups voxels with `np.unique` on rows.
 """
 
 import argparse
-import json
-import statistics
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 
+from benchmarks.labels import devkit_pairs, street_chain
+from benchmarks.measure import Row, compare
 from cache_schemas.store import Cache
 from labelgen.datasets import ADAPTERS
 from labelgen.samples import Sample
-from trainer.batch import Batches, arrays_to_train
+from trainer.batch import Batch, Batches, arrays_to_train
 from trainer.settings import RunSettings, load_settings
 from trainer.stream import CacheStream, SampleArrays, SampleRef, Step
 
-MIN_DEPTH_M, VOXEL_M = 1.0, 0.1
+VOXEL_M = 0.1
 
 
 class ZarrStream(CacheStream):
@@ -62,48 +62,97 @@ def load_raw(data: Path, sample: Sample, size: tuple[int, int]) -> dict[str, np.
     """Return pictures, points, pairs and voxels of a sample from its raw files."""
     height, width = size
     points = np.fromfile(data / sample.cloud_path, np.float32).reshape(-1, 5)
-    rgb, pairs = [], []
-    for number, camera in enumerate(sample.cameras):
+    rgb = []
+    for camera in sample.cameras:
         with Image.open(data / camera.image_path) as picture:
             rgb.append(np.asarray(picture.convert("RGB").resize((width, height), Image.Resampling.BILINEAR)))
-        cloud = points[:, :3].T.astype(np.float32)
-        # Lidar -> ego -> global -> ego -> camera: four rotations and shifts, whose product the adapter composed.
-        for frame in (np.eye(4), np.eye(4), np.eye(4), camera.cam_from_cloud):
-            cloud = (frame[:3, :3] @ cloud + frame[:3, 3:]).astype(np.float32)
-        depth = cloud[2]
-        scale = np.array([width / camera.width_px, height / camera.height_px, 1])[:, None]
-        pixel = (camera.intrinsics @ cloud)[:2] / np.maximum(depth, 1e-6)
-        pixel = (pixel + 0.5) * scale[:2] - 0.5
-        seen = (depth > MIN_DEPTH_M) & (pixel > 1).all(axis=0) & (pixel[0] < width - 2) & (pixel[1] < height - 2)
-        col, row = np.rint(pixel[:, seen]).astype(np.int64)
-        pairs.append(np.stack([np.flatnonzero(seen), np.full(seen.sum(), number), row, col]))
+    chains = [street_chain(camera) for camera in sample.cameras]
+    found = devkit_pairs(points[:, :3], sample.cameras, chains, size)
+    pairs = np.stack([found.point, found.image, found.row, found.col]).astype(np.int64)
     cells = np.floor(points[:, :3] / VOXEL_M).astype(np.int32)
     voxels, inverse = np.unique(cells - cells.min(axis=0), axis=0, return_inverse=True)
-    return {"rgb": np.stack(rgb), "pairs": np.concatenate(pairs, axis=1), "voxels": voxels, "inverse": inverse}
+    return {"rgb": np.stack(rgb), "pairs": pairs, "voxels": voxels, "inverse": inverse}
 
 
-def check(raw: dict[str, np.ndarray], batches: Batches, other: Batches, number: int) -> dict[str, float]:
-    """Return how far the three agree on a sample; raises if the two readers of the cache differ at all."""
-    ours, theirs = batches[Step(0, 0, (number,))], other[Step(0, 0, (number,))]
-    for name in ("rgb", "pixel_labels", "mask_ids", "voxels", "point_voxel", "pair_point", "pair_row", "pair_col"):
-        assert torch.equal(getattr(ours, name), getattr(theirs, name)), name
-    assert torch.equal(ours.features["sam"], theirs.features["sam"])
+def compare_loaders(data: Path, url: str, samples: int) -> Iterator[Row]:
+    """Compare our stream on a cache with zarr-python on it, and with the raw files that it was made from."""
+    ours, theirs = batches(url, CacheStream, samples), batches(url, ZarrStream, samples)
+    steps = [Step(0, 0, (number,)) for number in range(samples)]
+    stream = CacheStream(url, [])
+    scenes = ADAPTERS[stream.manifest.dataset](data).scenes(stream.manifest.split, None)
+    by_token = {sample.token: sample for scene in scenes for sample in scene.samples}
+    raw = [by_token[ref.token] for ref in stream.samples[:samples]]
+    first = raw[0].cameras[0]
+    size = ours[steps[0]].rgb.shape[2:]
+    sizes = f"{samples} samples, pictures of {first.width_px}x{first.height_px}"
+    yield compare(
+        "load a training sample",
+        lambda: [ours[step] for step in steps],
+        "zarr-python",
+        lambda: [theirs[step] for step in steps],
+        lambda mine, other: f"{sum(map(same, mine, other))} of {samples} batches equal",
+        sizes,
+    )
+    yield compare(
+        "load a training sample",
+        lambda: [ours[step] for step in steps],
+        "raw files",
+        lambda: [load_raw(data, sample, size) for sample in raw],
+        lambda mine, other: agreement(mine[0], other[0]),
+        sizes,
+    )
+
+
+def compare_with_keyframe(keyframe: Path, url: str, samples: int) -> Row:
+    """Compare our stream on a cache at nuScenes' sizes with the raw files of a real keyframe: other content."""
+    ours = batches(url, CacheStream, samples)
+    steps = [Step(0, 0, (number,)) for number in range(samples)]
+    sample = ADAPTERS["nuscenes"](keyframe).scenes("all", None)[0].samples[0]
+    camera, size = sample.cameras[0], ours[steps[0]].rgb.shape[2:]
+    return compare(
+        "load a training sample",
+        lambda: [ours[step] for step in steps],
+        "raw files of a nuScenes keyframe",
+        lambda: [load_raw(keyframe, sample, size) for _ in steps],
+        lambda mine, theirs: "equal sizes alone",
+        f"{samples} samples, pictures of {camera.width_px}x{camera.height_px}",
+        rounds=3,
+    )
+
+
+def batches(url: str, stream: type[CacheStream], samples: int) -> Batches:
+    """Return the first samples of a cache as unchanged batches, of all images."""
+    plain = ["augment.images=false", "augment.clouds=false", "stream.images=99", f"networks.voxel_m={VOXEL_M}"]
+    settings: RunSettings = load_settings("demo", overrides=plain)
+    needed, optional = arrays_to_train(settings)
+    opened = stream(url, needed, optional=optional)
+    return Batches(opened, opened.samples[:samples], settings)
+
+
+def same(ours: Batch, theirs: Batch) -> bool:
+    """Tell whether two batches are the same in every array."""
+    return all(
+        torch.equal(mine, other)
+        for field in fields(Batch)
+        for mine, other in zip(_tensors(getattr(ours, field.name)), _tensors(getattr(theirs, field.name)), strict=True)
+    )
+
+
+def _tensors(value: object) -> list[Tensor]:
+    if isinstance(value, dict):
+        return list(value.values())
+    return [value if isinstance(value, Tensor) else torch.tensor(value)]
+
+
+def agreement(ours: Batch, raw: dict[str, np.ndarray]) -> str:
+    """Say how far a batch of a sample agrees with what its raw files give."""
     mine = set(zip(*(getattr(ours, f"pair_{n}").tolist() for n in ("point", "image", "row", "col")), strict=True))
     direct = set(zip(*raw["pairs"].tolist(), strict=True))
-    difference = np.abs(ours.rgb.permute(0, 2, 3, 1).numpy() - raw["rgb"].astype(float))
-    return {
-        "pairs in common": len(mine & direct) / max(1, len(mine | direct)),
-        "voxels": len(ours.voxels) / len(raw["voxels"]),
-        "mean difference of pictures": float(difference.mean()),
-    }
-
-
-def seconds(load: Callable[[int], object], samples: int) -> float:
-    """Return the seconds that a sample takes."""
-    start = time.perf_counter()
-    for number in range(samples):
-        load(number)
-    return (time.perf_counter() - start) / samples
+    difference = np.abs(ours.rgb.permute(0, 2, 3, 1).numpy() - raw["rgb"].astype(float)).mean()
+    return (
+        f"{100 * len(mine & direct) / len(mine | direct):.2f} % of pairs, {len(ours.voxels)} and {len(raw['voxels'])} "
+        f"voxels, pictures differ by {difference:.2f} of 255"
+    )
 
 
 def main() -> None:
@@ -112,43 +161,11 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--cache", required=True)
     parser.add_argument("--samples", type=int, default=8)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    plain = ["augment.images=false", "augment.clouds=false", "stream.images=99", f"networks.voxel_m={VOXEL_M}"]
-    settings: RunSettings = load_settings("demo", overrides=plain)
-    needed, optional = arrays_to_train(settings)
-    stream = CacheStream(args.cache, needed, optional=optional)
-    other = ZarrStream(args.cache, needed, optional)
-    samples = stream.samples[: args.samples]
-    by_token = {
-        sample.token: sample
-        for scene in ADAPTERS[stream.manifest.dataset](args.data).scenes(stream.manifest.split, None)
-        for sample in scene.samples
-    }
-    ours, theirs = Batches(stream, samples, settings), Batches(other, samples, settings)
-    size = ours[Step(0, 0, (0,))].rgb.shape[2:]
-
-    def raw(number: int) -> dict[str, np.ndarray]:
-        return load_raw(args.data, by_token[samples[number].token], size)
-
-    agreement = check(raw(0), ours, theirs, 0)
-    loaders = {
-        "stream": lambda number: ours[Step(0, 0, (number,))],
-        "zarr-python": lambda number: theirs[Step(0, 0, (number,))],
-        "raw files": raw,
-    }
-    rounds = [{name: seconds(load, len(samples)) for name, load in loaders.items()} for _ in range(args.rounds)]
-    medians = {name: statistics.median(round_[name] for round_ in rounds) for name in loaders}
-    first = next(iter(by_token.values())).cameras[0]
-    print(f"{len(samples)} samples of {len(by_token)}, pictures {first.width_px}x{first.height_px}, one core")
-    for name, each in medians.items():
-        print(f"{name:12} {1 / each:8.1f} samples/s   stream is {each / medians['stream']:6.1f} times as fast")
-    for what, value in agreement.items():
-        print(f"{what}: {value:.4f}")
-    if args.json:
-        args.json.write_text(json.dumps({"seconds": medians, "agreement": agreement}, indent=2) + "\n")
+    for row in compare_loaders(args.data, args.cache, args.samples):
+        print(f"stream {args.samples / row.ours:6.1f} samples/s a core, {row.other} {args.samples / row.theirs:6.1f}")
+        print(f"{row.ratio:.1f} times as fast; {row.equal}; {row.sizes}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
-"""SAM's masks and decoder, and CLIP's scores, against the stock code on equal weights."""
+"""SAM's masks and decoder against the stock code on equal weights."""
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import torch
@@ -9,9 +8,8 @@ from numpy.typing import NDArray
 from segment_anything import SamAutomaticMaskGenerator, SamPredictor
 
 from benchmarks.measure import Row, compare, share_equal
-from labelgen.settings import ClipSettings, SamSettings
+from labelgen.settings import SamSettings
 from labelgen.teachers.automatic_masks import native_weights
-from labelgen.teachers.clip import ClipTeacher
 from labelgen.teachers.masks import MaskProposal, nearest_pixels, paint_ids
 from labelgen.teachers.prompt_decoder import PromptDecoder
 from labelgen.teachers.sam import SamTeacher
@@ -91,29 +89,3 @@ def _compare_decoder(teacher: SamTeacher, picture: NDArray[np.uint8], sizes: str
         return f"largest difference {float((mine - theirs).abs().max() / theirs.abs().max()):.1e} of the range"
 
     return compare("mask decoder, all masks", ours, "stock mask decoder", stock, difference, f"{sizes}, 64 prompts")
-
-
-def compare_clip(rgb: NDArray[np.uint8], settings: ClipSettings) -> Row:
-    """Compare dense class scores of pictures (B, H, W, 3): all at once on the grid, or one by one at full size."""
-    teacher = ClipTeacher(settings)
-    text = teacher.embed_text([["a road."], ["a car."], ["a tree."]] + [[f"thing {n}."] for n in range(13)])
-
-    def one_by_one() -> NDArray[np.float16]:
-        found = []
-        for picture in rgb:
-            scores = torch.from_numpy(teacher.score(picture[None], text).logits.astype(np.float32))
-            torch.nn.functional.interpolate(scores, rgb.shape[1:3], mode="bilinear").softmax(dim=1)
-            found.append(scores.numpy().astype(np.float16))
-        return np.concatenate(found)
-
-    def close(mine: Any, theirs: Any) -> str:
-        return f"largest difference {float(np.abs(mine.astype(float) - theirs).max()):.1e}"
-
-    return compare(
-        "CLIP class scores",
-        lambda: teacher.score(rgb, text).logits,
-        "picture by picture, at full size",
-        one_by_one,
-        close,
-        f"{settings.architecture}, {len(rgb)} pictures of {rgb.shape[2]}x{rgb.shape[1]}",
-    )

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.measure import Row, compare
+from cache_schemas.layout import SHARD_GROUPS
 from cache_schemas.store import Cache
 from labelgen.settings import SamSettings
 from labelgen.teachers.sam import SamTeacher, quantise
@@ -23,66 +24,72 @@ ARRAYS = [
     "points/xyz",
     "points/intensity",
 ]
+LABELS = ["labels/image", "labels/point"]
+KEPT = ("images", "clip", "sam", "points", "pairs", "labels")
 PER_POINT_CHANNELS = 768
 
 
-def compare_reads(url: str) -> Iterator[Row]:
-    """Compare reading one sample by our stream with zarr-python, and with memory maps of the same arrays."""
-    stream = CacheStream(url, ARRAYS)
+def compare_reads(url: str, what: str) -> Iterator[Row]:
+    """Compare reading one sample, and its labels alone, by our stream with zarr-python and with memory maps."""
+    for name, arrays in (("read a sample", ARRAYS), ("read a sample's labels", LABELS)):
+        yield from _compare_reads(url, name, arrays, what)
+
+
+def _compare_reads(url: str, title: str, arrays: list[str], what: str) -> Iterator[Row]:
+    stream = CacheStream(url, arrays)
     ref = stream.samples[1]
     cache = Cache(url)
-    groups = {name.split("/")[0] for name in ARRAYS}
-    opened = {group: cache.arrays(f"shards/{ref.shard}/{group}") for group in groups}
+    opened = {group: cache.arrays(f"shards/{ref.shard}/{group}") for group in SHARD_GROUPS}
     ends = {group: opened[group]["offsets"][:] for group in ("images", "points")}
     bounds = {
         name: slice(*map(int, ends["points" if "point" in name else "images"][ref.place : ref.place + 2]))
-        for name in ARRAYS
+        for name in arrays
     }
 
     def by_zarr() -> SampleArrays:
-        return {name: opened[name.split("/")[0]][name.split("/")[1]][bounds[name]] for name in ARRAYS}
+        return {name: opened[name.split("/")[0]][name.split("/")[1]][bounds[name]] for name in arrays}
 
     def same(mine: SampleArrays, theirs: SampleArrays) -> str:
-        return f"{sum(np.array_equal(mine[name], theirs[name]) for name in ARRAYS)} of {len(ARRAYS)} arrays equal"
+        return f"{sum(np.array_equal(mine[name], theirs[name]) for name in arrays)} of {len(arrays)} arrays equal"
 
-    sizes = f"{sum(array.nbytes for array in stream.read(ref).values()) / 1e6:.1f} MB a sample"
-    yield compare("read a sample", lambda: stream.read(ref), "zarr-python", by_zarr, same, sizes, rounds=15)
+    sizes = f"{what}, {sum(array.nbytes for array in stream.read(ref).values()) / 1e6:.1f} MB a sample"
+    yield compare(title, lambda: stream.read(ref), "zarr-python", by_zarr, same, sizes, rounds=15)
     with tempfile.TemporaryDirectory() as folder:
         maps = {}
-        for name in ARRAYS:
+        for name in arrays:
             file = Path(folder) / f"{name.replace('/', '-')}.npy"
             np.save(file, opened[name.split("/")[0]][name.split("/")[1]][:])
             maps[name] = np.load(file, mmap_mode="r")
 
         def by_map() -> SampleArrays:
-            return {name: np.array(maps[name][bounds[name]]) for name in ARRAYS}
+            return {name: np.array(maps[name][bounds[name]]) for name in arrays}
 
-        yield compare("read a sample, floor", lambda: stream.read(ref), "memory maps", by_map, same, sizes, rounds=15)
+        yield compare(title, lambda: stream.read(ref), "memory maps, raw and unchecked", by_map, same, sizes, rounds=15)
 
 
-def compare_bytes(url: str, samples: int) -> Iterator[Row]:
-    """Compare bytes a keyframe with compressed npz of fp16 features, and features a point as OpenScene has."""
+def compare_bytes(url: str, what: str) -> Iterator[Row]:
+    """Compare bytes a keyframe with npz of fp16 features, and with features a seen point as OpenScene has them."""
     cache = Cache(url)
     key = cache.shard_keys()[0]
-    groups = ("images", "clip", "sam", "points", "pairs", "labels")
-    ours = sum(sum(cache.stored_bytes(f"shards/{key}/{group}").values()) for group in groups) / samples
-    buffer, seen = io.BytesIO(), 0
-    arrays = {}
-    for group in groups:
-        for name, array in cache.read(f"shards/{key}/{group}").items():
-            arrays[f"{group}-{name}"] = array
-    scale = arrays.pop("sam-features_scale", None)
-    if scale is not None:
-        arrays["sam-features"] = (arrays["sam-features"] * scale[:, None, None]).astype(np.float16)
-    np.savez_compressed(buffer, **arrays)
-    seen = len(np.unique(arrays["pairs-point"])) / samples
-    packed = buffer.tell() / samples
-    sizes = f"{ours / 1e6:.2f} MB a keyframe, {8 * samples} bytes of offsets left out"
-    yield Row("bytes a keyframe", "npz, fp16 features", ours, packed, packed / ours, "features within int8", sizes)
-    per_point = seen * PER_POINT_CHANNELS * 2
-    yield Row(
-        "bytes a keyframe", f"{PER_POINT_CHANNELS} halves a seen point", ours, per_point, per_point / ours, "-", sizes
-    )
+    samples = len(cache.shard_records([key])[key].samples)
+    stored = {
+        f"{group}/{name}": size / samples
+        for group in KEPT
+        for name, size in cache.stored_bytes(f"shards/{key}/{group}").items()
+    }
+    ours = sum(stored.values())
+    arrays = {f"{group}/{n}": array for group in KEPT for n, array in cache.read(f"shards/{key}/{group}").items()}
+    scale = arrays.pop("sam/features_scale")
+    arrays["sam/features"] = (arrays["sam/features"] * scale[:, None, None]).astype(np.float16)
+    largest = sorted(stored, key=lambda name: -stored[name])[:4]
+    sizes = f"{what}, {ours / 1e6:.2f} MB a keyframe: " + ", ".join(f"{n} {stored[n] / 1e6:.2f}" for n in largest)
+    for other, save in (("npz, fp16 features", np.savez), ("compressed npz, fp16 features", np.savez_compressed)):
+        buffer = io.BytesIO()
+        save(buffer, **{name.replace("/", "-"): array for name, array in arrays.items()})
+        theirs = buffer.tell() / samples
+        yield Row("bytes a keyframe", other, ours, theirs, theirs / ours, "features within int8", sizes)
+    theirs = len(np.unique(arrays["pairs/point"])) / samples * PER_POINT_CHANNELS * 2
+    yield Row("bytes a keyframe", f"{PER_POINT_CHANNELS} halves a seen point", ours, theirs, theirs / ours, "-", sizes)
 
 
 def int8_error(picture: np.ndarray, settings: SamSettings) -> Row:

@@ -1,0 +1,69 @@
+"""A cache at nuScenes' sizes, made from the demo's: one shard of several samples, with SAM features of full width.
+
+The demo's shards hold one sample each, and its SAM has a quarter of the official channels, so that its caches are
+smaller than real ones in just the array that weighs most there. The features are random: near Gaussian, as those of
+an untrained SAM. All else is the demo's own.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cache_schemas.documents import CacheManifest, ShardRecord
+from cache_schemas.layout import SHARD_GROUPS
+from cache_schemas.store import Cache
+from labelgen.teachers.sam import quantise
+
+SAM_GRID = (36, 64, 256)
+"""The valid part of the official SAM's embedding of a 1600x900 picture, channels last."""
+
+Groups = dict[str, dict[str, NDArray[Any]]]
+
+
+def write_nuscenes_size(source: Cache, manifest: CacheManifest, url: str, samples: int) -> None:
+    """Write a cache at `url` whose one shard holds the first `samples` samples of the demo's cache `source`."""
+    keys = source.shard_keys()[:samples]
+    records = source.shard_records(keys)
+    groups = _end_to_end([{group: source.read(f"shards/{key}/{group}") for group in SHARD_GROUPS} for key in keys])
+    images = len(groups["images"]["rgb"])
+    features = np.random.default_rng(0).normal(size=(images, *SAM_GRID)).astype(np.float32)
+    groups["sam"]["features"], groups["sam"]["features_scale"] = quantise(features)
+
+    made, scene = Cache.create(url, manifest), records[keys[0]].scene
+    text = source.seals(["text"])["text"]
+    made.write_group(
+        "text", source.read("text"), fingerprint=text.fingerprint, recipe=text.recipe, teacher=text.teacher
+    )
+    tokens = tuple(token for record in records.values() for token in record.samples)
+    made.write_shard_record(f"{scene}-000", ShardRecord(scene=scene, samples=tokens, cameras=records[keys[0]].cameras))
+    for name, seal in source.shard_seals(keys[0]).items():
+        made.write_group(
+            f"shards/{scene}-000/{name}",
+            groups[name],
+            fingerprint=seal.fingerprint,
+            upstream=seal.upstream,
+            samples=tokens,
+            recipe=seal.recipe,
+            teacher=seal.teacher,
+        )
+
+
+def _end_to_end(shards: list[Groups]) -> Groups:
+    """Join the arrays of shards: pairs and offsets count from the first."""
+    for shard, images, points in zip(shards, *(_starts(shards, name) for name in ("images", "points")), strict=True):
+        shard["pairs"]["image"] = shard["pairs"]["image"] + np.uint16(images)
+        shard["pairs"]["point"] = shard["pairs"]["point"] + np.int32(points)
+    joined = {
+        group: {name: np.concatenate([shard[group][name] for shard in shards]) for name in shards[0][group]}
+        for group in shards[0]
+    }
+    for group in ("images", "points", "pairs"):
+        lengths = [length for shard in shards for length in np.diff(shard[group]["offsets"])]
+        joined[group]["offsets"] = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    return joined
+
+
+def _starts(shards: list[Groups], group: str) -> list[int]:
+    lengths = [int(shard[group]["offsets"][-1]) for shard in shards]
+    return [0, *np.cumsum(lengths)[:-1].tolist()]
