@@ -18,7 +18,7 @@ from trainer.voxels import voxelise
 
 MIN_DEPTH_M, VOXEL_M = 1.0, 0.1
 SAM_MASKS = 85
-"""About as many masks as SAM finds in a street picture, and as many superpixels as `reference/perf.md` voted in."""
+"""About as many masks as the official SAM finds in a street picture."""
 
 
 def superpixels(rgb: NDArray[np.uint8], number: int = SAM_MASKS) -> NDArray[np.uint16]:
