@@ -10,9 +10,9 @@ from segment_anything import SamAutomaticMaskGenerator, SamPredictor
 from benchmarks.measure import Row, compare, share_equal
 from labelgen.settings import SamSettings
 from labelgen.teachers.automatic_masks import native_weights
-from labelgen.teachers.masks import MaskProposal, nearest_pixels, paint_ids
+from labelgen.teachers.masks import nearest_pixels, paint_ids
 from labelgen.teachers.prompt_decoder import PromptDecoder
-from labelgen.teachers.sam import SamTeacher
+from labelgen.teachers.sam import SamTeacher, fit
 
 SIZE = (224, 416)
 
@@ -32,20 +32,14 @@ def compare_masks(picture: NDArray[np.uint8], settings: SamSettings) -> Iterator
     sizes = f"{settings.architecture}, {native[1]}x{native[0]}, {settings.points_per_side}^2 points"
 
     def painted() -> NDArray[np.uint16]:
-        proposals = [
-            MaskProposal(
-                nearest_pixels(record["segmentation"], SIZE),
-                record["area"],
-                record["predicted_iou"],
-                record["stability_score"],
-            )
-            for record in stock.generate(picture)
-        ]
-        return paint_ids(proposals, SIZE)
+        records = stock.generate(picture)
+        inside = np.stack([nearest_pixels(record["segmentation"], SIZE) for record in records])
+        area = torch.tensor([record["area"] for record in records])
+        return paint_ids(torch.from_numpy(inside), area).numpy().astype(np.uint16)
 
     yield compare(
         "automatic masks",
-        lambda: teacher.run([picture], SIZE).mask_ids[0],
+        lambda: teacher.run([fit(picture, settings.architecture)], SIZE).mask_ids[0],
         "SamAutomaticMaskGenerator, painted",
         painted,
         share_equal,
@@ -58,7 +52,7 @@ def compare_masks(picture: NDArray[np.uint8], settings: SamSettings) -> Iterator
 def _compare_decoder(teacher: SamTeacher, picture: NDArray[np.uint8], sizes: str) -> Row:
     predictor = SamPredictor(teacher.model)
     predictor.set_image(picture)
-    embedding = teacher.embed([picture])[0]
+    embedding = predictor.get_image_embedding()
     rows, _ = native_weights(teacher.model, picture.shape[:2])
     tokens = -(-int(rows.any(dim=0).nonzero().max() + 1) // 4)
     side = teacher.model.image_encoder.img_size
@@ -67,17 +61,15 @@ def _compare_decoder(teacher: SamTeacher, picture: NDArray[np.uint8], sizes: str
 
     @torch.inference_mode()
     def ours() -> torch.Tensor:
-        decoder = PromptDecoder(teacher.model, embedding, tokens)
-        answers = decoder.answer(points)
-        return decoder.masks(answers, torch.ones_like(answers.predicted_iou, dtype=torch.bool)).view(
-            64, 3, 4 * tokens, -1
-        )
+        decoder = PromptDecoder(teacher.model, tokens)
+        every = torch.ones(64, 3, dtype=torch.bool).nonzero().unbind(dim=1)
+        return decoder.masks(decoder.answer(embedding, points), *every).view(64, 3, 4 * tokens, -1)
 
     @torch.inference_mode()
     def stock() -> torch.Tensor:
         sparse, dense = teacher.model.prompt_encoder(points=(points[:, None], labels), boxes=None, masks=None)
         masks, _ = teacher.model.mask_decoder(
-            image_embeddings=embedding[None],
+            image_embeddings=embedding,
             image_pe=teacher.model.prompt_encoder.get_dense_pe(),
             sparse_prompt_embeddings=sparse,
             dense_prompt_embeddings=dense,

@@ -11,7 +11,7 @@ from benchmarks.measure import Row, compare
 from cache_schemas.layout import SHARD_GROUPS
 from cache_schemas.store import Cache
 from labelgen.settings import SamSettings
-from labelgen.teachers.sam import SamTeacher, quantise
+from labelgen.teachers.sam import SamTeacher, fit, quantise
 from trainer.stream import CacheStream, SampleArrays
 
 ARRAYS = [
@@ -95,9 +95,10 @@ def compare_bytes(url: str, what: str) -> Iterator[Row]:
 def int8_error(picture: np.ndarray, settings: SamSettings) -> Row:
     """Return the mean 1 - cos between SAM's features and what int8 with a scale a channel keeps of them."""
     teacher = SamTeacher(settings)
-    features = teacher.valid_part(teacher.embed([picture]), picture.shape[:2]).numpy()
-    kept, scale = quantise(features)
-    restored = kept * scale[:, None, None]
+    batch = teacher.upload([fit(picture, settings.architecture)])
+    valid = teacher.valid_part(teacher.embed(batch), batch.shape[2:])
+    kept, scale = quantise(valid)
+    features, restored = valid.numpy(), (kept * scale[:, None, None]).numpy()
     cosine = (features * restored).sum(-1) / np.linalg.norm(features, axis=-1) / np.linalg.norm(restored, axis=-1)
     size = f"{settings.architecture}, {features.shape[1]}x{features.shape[2]}x{features.shape[3]}"
     return Row("int8 features", "f16", 1, 2, 2.0, f"1 - cos {float((1 - cosine).mean()):.1e} mean", size)

@@ -17,6 +17,7 @@ from labelgen import shard as steps
 from labelgen.datasets.adapter import Adapter
 from labelgen.samples import Sample
 from labelgen.settings import ClipSettings, SamSettings
+from labelgen.teachers.sam import Picture, SamResult, fit
 from pipelines.config import RunConfig
 from pipelines.plan import Recipe, ShardPlan
 
@@ -103,11 +104,15 @@ def check_sample(job: Job, sample: Sample) -> Report:
 
 @ray.remote(num_returns=2)
 def decode(job: Job, samples: Sequence[Sample]) -> tuple[Report, list[Any]]:
-    """Decode the native pictures of some samples, for SAM."""
+    """Decode the native pictures of some samples, and resize them for SAM."""
     report = Report()
     with report.stage("decode"):
-        images = [image for sample in samples for image in steps.read_native_images(job.adapter, sample)]
-    return report, images
+        pictures = [
+            fit(image, job.config.sam.architecture)
+            for sample in samples
+            for image in steps.read_native_images(job.adapter, sample)
+        ]
+    return report, pictures
 
 
 @ray.remote
@@ -166,10 +171,10 @@ class SamActor:
         self.size = job.config.images.size
 
     @ray.method(num_returns=2)
-    def segment(self, report: Report, images: list[Any]) -> tuple[Report, Any]:
-        """Segment native pictures into id maps at training size; adds to the report of their decoding."""
+    def segment(self, report: Report, pictures: list[Picture]) -> tuple[Report, SamResult]:
+        """Segment pictures into id maps at training size; adds to the report of their decoding."""
         with report.stage("sam"):
-            result = self.teacher.run(images, self.size)
+            result = self.teacher.run(pictures, self.size)
         return report, result
 
 

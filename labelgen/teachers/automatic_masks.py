@@ -7,14 +7,13 @@ painted straight at the size that is asked for, small regions removed in each su
 order, same masks up to rounding.
 """
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from labelgen.settings import SamSettings
-from labelgen.teachers.mask_scan import Cells, cut_cells, measure
-from labelgen.teachers.masks import MaskProposal, nearest_index, nearest_pixels
+from labelgen.teachers.mask_scan import cut_cells, measure
+from labelgen.teachers.masks import Masks, nearest_index, nearest_pixels
 from labelgen.teachers.prompt_decoder import PromptDecoder
 from labelgen.teachers.small_regions import remove_small_regions
 
@@ -23,12 +22,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-@dataclass(frozen=True)
-class Candidates:
-    """M masks that pass the stock filters.
+class Candidates(NamedTuple):
+    """M masks of good predicted IoU, image after image.
 
     `logits` (M, h, w) of the decoder, `predicted_iou` and `stability` (M,), `boxes` (M, 4) and `area` (M,) in native
-    pixels.
+    pixels; `image` (M,) on the host.
     """
 
     logits: "Tensor"
@@ -36,67 +34,100 @@ class Candidates:
     stability: "Tensor"
     boxes: "Tensor"
     area: "Tensor"
+    image: "Tensor"
 
 
-def propose_masks(
-    model: "Sam", embedding: "Tensor", native: tuple[int, int], size: tuple[int, int], settings: SamSettings
-) -> list[MaskProposal]:
-    """Return the automatic masks, as seen at `size`, of an image of `native` (height, width) pixels.
+class MaskMaker:
+    """Makes automatic masks of images of one native size.
 
-    `embedding` (256, h, w) is what SAM's encoder made of the image.
+    A batch of prompts is the grid of as many images as `points_per_batch` allows, or a part of one image's. The host
+    waits for the device twice a batch, to learn how many masks pass and how many cells have an edge, and once more an
+    image for its survivors; a GPU wants batches that take much longer than that.
     """
-    import torch
-    from torchvision.ops import batched_nms
 
-    rows, cols = native_weights(model, native)
-    tokens = -(-int(rows.any(dim=0).nonzero().max() + 1) // 4)
-    decoder = PromptDecoder(model, embedding, tokens)
-    rows = rows[:, : 4 * tokens]
-    cells = cut_cells(rows).to(embedding.device), cut_cells(cols).to(embedding.device)
-    rows, cols = rows.to(embedding.device), cols.to(embedding.device)
-    batches = [
-        _scan(decoder, points, cells, model.mask_threshold, settings)
-        for points in _grid(model, native, settings).to(embedding.device).split(settings.points_per_batch)
-    ]
-    iou, stability, boxes, area = (
-        torch.cat([getattr(batch, name) for batch in batches])
-        for name in ("predicted_iou", "stability", "boxes", "area")
-    )
-    order = batched_nms(boxes, iou, torch.zeros_like(iou), settings.box_nms_thresh)
-    logits = _gather([batch.logits for batch in batches], order) - model.mask_threshold
-    scores = iou[order].tolist(), stability[order].tolist()
-    if settings.min_mask_region_area > 0:
-        return _tidy(logits, boxes[order], rows, cols, scores, size, settings)
-    row, col = (torch.from_numpy(nearest_index(*pair)).to(order.device) for pair in zip(native, size, strict=True))
-    inside = (rows[row] @ (logits @ cols[col].T) > 0).cpu().numpy()
-    return [
-        MaskProposal(mask, int(pixels), quality, steadiness)
-        for mask, pixels, quality, steadiness in zip(inside, area[order].tolist(), *scores, strict=True)
-    ]
+    def __init__(self, model: "Sam", native: tuple[int, int], settings: SamSettings) -> None:
+        """Work out what all images of `native` (height, width) pixels share."""
+        rows, cols = native_weights(model, native)
+        tokens = -(-int(rows.any(dim=0).nonzero().max() + 1) // 4)
+        rows = rows[:, : 4 * tokens]
+        self._settings = settings
+        self._threshold = model.mask_threshold
+        self._decoder = PromptDecoder(model, tokens)
+        self._native = native
+        self._weights = rows.to(model.device), cols.to(model.device)
+        self._cells = cut_cells(rows).to(model.device), cut_cells(cols).to(model.device)
+        self._points = _grid(model, native, settings).to(model.device)
 
+    def propose(self, embeddings: "Tensor", size: tuple[int, int]) -> list[Masks]:
+        """Return the masks, as seen at `size`, of images that SAM's encoder made `embeddings` (B, E, h, w) of."""
+        images = max(1, self._settings.points_per_batch // len(self._points))
+        return [masks for some in embeddings.split(images) for masks in self._propose(some, size)]
 
-def _tidy(
-    logits: "Tensor",
-    boxes: "Tensor",
-    rows: "Tensor",
-    cols: "Tensor",
-    scores: tuple[list[float], list[float]],
-    size: tuple[int, int],
-    settings: SamSettings,
-) -> list[MaskProposal]:
-    """Remove small regions of surviving masks, and masks that then repeat another: unchanged ones come first."""
-    import torch
-    from torchvision.ops import batched_nms
+    def _propose(self, embeddings: "Tensor", size: tuple[int, int]) -> list[Masks]:
+        import torch
+        from torchvision.ops import batched_nms
 
-    least = settings.min_mask_region_area
-    tidy = [remove_small_regions(mask, box, rows, cols, least) for mask, box in zip(logits, boxes, strict=True)]
-    new_boxes = torch.from_numpy(np.stack([mask.box for mask in tidy])) if tidy else torch.zeros(0, 4)
-    unchanged = torch.tensor([float(not mask.changed) for mask in tidy])
-    order = batched_nms(new_boxes, unchanged, torch.zeros_like(unchanged), settings.box_nms_thresh)
-    return [
-        MaskProposal(nearest_pixels(tidy[i].inside, size), int(tidy[i].inside.sum()), scores[0][i], scores[1][i])
-        for i in order.tolist()
-    ]
+        points = max(1, self._settings.points_per_batch // len(embeddings))
+        batches = [self._scan(embeddings, some) for some in self._points.split(points)]
+        found = Candidates(*map(torch.cat, zip(*batches, strict=True)))
+        least = self._settings.stability_score_thresh
+        # Without a threshold stock keeps empty masks, whose stability is no number.
+        stable = (found.stability >= least).cpu() if least > 0 else torch.ones(len(found.image), dtype=torch.bool)
+        masks = []
+        for image in range(len(embeddings)):
+            mine = (stable & (found.image == image)).nonzero()[:, 0].to(found.boxes.device)
+            boxes, iou = found.boxes[mine], found.predicted_iou[mine]
+            survivors = mine[batched_nms(boxes, iou, torch.zeros_like(iou), self._settings.box_nms_thresh)]
+            masks.append(self._paint(found, survivors, size))
+        return masks
+
+    def _scan(self, embeddings: "Tensor", points: "Tensor") -> Candidates:
+        """Prompt with points (P, 2); keep and measure the masks of good predicted IoU."""
+        import torch
+
+        answers = self._decoder.answer(embeddings, points)
+        lowest = self._settings.pred_iou_thresh if self._settings.pred_iou_thresh > 0 else -torch.inf
+        good = answers.predicted_iou > lowest
+        prompt, which = good.cpu().nonzero().unbind(dim=1)
+        logits = self._decoder.masks(answers, prompt, which)
+        measures = measure(logits, *self._cells, self._threshold, self._settings.stability_score_offset)
+        iou = answers.predicted_iou.flatten()[(3 * prompt + which).to(good.device)]
+        return Candidates(logits, iou, *measures, prompt // len(points))
+
+    def _paint(self, found: Candidates, survivors: "Tensor", size: tuple[int, int]) -> Masks:
+        """Return the masks of one image that survive, in this order."""
+        import torch
+
+        logits = found.logits[survivors].float() - self._threshold
+        scores = found.predicted_iou[survivors], found.stability[survivors]
+        if self._settings.min_mask_region_area > 0:
+            return self._tidy(logits, found.boxes[survivors], size, *scores)
+        rows, cols = self._weights
+        row, col = (
+            torch.from_numpy(nearest_index(*pair)).to(logits.device) for pair in zip(self._native, size, strict=True)
+        )
+        return Masks(rows[row] @ (logits @ cols[col].T) > 0, found.area[survivors], *scores)
+
+    def _tidy(
+        self, logits: "Tensor", boxes: "Tensor", size: tuple[int, int], iou: "Tensor", stability: "Tensor"
+    ) -> Masks:
+        """Remove small regions of surviving masks, and masks that then repeat another: unchanged ones come first."""
+        import torch
+        from torchvision.ops import batched_nms
+
+        least = self._settings.min_mask_region_area
+        tidy = [
+            remove_small_regions(mask, box, *self._weights, least)
+            for mask, box in zip(logits, boxes.cpu(), strict=True)
+        ]
+        if not tidy:
+            return Masks(torch.zeros(0, *size, dtype=torch.bool), torch.zeros(0), iou, stability)
+        new_boxes = torch.from_numpy(np.stack([mask.box for mask in tidy]))
+        unchanged = torch.tensor([float(not mask.changed) for mask in tidy])
+        order = batched_nms(new_boxes, unchanged, torch.zeros_like(unchanged), self._settings.box_nms_thresh)
+        kept = [tidy[i].inside for i in order.tolist()]
+        inside = torch.from_numpy(np.stack([nearest_pixels(mask, size) for mask in kept]))
+        return Masks(inside, torch.tensor([mask.sum() for mask in kept]), iou.cpu()[order], stability.cpu()[order])
 
 
 def native_weights(model: "Sam", native: tuple[int, int]) -> "tuple[Tensor, Tensor]":
@@ -133,29 +164,3 @@ def _grid(model: "Sam", native: tuple[int, int], settings: SamSettings) -> "Tens
 
     points = build_point_grid(settings.points_per_side) * np.array(native[::-1])
     return torch.as_tensor(ResizeLongestSide(model.image_encoder.img_size).apply_coords(points, native))
-
-
-def _scan(
-    decoder: PromptDecoder, points: "Tensor", cells: tuple[Cells, Cells], threshold: float, settings: SamSettings
-) -> Candidates:
-    """Prompt with points (P, 2); keep the masks of good predicted IoU that are stable at native size."""
-    import torch
-
-    answers = decoder.answer(points)
-    lowest = settings.pred_iou_thresh if settings.pred_iou_thresh > 0 else -torch.inf
-    good = answers.predicted_iou > lowest
-    logits = decoder.masks(answers, good)
-    stability, boxes, area = measure(logits, *cells, threshold, settings.stability_score_offset)
-    keep = slice(None) if settings.stability_score_thresh <= 0 else stability >= settings.stability_score_thresh
-    return Candidates(logits[keep], answers.predicted_iou[good][keep], stability[keep], boxes[keep], area[keep])
-
-
-def _gather(parts: "list[Tensor]", index: "Tensor") -> "Tensor":
-    """Return what `index` picks from the concatenation of `parts`, of which it needs few."""
-    import torch
-
-    starts = np.cumsum([0, *(len(part) for part in parts)])
-    places = index.cpu().numpy()
-    owners = np.searchsorted(starts, places, side="right") - 1
-    picked = [parts[owner][place] for owner, place in zip(owners, places - starts[owners], strict=True)]
-    return torch.stack(picked) if picked else parts[0][:0]

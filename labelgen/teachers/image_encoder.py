@@ -14,12 +14,15 @@ CPU_QUERY_ROWS = 2
 
 
 def encode(encoder: Any, pixels: "Tensor") -> "Tensor":
-    """Return the embeddings (B, E, h, w) of normalised square images (B, 3, S, S), as the stock `encoder` would."""
-    tokens = encoder.patch_embed(pixels) + encoder.pos_embed
+    """Return the embeddings (B, E, h, w) f32 of normalised square images (B, 3, S, S), as the stock `encoder` would.
+
+    Blocks compute in the precision of the encoder's parameters, the neck, which is little work, in its own.
+    """
+    tokens = encoder.patch_embed(pixels.to(encoder.pos_embed.dtype)) + encoder.pos_embed
     for block in encoder.blocks:
         tokens = tokens + _attend(block, block.norm1(tokens))
         tokens = tokens + block.mlp(block.norm2(tokens))
-    embeddings: Tensor = encoder.neck(tokens.permute(0, 3, 1, 2))
+    embeddings: Tensor = encoder.neck(tokens.permute(0, 3, 1, 2).float())
     return embeddings
 
 
@@ -49,10 +52,24 @@ def _attention(attention: Any, tokens: "Tensor") -> "Tensor":
     at_once = CPU_QUERY_ROWS if tokens.device.type == "cpu" else height
     mixed = [
         torch.nn.functional.scaled_dot_product_attention(
-            some.flatten(2, 3), key, value, attn_mask=(rows[..., None] + cols[..., None, :]).flatten(4).flatten(2, 3)
+            some.flatten(2, 3), key, value, attn_mask=_bias(rows.flatten(2, 3), cols.flatten(2, 3))
         )
         for some, rows, cols in zip(*(part.split(at_once, dim=2) for part in (grid, by_row, by_col)), strict=True)
     ]
     together = torch.cat(mixed, dim=2).transpose(1, 2).reshape(batch, height, width, -1)
     projected: Tensor = attention.proj(together)
     return projected
+
+
+def _bias(rows: "Tensor", cols: "Tensor") -> "Tensor":
+    """Return the bias (B, h, Q, y * x) of queries with scores (B, h, Q, y) and (B, h, Q, x) for rows and columns.
+
+    Each query's begins at a multiple of 16 bytes: as it must for the memory-efficient kernel on a GPU, which would else
+    copy all of it.
+    """
+    import torch
+
+    keys = rows.shape[-1] * cols.shape[-1]
+    bias = rows.new_empty(*rows.shape[:-1], -(-keys // 8) * 8)[..., :keys]
+    torch.add(rows[..., None], cols[..., None, :], out=bias.unflatten(-1, (rows.shape[-1], cols.shape[-1])))
+    return bias

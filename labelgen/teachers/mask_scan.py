@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-CPU_MASKS, CPU_CELLS = 16, 4096
-"""Masks, and cells to interpolate, at once on a CPU: few stay in its cache."""
+AT_ONCE = {"cpu": (16, 4096), "cuda": (4096, 2**19)}
+"""Masks, and cells to interpolate, at once: few stay in a CPU's cache; a GPU takes all masks, in 0.5 GB for cells."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,8 @@ def measure(
     """
     import torch
 
-    at_once = CPU_MASKS if logits.device.type == "cpu" else max(1, len(logits))
-    parts = [_measure(part, rows, cols, threshold, offset) for part in logits.split(at_once)]
+    masks, _ = AT_ONCE[logits.device.type]
+    parts = [_measure(part.float(), rows, cols, threshold, offset) for part in logits.split(masks)]
     stability, boxes, area = (torch.cat(column) for column in zip(*parts, strict=True))
     return stability, boxes, area
 
@@ -87,23 +87,44 @@ def _measure(
         for axis, across in ((rows, 2), (cols, 1))
         for edge in _ends(whole.any(dim=across).T, axis.first[:, None], axis.last[:, None])
     ]
-    mask, row, col = ((highest > min(levels)) & filled & ~whole).nonzero().unbind(dim=1)
-    at_once = CPU_CELLS if logits.device.type == "cpu" else max(1, len(mask))
-    for some, down, right in zip(mask.split(at_once), row.split(at_once), col.split(at_once), strict=True):
-        native = _interpolate(logits, some, down, right, rows, cols)
-        above = [torch.gt(native, level, out=torch.empty_like(native)) for level in levels]
-        counts.index_add_(1, some, torch.stack([inside.sum(dim=(0, 1)) for inside in above]))
-        found = [
-            edge
-            for axis, cell, across in ((rows, down, 1), (cols, right, 0))
-            for edge in _ends_in_cell(above[1].amax(dim=across) > 0, axis.first[cell])
-        ]
+    cells = ((highest > min(levels)) & filled & ~whole).nonzero()
+    _, at_once = AT_ONCE[logits.device.type]
+    for some in cells.split(at_once):
+        mask, row, col = some.unbind(dim=1)
+        above, found = _look_closely(logits, mask, row, col, rows, cols, levels)
+        counts.index_add_(1, mask, above)
         for edge, place, keep in zip(edges, found, ("amin", "amax", "amin", "amax"), strict=True):
-            edge.scatter_reduce_(0, some, place, keep)
+            edge.scatter_reduce_(0, mask, place, keep)
     surely, area, maybe = counts
     top, bottom, left, right = edges
     boxes = torch.stack([left, top, right, bottom], dim=1)
     return surely / maybe, boxes.where((area > 0)[:, None], 0.0), area
+
+
+def _look_closely(
+    padded: "Tensor",
+    mask: "Tensor",
+    row: "Tensor",
+    col: "Tensor",
+    rows: Cells,
+    cols: Cells,
+    levels: tuple[float, float, float],
+) -> "tuple[Tensor, list[Tensor]]":
+    """Interpolate K cells of masks (M, h + 2, w + 2).
+
+    Returns how many of each cell's pixels lie above each level (3, K), and the first and last native row, then column,
+    above the middle one, (K,) each.
+    """
+    import torch
+
+    native = _interpolate(padded, mask, row, col, rows, cols)
+    above = [torch.gt(native, level, out=torch.empty_like(native)) for level in levels]
+    found = [
+        edge
+        for axis, cell, across in ((rows, row, 1), (cols, col, 0))
+        for edge in _ends_in_cell(above[1].amax(dim=across) > 0, axis.first[cell])
+    ]
+    return torch.stack([inside.sum(dim=(0, 1)) for inside in above]), found
 
 
 def _around(padded: "Tensor", of_two: "Callable[[Tensor, Tensor], Tensor]") -> "Tensor":

@@ -1,32 +1,37 @@
-"""From overlapping mask proposals to one mask id a pixel."""
+"""From overlapping masks to one mask id a pixel."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 @dataclass(frozen=True)
-class MaskProposal:
-    """A binary mask `inside` (H, W), its `area` in native pixels, and SAM's own two scores."""
+class Masks:
+    """M masks of one image: `inside` (M, H, W) bool, `area` (M,) in native pixels, and SAM's own two scores (M,)."""
 
-    inside: NDArray[np.bool_]
-    area: int
-    predicted_iou: float
-    stability_score: float
+    inside: "Tensor"
+    area: "Tensor"
+    predicted_iou: "Tensor"
+    stability: "Tensor"
 
 
-def paint_ids(proposals: Sequence[MaskProposal], size: tuple[int, int]) -> NDArray[np.uint16]:
-    """Paint proposals into one id map (H, W), their size: larger masks first, smaller on top; 0 is no mask.
+def paint_ids(inside: "Tensor", area: "Tensor") -> "Tensor":
+    """Paint masks (M, H, W) of `area` (M,) into one id map (H, W) i32: larger first, smaller on top; 0 is no mask.
 
-    Ids count in painting order from 1, so a higher id is a smaller mask; masks of equal area keep the order they
-    came in.
+    Ids count in painting order from 1, so a higher id is a smaller mask, and the highest at a pixel shows; masks of
+    equal area keep the order they came in.
     """
-    ids = np.zeros(size, np.uint16)
-    for rank, proposal in enumerate(sorted(proposals, key=lambda proposal: -proposal.area), start=1):
-        ids[proposal.inside] = rank
-    return ids
+    import torch
+
+    rank = torch.empty(len(area), dtype=torch.int32, device=inside.device)
+    rank[area.argsort(descending=True, stable=True)] = torch.arange(1, len(area) + 1, dtype=torch.int32).to(rank.device)
+    shown = inside * rank[:, None, None]
+    return torch.cat([shown.new_zeros(1, *shown.shape[1:]), shown]).amax(dim=0)
 
 
 def nearest_pixels(image: NDArray[np.generic], size: tuple[int, int]) -> NDArray[np.generic]:

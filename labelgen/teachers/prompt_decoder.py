@@ -1,10 +1,13 @@
-"""SAM's mask decoder, for many single-point prompts of one image: the stock arithmetic without what it repeats.
+"""SAM's mask decoder, for many single-point prompts of several images: the stock arithmetic without what it repeats.
 
 Image tokens are many and prompt tokens few: a product q . (W k) is taken as (W^T q) . k, which projects a handful of
 prompt tokens instead of the whole image, and the position codes' part of it is projected once. In the first block all
-prompts meet the same image tokens, in one product. Masks are made only of prompts that somebody wants, without the mask
-for unambiguous prompts, and only of the rows that show the image (SAM pads below). Same masks as the stock decoder's up
-to rounding.
+prompts of an image meet the same tokens, in one product. Masks are made only of prompts that somebody wants, without
+the mask for unambiguous prompts, and only of the rows that show the image (SAM pads below). Same masks as the stock
+decoder's up to rounding.
+
+Image tokens have the precision of the embeddings. On a GPU the time goes into moving them, so bf16 halves it; prompt
+tokens stay fp32, and with them the predicted IoU, whose order decides which masks survive.
 """
 
 from dataclasses import dataclass
@@ -20,9 +23,9 @@ MULTIMASK = slice(1, None)
 
 @dataclass(frozen=True)
 class Answers:
-    """What P prompts of one image made of its tokens.
+    """What P prompts, image after image, made of their images' tokens.
 
-    `predicted_iou` (P, 3); `mask_tokens` (P, 3, E); `image` (P, rows * w, E), the image's tokens row by row.
+    `predicted_iou` (P, 3) and `mask_tokens` (P, 3, E) f32; `image` (P, rows * w, E), each image's tokens row by row.
     """
 
     predicted_iou: "Tensor"
@@ -31,15 +34,13 @@ class Answers:
 
 
 class PromptDecoder:
-    """The mask decoder of a SAM, set to one image."""
+    """The mask decoder of a SAM, for images that the first `rows` of their rows of tokens show."""
 
-    def __init__(self, model: "Sam", embedding: "Tensor", rows: int) -> None:
-        """Take the embedding (E, h, w) of an image that the first `rows` of its h rows of tokens show."""
+    def __init__(self, model: "Sam", rows: int) -> None:
+        """Project the position codes, which all images share."""
         self._model = model
         self._decoder: Any = model.mask_decoder
-        self._shape = (rows, embedding.shape[2])
-        no_mask = model.prompt_encoder.no_mask_embed.weight
-        self._image = embedding.flatten(1).T + no_mask
+        self._shape = (rows, model.prompt_encoder.image_embedding_size[1])
         places = model.prompt_encoder.get_dense_pe()[0].flatten(1).T
         transformer = self._decoder.transformer
         reads = [
@@ -48,12 +49,12 @@ class PromptDecoder:
         ]
         writes = [block.cross_attn_image_to_token for block in transformer.layers]
         self._places = {
-            **{attention: _split(attention.k_proj(places)[None], attention.num_heads) for attention in reads},
-            **{attention: _split(attention.q_proj(places)[None], attention.num_heads) for attention in writes},
+            **{attention: _split(attention.k_proj(places)[None], attention.num_heads)[0].mT for attention in reads},
+            **{attention: _split(attention.q_proj(places)[None], attention.num_heads)[0].mT for attention in writes},
         }
 
-    def answer(self, points: "Tensor") -> Answers:
-        """Prompt with points (P, 2), as (x, y) pixels of SAM's input."""
+    def answer(self, embeddings: "Tensor", points: "Tensor") -> Answers:
+        """Prompt each image of `embeddings` (B, E, h, w) with all `points` (P, 2), (x, y) pixels of SAM's input."""
         import torch
 
         decoder = self._decoder
@@ -61,41 +62,48 @@ class PromptDecoder:
         sparse, _ = self._model.prompt_encoder(points=(points[:, None], labels), boxes=None, masks=None)
         own = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
         prompts = torch.cat([own.expand(len(points), -1, -1), sparse], dim=1)
-        tokens, image = self._transform(prompts)
+        no_mask = self._model.prompt_encoder.no_mask_embed.weight.to(embeddings.dtype)
+        images = embeddings.flatten(2).mT + no_mask
+        tokens, image = self._transform(prompts.repeat(len(images), 1, 1), images)
         quality = decoder.iou_prediction_head(tokens[:, 0])[:, MULTIMASK]
         rows, cols = self._shape
         return Answers(quality, tokens[:, 1 : 1 + decoder.num_mask_tokens][:, MULTIMASK], image[:, : rows * cols])
 
-    def masks(self, answers: Answers, wanted: "Tensor") -> "Tensor":
-        """Return the logits (M, 4 * rows, 4 * w) of the masks that `wanted` (P, 3) marks, prompt by prompt."""
+    def masks(self, answers: Answers, prompt: "Tensor", which: "Tensor") -> "Tensor":
+        """Return the logits (M, 4 * rows, 4 * w) of mask `which` (M,) of each `prompt` (M,).
+
+        Both are on the host, prompts in rising order, so that the device is never asked how many there are.
+        """
         import torch
 
-        asked = wanted.any(dim=1)
-        weights = torch.stack(
-            [
-                mlp(answers.mask_tokens[asked, index])
-                for index, mlp in enumerate(self._decoder.output_hypernetworks_mlps[MULTIMASK])
-            ],
-            dim=1,
-        )
+        distinct, inverse = prompt.unique_consecutive(return_inverse=True)
+        asked, of, which = (index.to(answers.image.device, non_blocking=True) for index in (distinct, inverse, which))
+        tokens = answers.mask_tokens[asked]
+        heads = self._decoder.output_hypernetworks_mlps[MULTIMASK]
+        weights = torch.stack([mlp(tokens[:, index]) for index, mlp in enumerate(heads)], dim=1)
         fine = self._upscale(answers.image[asked])
-        logits = weights @ fine.flatten(1, 3).mT
+        logits = weights.to(fine.dtype) @ fine.flatten(1, 3).mT
         rows, cols = self._shape
-        cells = logits[wanted[asked]].view(-1, rows, cols, 2, 2, 2, 2)
+        cells = logits[of, which].view(-1, rows, cols, 2, 2, 2, 2)
         return cells.permute(0, 1, 3, 5, 2, 4, 6).reshape(-1, 4 * rows, 4 * cols)
 
-    def _transform(self, prompts: "Tensor") -> "tuple[Tensor, Tensor]":
-        """Return the tokens (P, T, E) and image tokens (P, N, E) that the two-way transformer makes of prompts."""
+    def _transform(self, prompts: "Tensor", images: "Tensor") -> "tuple[Tensor, Tensor]":
+        """Return the tokens (P, T, E) and image tokens (P, N, E) that prompts (P, T, E) and images (B, N, E) become.
+
+        Prompts come image after image, equally many of each.
+        """
         transformer = self._decoder.transformer
         first, *later = transformer.layers
         tokens = first.norm1(first.self_attn(q=prompts, k=prompts, v=prompts))
-        tokens = self._update_tokens(first, tokens, prompts, self._image[None])
-        image = self._update_image(first, tokens, prompts, self._image[None])
+        tokens = self._update_tokens(first, tokens, prompts, images)
+        image = self._update_image(
+            first, tokens, prompts, images, images.repeat_interleave(len(prompts) // len(images), dim=0)
+        )
         for block in later:
             query = tokens + prompts
             tokens = block.norm1(tokens + block.self_attn(q=query, k=query, v=tokens))
             tokens = self._update_tokens(block, tokens, prompts, image)
-            image = self._update_image(block, tokens, prompts, image)
+            image = self._update_image(block, tokens, prompts, image, image)
         final = transformer.final_attn_token_to_image
         tokens = transformer.norm_final_attn(tokens + self._read(final, tokens + prompts, image))
         return tokens, image
@@ -105,46 +113,47 @@ class PromptDecoder:
         updated: Tensor = block.norm3(tokens + block.mlp(tokens))
         return updated
 
-    def _update_image(self, block: Any, tokens: "Tensor", prompts: "Tensor", image: "Tensor") -> "Tensor":
-        updated: Tensor = block.norm4(self._write(block.cross_attn_image_to_token, tokens + prompts, tokens, image))
-        return updated
+    def _update_image(
+        self, block: Any, tokens: "Tensor", prompts: "Tensor", image: "Tensor", each: "Tensor"
+    ) -> "Tensor":
+        """Return `each` (P, N, E), the prompts' own copies of `image`, after it has attended to tokens; reuses it."""
+        self._write(block.cross_attn_image_to_token, tokens + prompts, tokens, image, each)
+        return _normalise(each, block.norm4)
 
     def _read(self, attention: Any, query: "Tensor", image: "Tensor") -> "Tensor":
-        """Attend from tokens (P, T, E) to image tokens (P or 1, N, E); returns (P, T, E)."""
+        """Attend from tokens (P, T, E) to image tokens (P or B, N, E); returns (P, T, E)."""
         heads = attention.num_heads
-        query = _split(attention.q_proj(query), heads)  # P h T d
-        absorbed = _to_image(query, attention.k_proj, heads)  # P (h T) E
-        scores = _times(absorbed, image.mT).view(*query.shape[:3], -1) + query @ self._places[attention].mT
-        weights = (scores * query.shape[-1] ** -0.5).softmax(dim=-1)
-        context = _times(weights.flatten(1, 2), image).view(*query.shape[:3], -1)  # P h T E
+        query = _split(attention.q_proj(query), heads)
+        weights = self._affinity(attention, query, attention.k_proj, image).softmax(dim=-1)
+        context = _times(weights.flatten(1, 2), image).view(*query.shape[:3], -1).to(query.dtype)  # P h T E
         values = context @ attention.v_proj.weight.unflatten(0, (heads, -1)).mT
         values = values.transpose(1, 2).flatten(2) + attention.v_proj.bias
         read: Tensor = attention.out_proj(values)
         return read
 
-    def _write(self, attention: Any, key: "Tensor", value: "Tensor", image: "Tensor") -> "Tensor":
-        """Add to image tokens (P or 1, N, E) what they attend to among the tokens; returns (P, N, E)."""
-        import torch
-
+    def _write(self, attention: Any, key: "Tensor", value: "Tensor", image: "Tensor", each: "Tensor") -> None:
+        """Add to `each` (P, N, E) what image tokens (P or B, N, E) attend to among the tokens (P, T, E)."""
         heads = attention.num_heads
-        key = _split(attention.k_proj(key), heads)  # P h T d
+        key = _split(attention.k_proj(key), heads)
         value = _split(attention.v_proj(value), heads)
-        absorbed = _to_image(key, attention.q_proj, heads)
-        scores = _times(absorbed, image.mT).view(*key.shape[:3], -1) + key @ self._places[attention].mT  # P h T N
-        weights = (scores * key.shape[-1] ** -0.5).softmax(dim=2)
+        weights = self._affinity(attention, key, attention.q_proj, image).softmax(dim=2)
         # Each head's weights sum to one, so a share of the bias in each of its tokens adds up to the bias.
         outputs = _to_image(value, attention.out_proj, heads, columns=True) + attention.out_proj.bias / heads
-        return torch.baddbmm(image, weights.flatten(1, 2).mT, outputs)
+        each.baddbmm_(weights.flatten(1, 2).mT, outputs.to(each.dtype))
+
+    def _affinity(self, attention: Any, tokens: "Tensor", projection: Any, image: "Tensor") -> "Tensor":
+        """Return the scaled scores (P, h, T, N) of tokens (P, h, T, d) with image tokens and their places."""
+        tokens = tokens * tokens.shape[-1] ** -0.5
+        absorbed = _to_image(tokens, projection, attention.num_heads).to(image.dtype)
+        scores = _times(absorbed, image.mT).unflatten(1, tokens.shape[1:3])
+        places = self._places[attention].to(image.dtype)  # h d N
+        by_place = tokens.transpose(0, 1).flatten(1, 2).to(image.dtype) @ places
+        return scores.add_(by_place.unflatten(1, (len(tokens), -1)).transpose(0, 1))
 
     def _upscale(self, image: "Tensor") -> "Tensor":
         """Apply the decoder's upscaling to image tokens (P, n, E): (P, n, 4, 4, E / 8), two levels of 2 x 2 cells."""
-        import torch
-
         first, norm, activation, second, last = self._decoder.output_upscaling
-        cells = _cells(first, image).unflatten(-1, (4, -1))
-        cells -= cells.mean(dim=-1, keepdim=True)
-        cells *= (cells.square().mean(dim=-1, keepdim=True) + norm.eps).rsqrt()
-        cells = activation(torch.addcmul(norm.bias, cells, norm.weight))
+        cells = activation(_normalise(_cells(first, image).unflatten(-1, (4, -1)), norm))
         fine: Tensor = last(_cells(second, cells))
         return fine.unflatten(-1, (4, -1))
 
@@ -161,15 +170,21 @@ def _to_image(tokens: "Tensor", projection: Any, heads: int, columns: bool = Fal
 
 
 def _times(left: "Tensor", right: "Tensor") -> "Tensor":
-    """Multiply (P, a, b) by (P or 1, b, c); one product where all prompts share the right side."""
-    if len(right) > 1 or len(left) == 1:
-        return left @ right
-    return (left.flatten(0, 1) @ right[0]).unflatten(0, left.shape[:2])
+    """Multiply (P, a, b) by (P or B, b, c); prompts that share a right side do so in one product."""
+    return (left.reshape(len(right), -1, left.shape[2]) @ right).view(len(left), left.shape[1], -1)
+
+
+def _normalise(image: "Tensor", norm: Any) -> "Tensor":
+    """Apply a layer norm over the last axis, in the precision of image tokens (.., E)."""
+    import torch
+
+    weight, bias = norm.weight.to(image.dtype), norm.bias.to(image.dtype)
+    return torch.nn.functional.layer_norm(image, weight.shape, weight, bias, norm.eps)
 
 
 def _cells(layer: Any, image: "Tensor") -> "Tensor":
     """Apply a 2 x 2 transposed convolution of stride 2 to image tokens (.., in): (.., 4 * out)."""
     import torch
 
-    weight = layer.weight.permute(2, 3, 1, 0).flatten(0, 2)
-    return torch.nn.functional.linear(image, weight, layer.bias.repeat(4))
+    weight = layer.weight.permute(2, 3, 1, 0).flatten(0, 2).to(image.dtype)
+    return torch.nn.functional.linear(image, weight, layer.bias.repeat(4).to(image.dtype))

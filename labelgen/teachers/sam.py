@@ -6,17 +6,41 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from cache_schemas.errors import ConfigError
 from labelgen.settings import SamSettings
-from labelgen.teachers.automatic_masks import propose_masks
+from labelgen.teachers.automatic_masks import MaskMaker
 from labelgen.teachers.checkpoints import UNTRAINED, load_into, untrained_seed
 from labelgen.teachers.image_encoder import encode
-from labelgen.teachers.masks import MaskProposal, paint_ids
+from labelgen.teachers.masks import Masks, paint_ids
 
 if TYPE_CHECKING:
+    import torch
     from segment_anything.modeling import Sam
     from torch import Tensor
+
+ENCODED_AT_ONCE = 6
+"""Images that the encoder takes at once: enough to fill a GPU, and 4 GB of its scores with ViT-H."""
+
+OFFICIAL_SIDE, DEMO_SIDE = 1024, 384
+"""Pixels that the longer side of a picture has where SAM takes it."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image as SAM takes it, its longer side resized: `pixels` (H1, W1, 3) u8, and its `native` height and width."""
+
+    pixels: NDArray[np.uint8]
+    native: tuple[int, int]
+
+
+def fit(image: NDArray[np.uint8], architecture: str) -> Picture:
+    """Resize a native image (H0, W0, 3) for one of the architectures, as the stock predictor does."""
+    native = image.shape[0], image.shape[1]
+    scale = (DEMO_SIDE if architecture == "demo" else OFFICIAL_SIDE) / max(native)
+    height, width = (int(length * scale + 0.5) for length in native)
+    return Picture(np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)), native)
 
 
 @dataclass(frozen=True)
@@ -34,63 +58,90 @@ class SamResult:
 class SamTeacher:
     """A segment_anything model: automatic masks, and the embedding that they were made from."""
 
-    def __init__(self, settings: SamSettings, device: str = "cpu") -> None:
-        """Build the network and load its weights.
+    def __init__(self, settings: SamSettings, device: str = "cpu", precision: "torch.dtype | None" = None) -> None:
+        """Build the network and load its weights; `precision` of image tokens is bf16 on CUDA and fp32 elsewhere.
 
         Raises:
             ConfigError: if there is no such architecture.
             WeightsError: if the weights are absent or do not fit.
         """
-        from segment_anything.utils.transforms import ResizeLongestSide
+        import torch
 
         self.settings = settings
         self.device = device
         self.model = build_sam(settings).to(device).eval().requires_grad_(False)
-        self._transform = ResizeLongestSide(self.model.image_encoder.img_size)
+        self.precision = precision or (torch.bfloat16 if device.startswith("cuda") else torch.float32)
+        encoder = self.model.image_encoder.to(self.precision)
+        encoder.patch_embed.to(memory_format=torch.channels_last)
+        encoder.neck.to(torch.float32, memory_format=torch.channels_last)
+        self._makers: dict[tuple[int, int], MaskMaker] = {}
 
-    def run(self, images: Sequence[NDArray[np.uint8]], size: tuple[int, int]) -> SamResult:
-        """Segment native images (H0, W0, 3), all of one size, into id maps of `size`."""
+    def run(self, pictures: Sequence[Picture], size: tuple[int, int]) -> SamResult:
+        """Segment pictures of one native size into id maps of `size`."""
+        return self.fetch(*self.segment(self.upload(pictures), pictures[0].native, size))
+
+    def upload(self, pictures: Sequence[Picture]) -> "Tensor":
+        """Start to copy pictures of one size to the device: (B, 3, H1, W1) u8, channels last."""
+        import torch
+
+        batch = torch.from_numpy(np.stack([picture.pixels for picture in pictures]))
+        if self.device.startswith("cuda"):
+            batch = batch.pin_memory().to(self.device, non_blocking=True)
+        return batch.permute(0, 3, 1, 2)
+
+    def segment(
+        self, batch: "Tensor", native: tuple[int, int], size: tuple[int, int]
+    ) -> "tuple[Tensor, Tensor, Tensor | None]":
+        """Return id maps (B, H, W), features and their scale, still on the device, of a batch (B, 3, H1, W1)."""
         import torch
 
         with torch.inference_mode():
-            embeddings = self.embed(images)
-            ids = [
-                paint_ids(self.propose(image, embedding, size), size)
-                for image, embedding in zip(images, embeddings, strict=True)
-            ]
-            features = self.valid_part(embeddings, images[0].shape[:2]).float().cpu().numpy()
-        if self.settings.features == "float16":
-            return SamResult(np.stack(ids), features.astype(np.float16), None)
-        quantised, scale = quantise(features)
-        return SamResult(np.stack(ids), quantised, scale)
+            embeddings = self.embed(batch)
+            masks = self.propose(embeddings, native, size)
+            ids = torch.stack([paint_ids(found.inside, found.area) for found in masks])
+            valid = self.valid_part(embeddings, (batch.shape[2], batch.shape[3]))
+            if self.settings.features == "float16":
+                return ids, valid.half(), None
+            return ids, *quantise(valid)
 
-    def embed(self, images: Sequence[NDArray[np.uint8]]) -> "Tensor":
-        """Return image embeddings (B, 256, 64, 64); the encoder runs in bf16 on CUDA."""
+    def fetch(self, ids: "Tensor", features: "Tensor", scale: "Tensor | None") -> SamResult:
+        """Bring what `segment` returned to the host."""
         import torch
 
-        resized = np.stack([self._transform.apply_image(image) for image in images])
-        batch = torch.from_numpy(resized).to(self.device).permute(0, 3, 1, 2).contiguous()
-        with torch.autocast(self.device.split(":")[0], torch.bfloat16, enabled=self.device.startswith("cuda")):
-            embeddings = encode(self.model.image_encoder, self.model.preprocess(batch))
-        return embeddings.float()
+        on_host = [part if part is None else part.to("cpu", non_blocking=True) for part in (ids, features, scale)]
+        if self.device.startswith("cuda"):
+            torch.cuda.current_stream().synchronize()
+        painted, kept, steps = (part if part is None else part.numpy() for part in on_host)
+        return SamResult(painted.astype(np.uint16), kept, steps)
 
-    def propose(self, image: NDArray[np.uint8], embedding: "Tensor", size: tuple[int, int]) -> list[MaskProposal]:
-        """Return the automatic masks, at `size`, of one native image whose embedding (256, 64, 64) is known."""
-        return propose_masks(self.model, embedding, image.shape[:2], size, self.settings)
+    def embed(self, batch: "Tensor") -> "Tensor":
+        """Return image embeddings (B, 256, 64, 64) f32 of a batch (B, 3, H1, W1) u8."""
+        import torch
 
-    def valid_part(self, embeddings: "Tensor", native: tuple[int, ...]) -> "Tensor":
-        """Crop embeddings (B, 256, 64, 64) to the part that shows the image: (B, hf, wf, 256)."""
-        resized = self._transform.get_preprocess_shape(native[0], native[1], self.model.image_encoder.img_size)
+        return torch.cat(
+            [encode(self.model.image_encoder, self.model.preprocess(some)) for some in batch.split(ENCODED_AT_ONCE)]
+        )
+
+    def propose(self, embeddings: "Tensor", native: tuple[int, int], size: tuple[int, int]) -> list[Masks]:
+        """Return the automatic masks, at `size`, of images of one native size with embeddings (B, 256, 64, 64)."""
+        if native not in self._makers:
+            self._makers[native] = MaskMaker(self.model, native, self.settings)
+        return self._makers[native].propose(embeddings.to(self.precision), size)
+
+    def valid_part(self, embeddings: "Tensor", resized: tuple[int, int]) -> "Tensor":
+        """Crop embeddings (B, 256, 64, 64) to the part that shows pictures of size (H1, W1): (B, hf, wf, 256)."""
         stride = self.model.image_encoder.img_size // embeddings.shape[-1]
         rows, cols = (-(-length // stride) for length in resized)
         return embeddings[:, :, :rows, :cols].permute(0, 2, 3, 1)
 
 
-def quantise(features: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+def quantise(features: "Tensor") -> "tuple[Tensor, Tensor]":
     """Return features (B, hf, wf, 256) as int8 and the scale (B, 256) that brings them back."""
-    scale = np.abs(features).max(axis=(1, 2)) / np.float32(127)
-    steps = np.where(scale > 0, scale, np.float32(1))
-    return np.rint(features / steps[:, None, None]).astype(np.int8), scale
+    import torch
+
+    scale = features.abs().amax(dim=(1, 2)) / 127
+    steps = scale.where(scale > 0, 1.0)
+    return (features / steps[:, None, None]).round().to(torch.int8), scale
 
 
 def build_sam(settings: SamSettings) -> "Sam":
@@ -166,9 +217,11 @@ def small_sam(
 
 def _tiny_sam() -> "Sam":
     """Return a SAM for runs without weights: the official input size and width, two encoder blocks."""
-    return small_sam(side=1024, patch=16, width=256, heads=8, encoder_width=64, encoder_depth=2, global_blocks=())
+    return small_sam(
+        side=OFFICIAL_SIDE, patch=16, width=256, heads=8, encoder_width=64, encoder_depth=2, global_blocks=()
+    )
 
 
-def demo_sam(side: int = 384) -> "Sam":
+def demo_sam(side: int = DEMO_SIDE) -> "Sam":
     """Return the SAM of the demo world, small enough to train and run without a GPU."""
     return small_sam(side=side, patch=8, width=64, heads=2, encoder_width=160, encoder_depth=6, global_blocks=(2, 5))
