@@ -40,10 +40,10 @@ class SamSettings(Settings):
     or float16, which takes twice the bytes.
 
     `points_per_batch` is how many prompts the decoder takes at once, of as many images as it has room for, and bounds
-    the memory. A prompt of a square image costs at most 7 x 64 x 64 x 256 numbers: its image tokens thrice (twice in
-    the attention, of which one is kept and one picked), and in the upscaling two tensors of twice that size. That is
-    15 MB in bf16, so 512 prompts take 7.5 GB beside ViT-B (0.2 GB) or ViT-H (1.3 GB); twice that on a CPU, where a few
-    prompts at once are fastest.
+    the memory. At the height, a prompt of a square image holds 7 times 64 x 64 x 256 numbers: its image tokens as the
+    attention leaves them, picked for upscaling, and after the first step of it, and two tensors of twice that size in
+    the second step. That is 15 MB in bf16: 512 prompts take 7.5 GB, besides at most 4 GB for the encoder (ViT-H; its
+    weights are 1.3 GB). On a CPU it is twice that, and a few prompts at once are fastest.
     """
 
     architecture: str

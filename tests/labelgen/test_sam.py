@@ -207,6 +207,32 @@ def test_proposals_are_the_stock_generators_masks_in_its_order_with_its_scores(
     assert_same_masks(propose(teacher, picture(0))[0], expected)
 
 
+@pytest.mark.parametrize("points_per_batch", [3, 8, 100])
+def test_pictures_that_share_a_batch_get_their_own_masks(
+    network: Sam, teacher_of: TeacherOf, thresholds: dict[str, float], points_per_batch: int
+) -> None:
+    # A picture has 4 points: batches of less than one picture, of two, of all three.
+    pictures = [picture(seed) for seed in (0, 1, 2)]
+    found = propose(teacher_of(**thresholds, points_per_batch=points_per_batch), *pictures)
+    assert len({len(masks.inside) for masks in found}) > 1
+    for masks, image in zip(found, pictures, strict=True):
+        assert_same_masks(masks, stock_records(network, image, thresholds))
+
+
+def test_bf16_moves_few_pixels() -> None:
+    # Small, as most CPUs emulate bf16; every mask kept, as one at a threshold may fall to either side.
+    trained = SamSettings(architecture="demo", weights="demo-sam", points_per_side=4, **EVERY_MASK)
+    image = picture(0)
+    stock = SamAutomaticMaskGenerator(build_sam(trained).eval(), points_per_side=4, **EVERY_MASK).generate(image)
+    teacher = SamTeacher(trained, precision=torch.bfloat16)
+    with torch.inference_mode():
+        embeddings = teacher.embed(teacher.upload([fit(image, "demo")]))
+        (found,) = teacher.propose(embeddings, image.shape[:2], image.shape[:2])
+    assert len(found.inside) == len(stock) == 3 * 4 * 4
+    differing = found.inside.numpy()[:, None] != np.array([record["segmentation"] for record in stock])
+    assert differing.mean(axis=(2, 3)).min(axis=0).mean() < 0.01
+
+
 def test_each_threshold_leaves_out_what_it_should(
     teacher: SamTeacher, every_record: list[dict], thresholds: dict[str, float]
 ) -> None:
