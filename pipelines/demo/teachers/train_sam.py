@@ -25,7 +25,6 @@ from segment_anything.modeling import Sam
 from torch import Tensor
 from torch.nn import functional
 
-from labelgen.teachers.image_encoder import encode
 from labelgen.teachers.masks import nearest_index
 from labelgen.teachers.sam import demo_sam
 from pipelines.demo.teachers.loop import half_precision, parse_arguments, train, training_views
@@ -218,7 +217,7 @@ def _encode(model: torch.nn.Module, squares: list[Square], device: str) -> tuple
     """Return the features (B, E, h, w) and segments (B, S, S) of squares."""
     segments = torch.from_numpy(np.stack([square.segments for square in squares])).to(device)
     with half_precision(device):
-        return encode(model.image_encoder, _preprocess(model, squares, segments)), segments
+        return model.image_encoder(_preprocess(model, squares, segments)), segments
 
 
 def _preprocess(model: torch.nn.Module, squares: list[Square], segments: Tensor) -> Tensor:
