@@ -107,16 +107,16 @@ def test_a_read_only_cache_is_one_error(made: Path, cache: Path, tmp_path: Path,
 
 BROKEN_TEACHER = """
 import sys
-from PIL import Image
+import numpy
 
-really_resize = Image.Image.resize
+really_stack = numpy.stack
 
-def resize(*image, **more):
+def stack(*arrays, **more):
     if "segment_anything" in sys.modules:
         raise RuntimeError("CUDA error: an illegal memory access")
-    return really_resize(*image, **more)
+    return really_stack(*arrays, **more)
 
-Image.Image.resize = resize
+numpy.stack = stack
 """
 """A sitecustomize under which SAM loads, and fails on whatever it is asked."""
 
