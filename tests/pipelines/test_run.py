@@ -181,24 +181,27 @@ def test_bad_samples_are_left_out_with_their_reasons_and_come_back_once_mended(
 
 KILLER = """
 import os, signal, sys
+import numpy
 from PIL import Image
 
-really_open, really_resize = Image.open, Image.Image.resize
+really_open, really_stack = Image.open, numpy.stack
 
 def open(file, *rest, **more):
     if getattr(file, "getvalue", bytes)().endswith(b"KILLS ITS READER"):
         os.kill(os.getpid(), signal.SIGKILL)
     return really_open(file, *rest, **more)
 
-def resize(image, *rest, **more):
-    red, green, blue = image.getpixel((0, 0)) if image.mode == "RGB" else (0, 0, 0)
-    if "segment_anything" in sys.modules and blue > 245 and {red > 245, green > 245} == {True, False}:
-        if red > green:
-            os.kill(os.getpid(), signal.SIGKILL)
-        raise RuntimeError("CUDA out of memory")
-    return really_resize(image, *rest, **more)
+def stack(arrays, *rest, **more):
+    pictures = list(arrays)
+    for picture in pictures if "segment_anything" in sys.modules else ():
+        red, green, blue = picture[0, 0] if picture.ndim == 3 else (0, 0, 0)
+        if blue > 245 and {red > 245, green > 245} == {True, False}:
+            if red > green:
+                os.kill(os.getpid(), signal.SIGKILL)
+            raise RuntimeError("CUDA out of memory")
+    return really_stack(pictures, *rest, **more)
 
-Image.open, Image.Image.resize = open, resize
+Image.open, numpy.stack = open, stack
 """
 """A sitecustomize for the workers: one kind of picture kills whoever decodes it; SAM's actor dies of a magenta one and
 raises at a cyan one."""
