@@ -36,7 +36,10 @@ class Picture:
 
 
 def fit(image: NDArray[np.uint8], architecture: str) -> Picture:
-    """Resize a native image (H0, W0, 3) for one of the architectures, as the stock predictor does."""
+    """Resize a native image (H0, W0, 3) for one of the architectures, as the stock predictor does.
+
+    By Pillow alone: the workers that decode would need seconds to import the stock transform, which brings torch along.
+    """
     native = image.shape[0], image.shape[1]
     scale = (DEMO_SIDE if architecture == "demo" else OFFICIAL_SIDE) / max(native)
     height, width = (int(length * scale + 0.5) for length in native)
