@@ -8,6 +8,7 @@ an untrained SAM. All else is the demo's own.
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from cache_schemas.documents import CacheManifest, ShardRecord
@@ -27,8 +28,8 @@ def write_nuscenes_size(source: Cache, manifest: CacheManifest, url: str, sample
     records = source.shard_records(keys)
     groups = _end_to_end([{group: source.read(f"shards/{key}/{group}") for group in SHARD_GROUPS} for key in keys])
     images = len(groups["images"]["rgb"])
-    features = np.random.default_rng(0).normal(size=(images, *SAM_GRID)).astype(np.float32)
-    groups["sam"]["features"], groups["sam"]["features_scale"] = quantise(features)
+    features = torch.randn(images, *SAM_GRID, generator=torch.Generator().manual_seed(0))
+    groups["sam"]["features"], groups["sam"]["features_scale"] = (part.numpy() for part in quantise(features))
 
     made, scene = Cache.create(url, manifest), records[keys[0]].scene
     text = source.seals(["text"])["text"]

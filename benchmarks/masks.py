@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from segment_anything import SamAutomaticMaskGenerator, SamPredictor
 
 from benchmarks.measure import Row, compare, share_equal
@@ -15,11 +16,20 @@ from labelgen.teachers.prompt_decoder import PromptDecoder
 from labelgen.teachers.sam import SamTeacher, fit
 
 SIZE = (224, 416)
+NUSCENES = (1600, 900)
+"""Width and height of nuScenes' pictures."""
 
 
 def compare_masks(picture: NDArray[np.uint8], settings: SamSettings) -> Iterator[Row]:
-    """Compare on one native picture (H0, W0, 3)."""
+    """Compare on one native picture (H0, W0, 3), and on the same one at the size of nuScenes' pictures."""
     teacher = SamTeacher(settings)
+    yield _compare_generator(teacher, picture, rounds=3)
+    yield _compare_generator(teacher, np.asarray(Image.fromarray(picture).resize(NUSCENES)), rounds=2)
+    yield _compare_decoder(teacher, picture)
+
+
+def _compare_generator(teacher: SamTeacher, picture: NDArray[np.uint8], rounds: int) -> Row:
+    settings = teacher.settings
     stock = SamAutomaticMaskGenerator(
         teacher.model,
         points_per_side=settings.points_per_side,
@@ -28,8 +38,6 @@ def compare_masks(picture: NDArray[np.uint8], settings: SamSettings) -> Iterator
         stability_score_thresh=settings.stability_score_thresh,
         box_nms_thresh=settings.box_nms_thresh,
     )
-    native = picture.shape[:2]
-    sizes = f"{settings.architecture}, {native[1]}x{native[0]}, {settings.points_per_side}^2 points"
 
     def painted() -> NDArray[np.uint16]:
         records = stock.generate(picture)
@@ -37,19 +45,23 @@ def compare_masks(picture: NDArray[np.uint8], settings: SamSettings) -> Iterator
         area = torch.tensor([record["area"] for record in records])
         return paint_ids(torch.from_numpy(inside), area).numpy().astype(np.uint16)
 
-    yield compare(
+    return compare(
         "automatic masks",
         lambda: teacher.run([fit(picture, settings.architecture)], SIZE).mask_ids[0],
         "SamAutomaticMaskGenerator, painted",
         painted,
         share_equal,
-        sizes,
-        rounds=3,
+        _sizes(teacher, picture),
+        rounds,
     )
-    yield _compare_decoder(teacher, picture, sizes)
 
 
-def _compare_decoder(teacher: SamTeacher, picture: NDArray[np.uint8], sizes: str) -> Row:
+def _sizes(teacher: SamTeacher, picture: NDArray[np.uint8]) -> str:
+    height, width = picture.shape[:2]
+    return f"{teacher.settings.architecture}, {width}x{height}, {teacher.settings.points_per_side}^2 points"
+
+
+def _compare_decoder(teacher: SamTeacher, picture: NDArray[np.uint8]) -> Row:
     predictor = SamPredictor(teacher.model)
     predictor.set_image(picture)
     embedding = predictor.get_image_embedding()
@@ -80,4 +92,11 @@ def _compare_decoder(teacher: SamTeacher, picture: NDArray[np.uint8], sizes: str
     def difference(mine: torch.Tensor, theirs: torch.Tensor) -> str:
         return f"largest difference {float((mine - theirs).abs().max() / theirs.abs().max()):.1e} of the range"
 
-    return compare("mask decoder, all masks", ours, "stock mask decoder", stock, difference, f"{sizes}, 64 prompts")
+    return compare(
+        "mask decoder, all masks",
+        ours,
+        "stock mask decoder",
+        stock,
+        difference,
+        f"{_sizes(teacher, picture)}, 64 prompts",
+    )
