@@ -69,7 +69,7 @@ def _shard_of(cache: Cache, sample: Sample) -> str:
 
 def _teachers(adapter: Adapter, sample: Sample, cache: Cache, manifest: CacheManifest) -> Iterator[Row]:
     picture, sam = read_native_images(adapter, sample)[0], SamSettings(**manifest.config["sam"])
-    yield from compare_masks(picture, sam)
+    yield from compare_masks(picture, sam, NATIVE)
     yield int8_error(picture, sam)
     prompts = manifest.prompts
     sentences = [

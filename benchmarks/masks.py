@@ -16,15 +16,13 @@ from labelgen.teachers.prompt_decoder import PromptDecoder
 from labelgen.teachers.sam import SamTeacher, fit
 
 SIZE = (224, 416)
-NUSCENES = (1600, 900)
-"""Width and height of nuScenes' pictures."""
 
 
-def compare_masks(picture: NDArray[np.uint8], settings: SamSettings) -> Iterator[Row]:
-    """Compare on one native picture (H0, W0, 3), and on the same one at the size of nuScenes' pictures."""
+def compare_masks(picture: NDArray[np.uint8], settings: SamSettings, larger: tuple[int, int]) -> Iterator[Row]:
+    """Compare on one native picture (H0, W0, 3), and on the same one at a `larger` (height, width)."""
     teacher = SamTeacher(settings)
     yield _compare_generator(teacher, picture, rounds=3)
-    yield _compare_generator(teacher, np.asarray(Image.fromarray(picture).resize(NUSCENES)), rounds=2)
+    yield _compare_generator(teacher, np.asarray(Image.fromarray(picture).resize(larger[::-1])), rounds=2)
     yield _compare_decoder(teacher, picture)
 
 
