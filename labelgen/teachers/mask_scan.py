@@ -122,7 +122,7 @@ def _look_closely(
     found = [
         edge
         for axis, cell, across in ((rows, row, 1), (cols, col, 0))
-        for edge in _ends_in_cell(above[1].amax(dim=across) > 0, axis.first[cell])
+        for edge in _ends_in_cell(above[1].amax(dim=across), axis.first[cell])
     ]
     return torch.stack([inside.sum(dim=(0, 1)) for inside in above]), found
 
@@ -141,7 +141,10 @@ def _interpolate(padded: "Tensor", mask: "Tensor", row: "Tensor", col: "Tensor",
     corner = (mask * height + row) * width + col
     steps = torch.arange(3, device=corner.device)
     patch = padded.take(corner + (steps[:, None, None] * width + steps[:, None]))  # 3 3 K
-    down, right = rows.weights[:, :, row], cols.weights[:, :, col]
+    # Written as weights[:, :, cell] this costs as much as the interpolation itself on a CPU.
+    down, right = (
+        axis.weights.gather(2, cell.expand(*axis.weights.shape[:2], -1)) for axis, cell in ((rows, row), (cols, col))
+    )
     across = patch[:, None, 0] * right[:, 0]
     for tap in (1, 2):
         across.addcmul_(patch[:, None, tap], right[:, tap])
@@ -159,8 +162,13 @@ def _ends(hit: "Tensor", first: "Tensor", last: "Tensor") -> "tuple[Tensor, Tens
 
 
 def _ends_in_cell(hit: "Tensor", first: "Tensor") -> "tuple[Tensor, Tensor]":
-    """Return the first and last native pixel that is hit (s, K), in cells that start at `first` (K,)."""
+    """Return the first and last native pixel that is hit, 1 of 0 and 1 (s, K), in cells that start at `first` (K,)."""
     import torch
 
-    places = first + torch.arange(len(hit), device=hit.device)[:, None]
-    return _ends(hit, places, places)
+    up = torch.arange(1.0, len(hit) + 1, device=hit.device)[:, None]
+    before_last, after_first = (hit * up).amax(dim=0), (hit * up.flip(0)).amax(dim=0)
+    none = before_last == 0
+    return (
+        (first + len(hit) - after_first).masked_fill_(none, torch.inf),
+        (first + before_last - 1).masked_fill_(none, -torch.inf),
+    )
