@@ -10,6 +10,8 @@ RUN     ?= out/$(basename $(notdir $(CACHE)))-run
 UV_PIN  := uv==0.13.9
 BIN     := .venv/bin
 PARITY  ?= ../shared/data/nuscenes-keyframe
+# Two processes, a test file in one of them; threads that wait for each other must not keep a core from the others.
+PYTEST  := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help setup labels fit demo-world demo-teachers inspect bench test crashtest check parity clean
@@ -66,7 +68,7 @@ bench: setup
 	  $(if $(wildcard $(PARITY)),--nuscenes $(PARITY)) $(ARGS)
 
 test: setup
-	$(BIN)/python -m pytest $(ARGS)
+	$(PYTEST) $(ARGS)
 
 crashtest: setup
 	CRASH_KILLS=$(KILLS) CRASH_SEED=$(SEED) $(BIN)/python -m pytest -s tests/pipelines/test_crash.py
@@ -76,7 +78,7 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
-	$(BIN)/python -m pytest $(ARGS)
+	$(PYTEST) $(ARGS)
 
 .venv-parity/.installed: tests/parity/requirements.txt | setup
 	$(PYTHON) -m venv --clear .venv-parity

@@ -4,7 +4,6 @@ import json
 import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ from PIL import Image
 from cache_schemas.store import Cache
 from cache_schemas.validate import validate
 from labelgen.datasets import ADAPTERS
+from tests.pipelines.processes import users_of, wait_for
 
 GROUPS = ("images", "clip", "sam", "points", "pairs", "labels", "truth")
 
@@ -260,20 +260,22 @@ def test_teachers_that_do_not_load_leave_the_cache_as_it_was(made: Path, cache: 
         assert Cache.open(str(cache))[1] == manifest
 
 
-def test_both_teachers_fit_on_one_gpu(made: Path, tmp_path: Path, labelgen) -> None:
+def test_both_teachers_fit_on_one_gpu(made: Path, tmp_path: Path, temp: Path, labelgen) -> None:
     """A cluster that says it has one GPU, and more CLIP calls than its shares of that GPU: SAM must find its place."""
-    ray = [sys.executable, "-m", "ray.scripts.scripts"]
+    ray = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--port=6391", "--block"]
+    ray += ["--num-cpus=2", "--num-gpus=1", "--include-dashboard=false", f"--temp-dir={temp / 'ray'}"]
     environment = labelgen.environment() | {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
-    start = ["start", "--head", "--port=6391", "--num-cpus=2", "--num-gpus=1", "--include-dashboard=false"]
-    subprocess.run([*ray, *start, f"--temp-dir={tempfile.mkdtemp()}"], env=environment, check=True, capture_output=True)
+    cluster = subprocess.Popen(ray, env=environment, stdout=subprocess.DEVNULL)
     try:
+        wait_for(lambda: any("raylet/raylet " in named for named in users_of(temp / "ray").values()))
         cache = tmp_path / "cache.zarr"
         more = ["--ray-address", "127.0.0.1:6391", "--set", "ray.clip.samples_per_call=1"]
-        running = labelgen.start(made / "nuscenes", cache, *more)
-        _, errors = running.communicate(timeout=240)
-        assert running.returncode == 0, errors
+        done = labelgen.run(made / "nuscenes", cache, *more)
+        assert done.returncode == 0, done.stderr
     finally:
-        subprocess.run([*ray, "stop", "--force"], env=environment, check=True, capture_output=True)
+        cluster.terminate()
+        cluster.wait()
+    wait_for(lambda: not users_of(temp / "ray"))
     assert problems(cache) == []
 
 
