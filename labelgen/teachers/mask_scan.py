@@ -162,7 +162,7 @@ def _ends(hit: "Tensor", first: "Tensor", last: "Tensor") -> "tuple[Tensor, Tens
 
 
 def _ends_in_cell(hit: "Tensor", first: "Tensor") -> "tuple[Tensor, Tensor]":
-    """Return the first and last native pixel that is hit, 1 of 0 and 1 (s, K), in cells that start at `first` (K,)."""
+    """Return the first and last native pixel where `hit` (s, K) is 1, not 0, in cells that start at `first` (K,)."""
     import torch
 
     up = torch.arange(1.0, len(hit) + 1, device=hit.device)[:, None]

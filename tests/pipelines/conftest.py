@@ -150,7 +150,7 @@ def cache(finished: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def local_ray() -> Iterator[None]:
-    """Start one local Ray cluster for a module: a later `ray stop` would take this process along, a minute after."""
+    """Start one local Ray cluster for a module."""
     from pipelines.cluster import cluster
 
     with cluster(None):

@@ -18,7 +18,7 @@ from cache_schemas.store import Cache
 from cache_schemas.validate import validate
 from tests.pipelines.processes import Seals, left_in, seals, users_of, wait_for, workers
 
-KILLS = int(os.environ.get("CRASH_KILLS", "3"))
+KILLS = int(os.environ.get("CRASH_KILLS", "4"))
 SEED = int(os.environ.get("CRASH_SEED", "0"))
 KINDS = ("driver", "actor", "worker", "actor", "worker")
 LATEST_SECONDS = {"driver": 14.0, "actor": 4.0, "worker": 3.0}
