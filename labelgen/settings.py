@@ -44,6 +44,9 @@ class SamSettings(Settings):
     attention leaves them, picked for upscaling, and after the first step of it, and two tensors of twice that size in
     the second step. That is 15 MB in bf16: 512 prompts take 7.5 GB, besides at most 4 GB for the encoder (ViT-H; its
     weights are 1.3 GB). On a CPU it is twice that, and a few prompts at once are fastest.
+
+    `compile` has torch.compile fuse the element-wise work of encoder and decoder. It needs a C++ compiler, takes a
+    minute in each actor before the first masks, and moves no result by more than rounding.
     """
 
     architecture: str
@@ -56,6 +59,7 @@ class SamSettings(Settings):
     box_nms_thresh: float = Field(0.7, gt=0, le=1)
     min_mask_region_area: int = Field(0, ge=0)
     features: Literal["int8", "float16"] = "int8"
+    compile: bool = False
 
 
 class PointSettings(Settings):

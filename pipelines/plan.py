@@ -58,7 +58,7 @@ class Recipe:
             "images": config.images.model_dump(),
             "clip": [config.clip.model_dump(exclude={"weights"}), self.teachers.clip.to_attrs()],
             "sam": [
-                config.sam.model_dump(exclude={"weights", "points_per_batch"}),
+                config.sam.model_dump(exclude={"weights", "points_per_batch", "compile"}),
                 self.teachers.sam.to_attrs(),
                 config.images.model_dump(),
             ],

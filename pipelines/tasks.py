@@ -2,6 +2,7 @@
 
 import os
 import resource
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from labelgen.settings import ClipSettings, SamSettings
 from labelgen.teachers.sam import Picture, SamResult, fit
 from pipelines.config import RunConfig
 from pipelines.plan import Recipe, ShardPlan
+from pipelines.pool import IN_FLIGHT
 
 
 @dataclass(frozen=True)
@@ -161,21 +163,23 @@ class ClipActor:
         return report, scores
 
 
-@ray.remote
+@ray.remote(max_concurrency=IN_FLIGHT)
 class SamActor:
-    """Holds the SAM teacher; segments decoded pictures."""
+    """Holds the SAM teacher; segments decoded pictures, and meanwhile takes and uploads the next."""
 
     def __init__(self, job: Job, threads: int) -> None:
         """Load the network."""
         self.teacher = _sam_teacher(job.config.sam, threads)
         self.size = job.config.images.size
+        self.turn = threading.Lock()
 
     @ray.method(num_returns=2)
     def segment(self, report: Report, pictures: list[Picture]) -> tuple[Report, SamResult]:
         """Segment pictures into id maps at training size; adds to the report of their decoding."""
-        with report.stage("sam"):
-            result = self.teacher.run(pictures, self.size)
-        return report, result
+        batch = self.teacher.upload(pictures)
+        with self.turn, report.stage("sam"):
+            segmented = self.teacher.segment(batch, pictures[0].native, self.size)
+        return report, self.teacher.fetch(*segmented)
 
 
 @ray.remote

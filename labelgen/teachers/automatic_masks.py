@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from labelgen.settings import SamSettings
+from labelgen.teachers.fusing import Fuse, as_it_is
 from labelgen.teachers.mask_scan import cut_cells, measure
 from labelgen.teachers.masks import Masks, nearest_index, nearest_pixels
 from labelgen.teachers.prompt_decoder import PromptDecoder
@@ -45,14 +46,14 @@ class MaskMaker:
     image for its survivors; a GPU wants batches that take much longer than that.
     """
 
-    def __init__(self, model: "Sam", native: tuple[int, int], settings: SamSettings) -> None:
+    def __init__(self, model: "Sam", native: tuple[int, int], settings: SamSettings, fuse: Fuse = as_it_is) -> None:
         """Work out what all images of `native` (height, width) pixels share."""
         rows, cols = native_weights(model, native)
         tokens = -(-int(rows.any(dim=0).nonzero().max() + 1) // 4)
         rows = rows[:, : 4 * tokens]
         self._settings = settings
         self._threshold = model.mask_threshold
-        self._decoder = PromptDecoder(model, tokens)
+        self._decoder = PromptDecoder(model, tokens, fuse)
         self._native = native
         self._weights = rows.to(model.device), cols.to(model.device)
         self._cells = cut_cells(rows).to(model.device), cut_cells(cols).to(model.device)

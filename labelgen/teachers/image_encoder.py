@@ -4,6 +4,7 @@ The stock encoder writes the scores of all pairs of tokens and goes over them fo
 rows of queries at a time. Same embeddings as the stock encoder's up to rounding.
 """
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -13,15 +14,22 @@ CPU_QUERY_ROWS = 2
 """Rows of image tokens that ask at once on a CPU: their bias stays in its cache."""
 
 
-def encode(encoder: Any, pixels: "Tensor") -> "Tensor":
+def apply_block(block: Any, tokens: "Tensor") -> "Tensor":
+    """Return the tokens (B, h, w, E) that one of the encoder's blocks makes of `tokens`."""
+    tokens = tokens + _attend(block, block.norm1(tokens))
+    fed: Tensor = tokens + block.mlp(block.norm2(tokens))
+    return fed
+
+
+def encode(encoder: Any, pixels: "Tensor", apply: "Callable[[Any, Tensor], Tensor]" = apply_block) -> "Tensor":
     """Return the embeddings (B, E, h, w) f32 of normalised square images (B, 3, S, S), as the stock `encoder` would.
 
-    Blocks compute in the precision of the encoder's parameters, the neck, which is little work, in its own.
+    Blocks compute in the precision of the encoder's parameters, the neck, which is little work, in its own. `apply` is
+    `apply_block`, or what it was compiled to.
     """
     tokens = encoder.patch_embed(pixels.to(encoder.pos_embed.dtype)) + encoder.pos_embed
     for block in encoder.blocks:
-        tokens = tokens + _attend(block, block.norm1(tokens))
-        tokens = tokens + block.mlp(block.norm2(tokens))
+        tokens = apply(block, tokens)
     embeddings: Tensor = encoder.neck(tokens.permute(0, 3, 1, 2).float())
     return embeddings
 

@@ -13,6 +13,8 @@ tokens stay fp32, and with them the predicted IoU, whose order decides which mas
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from labelgen.teachers.fusing import Fuse, as_it_is
+
 if TYPE_CHECKING:
     from segment_anything.modeling import Sam
     from torch import Tensor
@@ -36,8 +38,8 @@ class Answers:
 class PromptDecoder:
     """The mask decoder of a SAM, for images that the first `rows` of their rows of tokens show."""
 
-    def __init__(self, model: "Sam", rows: int) -> None:
-        """Project the position codes, which all images share."""
+    def __init__(self, model: "Sam", rows: int, fuse: Fuse = as_it_is) -> None:
+        """Project the position codes, which all images share; `fuse` compiles what works on image tokens."""
         self._model = model
         self._decoder: Any = model.mask_decoder
         self._shape = (rows, model.prompt_encoder.image_embedding_size[1])
@@ -48,6 +50,8 @@ class PromptDecoder:
             transformer.final_attn_token_to_image,
         ]
         writes = [block.cross_attn_image_to_token for block in transformer.layers]
+        self._transform = fuse(self._attend_both_ways)
+        self._upscale = fuse(self._upscale_cells, dynamic=True)
         self._places = {
             **{attention: _split(attention.k_proj(places)[None], attention.num_heads)[0].mT for attention in reads},
             **{attention: _split(attention.q_proj(places)[None], attention.num_heads)[0].mT for attention in writes},
@@ -87,7 +91,7 @@ class PromptDecoder:
         cells = logits[of, which].view(-1, rows, cols, 2, 2, 2, 2)
         return cells.permute(0, 1, 3, 5, 2, 4, 6).reshape(-1, 4 * rows, 4 * cols)
 
-    def _transform(self, prompts: "Tensor", images: "Tensor") -> "tuple[Tensor, Tensor]":
+    def _attend_both_ways(self, prompts: "Tensor", images: "Tensor") -> "tuple[Tensor, Tensor]":
         """Return the tokens (P, T, E) and image tokens (P, N, E) that prompts (P, T, E) and images (B, N, E) become.
 
         Prompts come image after image, equally many of each.
@@ -150,7 +154,7 @@ class PromptDecoder:
         by_place = tokens.transpose(0, 1).flatten(1, 2).to(image.dtype) @ places
         return scores.add_(by_place.unflatten(1, (len(tokens), -1)).transpose(0, 1))
 
-    def _upscale(self, image: "Tensor") -> "Tensor":
+    def _upscale_cells(self, image: "Tensor") -> "Tensor":
         """Apply the decoder's upscaling to image tokens (P, n, E): (P, n, 4, 4, E / 8), two levels of 2 x 2 cells."""
         first, norm, activation, second, last = self._decoder.output_upscaling
         cells = activation(_normalise(_cells(first, image).unflatten(-1, (4, -1)), norm))

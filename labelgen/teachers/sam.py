@@ -12,7 +12,8 @@ from cache_schemas.errors import ConfigError
 from labelgen.settings import SamSettings
 from labelgen.teachers.automatic_masks import MaskMaker
 from labelgen.teachers.checkpoints import UNTRAINED, load_into, untrained_seed
-from labelgen.teachers.image_encoder import encode
+from labelgen.teachers.fusing import as_it_is, compiled
+from labelgen.teachers.image_encoder import apply_block, encode
 from labelgen.teachers.masks import Masks, paint_ids
 
 if TYPE_CHECKING:
@@ -59,13 +60,17 @@ class SamResult:
 
 
 class SamTeacher:
-    """A segment_anything model: automatic masks, and the embedding that they were made from."""
+    """A segment_anything model: automatic masks, and the embedding that they were made from.
+
+    `upload`, `segment` and `fetch` are one call of `run`. On a GPU copies have a stream of their own, so that another
+    thread may upload or fetch a batch while one segments; two may not segment at once.
+    """
 
     def __init__(self, settings: SamSettings, device: str = "cpu", precision: "torch.dtype | None" = None) -> None:
         """Build the network and load its weights; `precision` of image tokens is bf16 on CUDA and fp32 elsewhere.
 
         Raises:
-            ConfigError: if there is no such architecture.
+            ConfigError: if there is no such architecture, or no compiler where the settings ask for one.
             WeightsError: if the weights are absent or do not fit.
         """
         import torch
@@ -77,43 +82,53 @@ class SamTeacher:
         encoder = self.model.image_encoder.to(self.precision)
         encoder.patch_embed.to(memory_format=torch.channels_last)
         encoder.neck.to(torch.float32, memory_format=torch.channels_last)
+        self._fuse = compiled if settings.compile else as_it_is
+        self._apply_block = self._fuse(apply_block)
         self._makers: dict[tuple[int, int], MaskMaker] = {}
+        self._copies = torch.cuda.Stream() if device.startswith("cuda") else None
 
     def run(self, pictures: Sequence[Picture], size: tuple[int, int]) -> SamResult:
         """Segment pictures of one native size into id maps of `size`."""
-        return self.fetch(*self.segment(self.upload(pictures), pictures[0].native, size))
+        batch = self.upload(pictures)
+        return self.fetch(*self.segment(batch, pictures[0].native, size))
 
     def upload(self, pictures: Sequence[Picture]) -> "Tensor":
         """Start to copy pictures of one size to the device: (B, 3, H1, W1) u8, channels last."""
         import torch
 
         batch = torch.from_numpy(np.stack([picture.pixels for picture in pictures]))
-        if self.device.startswith("cuda"):
-            batch = batch.pin_memory().to(self.device, non_blocking=True)
+        if self._copies:
+            batch = batch.pin_memory()
+        with torch.cuda.stream(self._copies):
+            batch = batch.to(self.device, non_blocking=True)
         return batch.permute(0, 3, 1, 2)
 
     def segment(
         self, batch: "Tensor", native: tuple[int, int], size: tuple[int, int]
     ) -> "tuple[Tensor, Tensor, Tensor | None]":
-        """Return id maps (B, H, W), features and their scale, still on the device, of a batch (B, 3, H1, W1)."""
+        """Return id maps (B, H, W), features and their scale, on the device and done, of a batch (B, 3, H1, W1)."""
         import torch
 
+        if self._copies:
+            torch.cuda.current_stream().wait_stream(self._copies)
         with torch.inference_mode():
             embeddings = self.embed(batch)
             masks = self.propose(embeddings, native, size)
             ids = torch.stack([paint_ids(found.inside, found.area) for found in masks])
             valid = self.valid_part(embeddings, (batch.shape[2], batch.shape[3]))
-            if self.settings.features == "float16":
-                return ids, valid.half(), None
-            return ids, *quantise(valid)
+            kept = (valid.half(), None) if self.settings.features == "float16" else quantise(valid)
+        if self._copies:
+            torch.cuda.current_stream().synchronize()
+        return ids, *kept
 
     def fetch(self, ids: "Tensor", features: "Tensor", scale: "Tensor | None") -> SamResult:
         """Bring what `segment` returned to the host."""
         import torch
 
-        on_host = [part if part is None else part.to("cpu", non_blocking=True) for part in (ids, features, scale)]
-        if self.device.startswith("cuda"):
-            torch.cuda.current_stream().synchronize()
+        with torch.cuda.stream(self._copies):
+            on_host = [part if part is None else part.to("cpu", non_blocking=True) for part in (ids, features, scale)]
+        if self._copies:
+            self._copies.synchronize()
         painted, kept, steps = (part if part is None else part.numpy() for part in on_host)
         return SamResult(painted.astype(np.uint16), kept, steps)
 
@@ -121,14 +136,14 @@ class SamTeacher:
         """Return image embeddings (B, 256, 64, 64) f32 of a batch (B, 3, H1, W1) u8."""
         import torch
 
-        return torch.cat(
-            [encode(self.model.image_encoder, self.model.preprocess(some)) for some in batch.split(ENCODED_AT_ONCE)]
-        )
+        encoder = self.model.image_encoder
+        squares = map(self.model.preprocess, batch.split(ENCODED_AT_ONCE))
+        return torch.cat([encode(encoder, some, self._apply_block) for some in squares])
 
     def propose(self, embeddings: "Tensor", native: tuple[int, int], size: tuple[int, int]) -> list[Masks]:
         """Return the automatic masks, at `size`, of images of one native size with embeddings (B, 256, 64, 64)."""
         if native not in self._makers:
-            self._makers[native] = MaskMaker(self.model, native, self.settings)
+            self._makers[native] = MaskMaker(self.model, native, self.settings, self._fuse)
         return self._makers[native].propose(embeddings.to(self.precision), size)
 
     def valid_part(self, embeddings: "Tensor", resized: tuple[int, int]) -> "Tensor":

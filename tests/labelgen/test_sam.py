@@ -4,6 +4,7 @@ import itertools
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,9 @@ from segment_anything.utils.amg import remove_small_regions as stock_small_regio
 from cache_schemas.errors import ConfigError
 from labelgen.settings import SamSettings
 from labelgen.teachers import mask_scan
+from labelgen.teachers.fusing import compiled
 from labelgen.teachers.masks import Masks, nearest_pixels, paint_ids
+from labelgen.teachers.prompt_decoder import PromptDecoder
 from labelgen.teachers.sam import SamTeacher, build_sam, fit, quantise
 from labelgen.teachers.small_regions import remove_small_regions
 
@@ -217,6 +220,32 @@ def test_pictures_that_share_a_batch_get_their_own_masks(
     assert len({len(masks.inside) for masks in found}) > 1
     for masks, image in zip(found, pictures, strict=True):
         assert_same_masks(masks, stock_records(network, image, thresholds))
+
+
+@torch.inference_mode()
+def test_compiling_changes_no_mask(network: Sam) -> None:
+    """Of the upscaling alone, for any number of prompts: to compile all that `sam.compile` does takes two minutes."""
+
+    def fuse(work: Callable[..., Any], dynamic: bool | None = None) -> Callable[..., Any]:
+        return compiled(work, dynamic) if dynamic else work
+
+    points = torch.rand(7, 2, generator=torch.manual_seed(0)) * 500
+    embeddings = torch.randn(1, 256, 64, 64, generator=torch.manual_seed(1))
+    plain, fused = PromptDecoder(network, rows=36), PromptDecoder(network, rows=36, fuse=fuse)
+    answers = plain.answer(embeddings, points)
+    for wanted in (torch.tensor([0, 2, 2, 6]), torch.arange(7)):
+        expected = plain.masks(answers, wanted, wanted % 3)
+        largest = (fused.masks(answers, wanted, wanted % 3) - expected).abs().max() / expected.abs().max()
+        assert expected.std() > 0
+        assert largest < 1e-5
+
+
+def test_compiling_without_a_compiler_is_one_error(
+    teacher_of: TeacherOf, refused: Refused, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with refused(ConfigError, "sam.compile=true", "'no-such-compiler'", "install one, name it in CXX, or say false"):
+        teacher_of(compile=True)
 
 
 def test_bf16_moves_few_pixels() -> None:

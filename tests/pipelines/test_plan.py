@@ -57,6 +57,7 @@ def test_nothing_changed_nothing_to_do(todo) -> None:
         ("points.min_depth_m=2", {"pairs", "labels"}),
         ("images.height=48", {"images", "clip", "sam", "pairs", "labels", "truth"}),
         ("sam.points_per_batch=8", set()),
+        ("sam.compile=true", set()),
         ("ray.retries=5", set()),
         ("ray.sam.actors=2", set()),
     ],
