@@ -85,7 +85,7 @@ class SamTeacher:
         self._fuse = compiled if settings.compile else as_it_is
         self._apply_block = self._fuse(apply_block)
         self._makers: dict[tuple[int, int], MaskMaker] = {}
-        self._copies = torch.cuda.Stream() if device.startswith("cuda") else None
+        self._copies = torch.cuda.Stream(device) if device.startswith("cuda") else None
 
     def run(self, pictures: Sequence[Picture], size: tuple[int, int]) -> SamResult:
         """Segment pictures of one native size into id maps of `size`."""
@@ -109,8 +109,6 @@ class SamTeacher:
         """Return id maps (B, H, W), features and their scale, on the device and done, of a batch (B, 3, H1, W1)."""
         import torch
 
-        if self._copies:
-            torch.cuda.current_stream().wait_stream(self._copies)
         with torch.inference_mode():
             embeddings = self.embed(batch)
             masks = self.propose(embeddings, native, size)
@@ -136,6 +134,9 @@ class SamTeacher:
         """Return image embeddings (B, 256, 64, 64) f32 of a batch (B, 3, H1, W1) u8."""
         import torch
 
+        if self._copies:
+            torch.cuda.current_stream().wait_stream(self._copies)
+            batch.record_stream(torch.cuda.current_stream())
         encoder = self.model.image_encoder
         squares = map(self.model.preprocess, batch.split(ENCODED_AT_ONCE))
         return torch.cat([encode(encoder, some, self._apply_block) for some in squares])
