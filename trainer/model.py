@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from trainer.batch import Batch
 from trainer.losses import class_scores, sample
+from trainer.networks.at_once import at_once
 from trainer.networks.cloud import SHAPES, MinkUNet
 from trainer.networks.image import build_image_network
 from trainer.settings import RunSettings
@@ -68,14 +69,36 @@ class CnsModel(nn.Module):
 
     def forward(self, batch: Batch) -> Outputs:
         """Return the scores of all pixels and points, and mapped features at the pairs."""
-        pixels = self.image(batch.rgb).permute(0, 2, 3, 1)
+        of_both = at_once(lambda: self._of_pixels(batch), lambda: self._of_points(batch), batch.rgb.device)
+        half = len(of_both) // 2
+        (pixel_scores, *pixels), (point_scores, *points) = of_both[:half], of_both[half:]
+        frozen = [self._frozen(name, batch) for name in self.latent]
+        latents = zip(pixels, points, frozen, strict=True)
+        return Outputs(pixel_scores, point_scores, dict(zip(self.latent, latents, strict=True)))
+
+    def _of_pixels(self, batch: Batch) -> tuple[Tensor, ...]:
+        """Return the scores (B, C, H, W) of pixels, and for each teacher mapped features (N, K) at the pairs."""
+        features = self.image(batch.rgb).permute(0, 2, 3, 1)
+        height, width = batch.rgb.shape[2:]
+        places = torch.stack([(batch.pair_row + 0.5) / height, (batch.pair_col + 0.5) / width], dim=1)
+        latents = (sample(head.theta_f(features), batch.pair_image, places) for head in self.latent.values())
+        return self.pixel_scores(features, (height, width)), *latents
+
+    def _of_points(self, batch: Batch) -> tuple[Tensor, ...]:
+        """Return the scores (P, C) of points, and for each teacher mapped features (N, K) at the pairs; in fp32."""
         with torch.autocast(batch.rgb.device.type, enabled=False):
             voxels = self.cloud(batch.voxel_features, batch.voxels, batch.samples)
-        return Outputs(
-            self.pixel_scores(pixels, batch.rgb.shape[2:]),
-            class_scores(voxels, self.phi_s.weight, self.phi_s.bias, self.text)[batch.point_voxel].float(),
-            {name: self._latents(name, pixels, voxels, batch) for name in self.latent},
-        )
+            scores = class_scores(voxels, self.phi_s.weight, self.phi_s.bias, self.text)[batch.point_voxel]
+            of_pairs = batch.point_voxel[batch.pair_point]
+            return scores, *(head.phi_f(voxels)[of_pairs] for head in self.latent.values())
+
+    def _frozen(self, name: str, batch: Batch) -> Tensor:
+        """Return a teacher's mapped features (N, K) at the pairs."""
+        features = sample(batch.features[name], batch.pair_image, batch.pair_place)
+        if name in batch.scales:
+            features = features * batch.scales[name][batch.pair_image]
+        mapped: Tensor = self.latent[name].teacher(features)
+        return mapped
 
     def pixel_scores(self, features: Tensor, size: tuple[int, ...]) -> Tensor:
         """Return scores (B, C, H, W) of features (B, h, w, F).
@@ -85,16 +108,3 @@ class CnsModel(nn.Module):
         """
         scores = class_scores(features, self.theta_s.weight, self.theta_s.bias, self.text).permute(0, 3, 1, 2)
         return functional.interpolate(scores.float(), size=tuple(size), mode="bilinear", align_corners=False)
-
-    def _latents(self, name: str, pixels: Tensor, voxels: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        head = self.latent[name]
-        frozen = sample(batch.features[name], batch.pair_image, batch.pair_place)
-        if name in batch.scales:
-            frozen = frozen * batch.scales[name][batch.pair_image]
-        height, width = batch.rgb.shape[2:]
-        now = torch.stack([(batch.pair_row + 0.5) / height, (batch.pair_col + 0.5) / width], dim=1)
-        return (
-            sample(head.theta_f(pixels), batch.pair_image, now),
-            head.phi_f(voxels)[batch.point_voxel[batch.pair_point]],
-            head.teacher(frozen),
-        )

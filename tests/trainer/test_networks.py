@@ -1,6 +1,8 @@
 """The networks: shapes, sizes, and sparse convolutions that are what dense ones are."""
 
 import hashlib
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,7 @@ import torch
 from torch.nn import functional
 
 from trainer.errors import TrainerError
+from trainer.networks.at_once import at_once
 from trainer.networks.cloud import SHAPES, MinkUNet
 from trainer.networks.image import BUILDERS, SHIPPED, build_image_network, load_backbone
 from trainer.networks.sparse import ALGORITHM, spconv
@@ -156,3 +159,60 @@ def test_pickled_weights_do_not_run(tmp_path) -> None:
     torch.save({"w": Evil()}, tmp_path / "evil.pth")
     with pytest.raises(TrainerError, match=r"evil\.pth"):
         build_image_network("deeplabv3-mobilenet", tmp_path / "evil.pth")
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_networks_at_once_learn_what_they_learn_in_turn() -> None:
+    torch.manual_seed(0)
+    image, (features, voxels) = build_image_network("small", None), cloud()
+    points, head = MinkUNet(SHAPES["small"]), torch.nn.Linear(96, 3)
+    rgb = torch.randint(0, 256, (2, 3, 48, 80), dtype=torch.uint8)
+    ran_in = []
+
+    def of_pixels() -> tuple[torch.Tensor, ...]:
+        grid = image(rgb)
+        ran_in.append((threading.get_ident(), torch.get_num_threads()))
+        return grid, head(grid.mean(dim=(2, 3)))
+
+    def of_points() -> tuple[torch.Tensor, ...]:
+        ran_in.append((threading.get_ident(), torch.get_num_threads()))
+        return (points(features, voxels, 2),)
+
+    def learned(*made: torch.Tensor) -> list[torch.Tensor]:
+        grid, short, of_voxels = made
+        loss = grid.square().mean() + short.sum() * of_voxels.mean() + of_voxels.square().mean()
+        modules = torch.nn.ModuleList([image, head, points])
+        modules.zero_grad()
+        loss.backward()
+        return [loss.detach(), *(parameter.grad.clone() for parameter in modules.parameters())]
+
+    found = learned(*at_once(of_pixels, of_points, torch.device("cpu")))
+    assert len({thread for thread, _ in ran_in}) == 2
+    assert {threads for _, threads in ran_in} == {1}
+    assert torch.get_num_threads() == 2
+    for ours, expected in zip(found, learned(*of_pixels(), *of_points()), strict=True):
+        assert expected.abs().max() > 0
+        torch.testing.assert_close(ours, expected, rtol=1e-3, atol=1e-6)
+    with torch.no_grad():
+        assert not any(part.requires_grad for part in at_once(of_pixels, of_points, torch.device("cpu")))
+
+
+@pytest.mark.usefixtures("two_threads")
+@pytest.mark.parametrize("failing", [0, 1])
+def test_an_error_in_either_of_two_networks_is_raised_and_leaves_the_threads_as_they_were(failing: int) -> None:
+    def fails() -> tuple[torch.Tensor, ...]:
+        raise RuntimeError("cannot allocate memory")
+
+    works = [lambda: (torch.ones(1, requires_grad=True) * 2,)] * 2
+    works[failing] = fails
+    with pytest.raises(RuntimeError, match="cannot allocate memory"):
+        at_once(*works, torch.device("cpu"))
+    assert torch.get_num_threads() == 2
