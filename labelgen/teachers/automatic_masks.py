@@ -1,10 +1,10 @@
 """SAM's automatic masks: what the stock SamAutomaticMaskGenerator returns, without the work that it throws away.
 
 The stock generator makes all three masks of every prompt, brings them to the native size in two interpolations, and
-encodes those that pass its filters as run lengths in Python. Here only masks of good predicted IoU are made at all;
-both interpolations are one, done only where a mask has its edge; and survivors of the non-maximum suppression are
-painted straight at the size that is asked for, small regions removed in each survivor's own box. Same filters, same
-order, same masks up to rounding.
+encodes those that pass its filters as run lengths in Python. Here only masks of good predicted IoU are made at all, and
+of these only the few are measured that a better one may not have ousted; both interpolations are one, done only where a
+mask has its edge; and survivors of the non-maximum suppression are painted straight at the size that is asked for,
+small regions removed in each survivor's own box. Same filters, same order, same masks up to rounding.
 """
 
 from typing import TYPE_CHECKING, NamedTuple
@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from labelgen.settings import SamSettings
+from labelgen.teachers.box_bounds import cut_gaps
 from labelgen.teachers.fusing import Fuse, as_it_is
-from labelgen.teachers.mask_scan import cut_cells, measure
+from labelgen.teachers.mask_scan import cut_cells
 from labelgen.teachers.masks import Masks, nearest_index, nearest_pixels
 from labelgen.teachers.prompt_decoder import PromptDecoder
 from labelgen.teachers.small_regions import remove_small_regions
+from labelgen.teachers.survivors import find_survivors
 
 if TYPE_CHECKING:
     from segment_anything.modeling import Sam
@@ -26,15 +28,11 @@ if TYPE_CHECKING:
 class Candidates(NamedTuple):
     """M masks of good predicted IoU, image after image.
 
-    `logits` (M, h, w) of the decoder, `predicted_iou` and `stability` (M,), `boxes` (M, 4) and `area` (M,) in native
-    pixels; `image` (M,) on the host.
+    `logits` (M, h, w) of the decoder, `predicted_iou` (M,); `image` (M,) on the host.
     """
 
     logits: "Tensor"
     predicted_iou: "Tensor"
-    stability: "Tensor"
-    boxes: "Tensor"
-    area: "Tensor"
     image: "Tensor"
 
 
@@ -42,8 +40,8 @@ class MaskMaker:
     """Makes automatic masks of images of one native size.
 
     A batch of prompts is the grid of as many images as `points_per_batch` allows, or a part of one image's. The host
-    waits for the device twice a batch, to learn how many masks pass and how many cells have an edge, and once more an
-    image for its survivors; a GPU wants batches that take much longer than that.
+    waits for the device once a batch, to learn how many masks pass, and twice an image, for how many cells have an edge
+    and which masks survive; a GPU wants batches that take much longer than that.
     """
 
     def __init__(self, model: "Sam", native: tuple[int, int], settings: SamSettings, fuse: Fuse = as_it_is) -> None:
@@ -57,6 +55,7 @@ class MaskMaker:
         self._native = native
         self._weights = rows.to(model.device), cols.to(model.device)
         self._cells = cut_cells(rows).to(model.device), cut_cells(cols).to(model.device)
+        self._gaps = cut_gaps(rows).to(model.device), cut_gaps(cols).to(model.device)
         self._points = _grid(model, native, settings).to(model.device)
 
     def propose(self, embeddings: "Tensor", size: tuple[int, int]) -> list[Masks]:
@@ -66,24 +65,16 @@ class MaskMaker:
 
     def _propose(self, embeddings: "Tensor", size: tuple[int, int]) -> list[Masks]:
         import torch
-        from torchvision.ops import batched_nms
 
         points = max(1, self._settings.points_per_batch // len(embeddings))
-        batches = [self._scan(embeddings, some) for some in self._points.split(points)]
+        batches = [self._candidates(embeddings, some) for some in self._points.split(points)]
         found = Candidates(*map(torch.cat, zip(*batches, strict=True)))
-        least = self._settings.stability_score_thresh
-        # Without a threshold stock keeps empty masks, whose stability is no number.
-        stable = (found.stability >= least).cpu() if least > 0 else torch.ones(len(found.image), dtype=torch.bool)
-        masks = []
-        for image in range(len(embeddings)):
-            mine = (stable & (found.image == image)).nonzero()[:, 0].to(found.boxes.device)
-            boxes, iou = found.boxes[mine], found.predicted_iou[mine]
-            survivors = mine[batched_nms(boxes, iou, torch.zeros_like(iou), self._settings.box_nms_thresh)]
-            masks.append(self._paint(found, survivors, size))
-        return masks
+        counts = found.image.bincount(minlength=len(embeddings)).tolist()
+        each = zip(found.logits.split(counts), found.predicted_iou.split(counts), strict=True)
+        return [self._paint(logits, predicted_iou, size) for logits, predicted_iou in each]
 
-    def _scan(self, embeddings: "Tensor", points: "Tensor") -> Candidates:
-        """Prompt with points (P, 2); keep and measure the masks of good predicted IoU."""
+    def _candidates(self, embeddings: "Tensor", points: "Tensor") -> Candidates:
+        """Prompt with points (P, 2); keep the masks of good predicted IoU."""
         import torch
 
         answers = self._decoder.answer(embeddings, points)
@@ -91,23 +82,32 @@ class MaskMaker:
         good = answers.predicted_iou > lowest
         prompt, which = good.cpu().nonzero().unbind(dim=1)
         logits = self._decoder.masks(answers, prompt, which)
-        measures = measure(logits, *self._cells, self._threshold, self._settings.stability_score_offset)
         iou = answers.predicted_iou.flatten()[(3 * prompt + which).to(good.device)]
-        return Candidates(logits, iou, *measures, prompt // len(points))
+        return Candidates(logits, iou, prompt // len(points))
 
-    def _paint(self, found: Candidates, survivors: "Tensor", size: tuple[int, int]) -> Masks:
-        """Return the masks of one image that survive, in this order."""
+    def _paint(self, logits: "Tensor", predicted_iou: "Tensor", size: tuple[int, int]) -> Masks:
+        """Return the masks of one image that survive, best first."""
         import torch
 
-        logits = found.logits[survivors].float() - self._threshold
-        scores = found.predicted_iou[survivors], found.stability[survivors]
+        survivors = find_survivors(
+            logits,
+            predicted_iou,
+            self._cells,
+            self._gaps,
+            self._threshold,
+            self._settings.stability_score_offset,
+            self._settings.stability_score_thresh,
+            self._settings.box_nms_thresh,
+        )
+        logits = logits[survivors.index].float() - self._threshold
+        scores = survivors.predicted_iou, survivors.stability
         if self._settings.min_mask_region_area > 0:
-            return self._tidy(logits, found.boxes[survivors], size, *scores)
+            return self._tidy(logits, survivors.boxes, size, *scores)
         rows, cols = self._weights
         row, col = (
             torch.from_numpy(nearest_index(*pair)).to(logits.device) for pair in zip(self._native, size, strict=True)
         )
-        return Masks(rows[row] @ (logits @ cols[col].T) > 0, found.area[survivors], *scores)
+        return Masks(rows[row] @ (logits @ cols[col].T) > 0, survivors.area, *scores)
 
     def _tidy(
         self, logits: "Tensor", boxes: "Tensor", size: tuple[int, int], iou: "Tensor", stability: "Tensor"

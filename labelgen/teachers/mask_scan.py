@@ -63,25 +63,34 @@ def measure(
 
     The stability is the share of the mask at a lower threshold that a higher one leaves; an empty mask's box is zero.
     """
+    (surely, area, maybe), boxes = _scan(logits, rows, cols, (threshold + offset, threshold, threshold - offset))
+    return surely / maybe, boxes, area
+
+
+def find_boxes(logits: "Tensor", rows: Cells, cols: Cells, threshold: float) -> "Tensor":
+    """Return the boxes (M, 4) alone, for far less: they need only pixels near one threshold."""
+    _, boxes = _scan(logits, rows, cols, (threshold,))
+    return boxes
+
+
+def _scan(logits: "Tensor", rows: Cells, cols: Cells, levels: tuple[float, ...]) -> "tuple[Tensor, Tensor]":
+    """Return how many native pixels lie above each of the levels (L, M), and masks' boxes (M, 4) at the middle one."""
     import torch
 
     masks, _ = AT_ONCE[logits.device.type]
-    parts = [_measure(part.float(), rows, cols, threshold, offset) for part in logits.split(masks)]
-    stability, boxes, area = (torch.cat(column) for column in zip(*parts, strict=True))
-    return stability, boxes, area
+    parts = [_scan_some(part.float(), rows, cols, levels) for part in logits.split(masks)]
+    counts, boxes = zip(*parts, strict=True)
+    return torch.cat(counts, dim=1), torch.cat(boxes)
 
 
-def _measure(
-    logits: "Tensor", rows: Cells, cols: Cells, threshold: float, offset: float
-) -> "tuple[Tensor, Tensor, Tensor]":
+def _scan_some(logits: "Tensor", rows: Cells, cols: Cells, levels: tuple[float, ...]) -> "tuple[Tensor, Tensor]":
     import torch
 
-    levels = (threshold + offset, threshold, threshold - offset)
     logits = torch.nn.functional.pad(logits[:, None], (1, 1, 1, 1), mode="replicate")[:, 0]
     lowest, highest = _around(logits, torch.minimum), _around(logits, torch.maximum)
     filled = rows.pixels[:, None] * cols.pixels > 0
     whole = (lowest > max(levels)) & filled
-    counts = (whole.float() @ cols.pixels @ rows.pixels).expand(3, -1).clone()
+    counts = (whole.float() @ cols.pixels @ rows.pixels).expand(len(levels), -1).clone()
     edges = [
         edge
         for axis, across in ((rows, 2), (cols, 1))
@@ -95,10 +104,9 @@ def _measure(
         counts.index_add_(1, mask, above)
         for edge, place, keep in zip(edges, found, ("amin", "amax", "amin", "amax"), strict=True):
             edge.scatter_reduce_(0, mask, place, keep)
-    surely, area, maybe = counts
     top, bottom, left, right = edges
     boxes = torch.stack([left, top, right, bottom], dim=1)
-    return surely / maybe, boxes.where((area > 0)[:, None], 0.0), area
+    return counts, boxes.where((counts[len(levels) // 2] > 0)[:, None], 0.0)
 
 
 def _look_closely(
@@ -108,11 +116,11 @@ def _look_closely(
     col: "Tensor",
     rows: Cells,
     cols: Cells,
-    levels: tuple[float, float, float],
+    levels: tuple[float, ...],
 ) -> "tuple[Tensor, list[Tensor]]":
     """Interpolate K cells of masks (M, h + 2, w + 2).
 
-    Returns how many of each cell's pixels lie above each level (3, K), and the first and last native row, then column,
+    Returns how many of each cell's pixels lie above each level (L, K), and the first and last native row, then column,
     above the middle one, (K,) each.
     """
     import torch
@@ -122,7 +130,7 @@ def _look_closely(
     found = [
         edge
         for axis, cell, across in ((rows, row, 1), (cols, col, 0))
-        for edge in _ends_in_cell(above[1].amax(dim=across), axis.first[cell])
+        for edge in _ends_in_cell(above[len(levels) // 2].amax(dim=across), axis.first[cell])
     ]
     return torch.stack([inside.sum(dim=(0, 1)) for inside in above]), found
 

@@ -85,11 +85,9 @@ class PromptDecoder:
         tokens = answers.mask_tokens[asked]
         heads = self._decoder.output_hypernetworks_mlps[MULTIMASK]
         weights = torch.stack([mlp(tokens[:, index]) for index, mlp in enumerate(heads)], dim=1)
-        fine = self._upscale(answers.image[asked])
+        fine = self._upscale(answers.image if len(asked) == len(answers.image) else answers.image[asked])
         logits = weights.to(fine.dtype) @ fine.flatten(1, 3).mT
-        rows, cols = self._shape
-        cells = logits[of, which].view(-1, rows, cols, 2, 2, 2, 2)
-        return cells.permute(0, 1, 3, 5, 2, 4, 6).reshape(-1, 4 * rows, 4 * cols)
+        return _spread(logits[of, which], *self._shape)
 
     def _attend_both_ways(self, prompts: "Tensor", images: "Tensor") -> "tuple[Tensor, Tensor]":
         """Return the tokens (P, T, E) and image tokens (P, N, E) that prompts (P, T, E) and images (B, N, E) become.
@@ -160,6 +158,18 @@ class PromptDecoder:
         cells = activation(_normalise(_cells(first, image).unflatten(-1, (4, -1)), norm))
         fine: Tensor = last(_cells(second, cells))
         return fine.unflatten(-1, (4, -1))
+
+
+def _spread(cells: "Tensor", rows: int, cols: int) -> "Tensor":
+    """Bring logits (M, rows * cols * 16), 2 x 2 cells of 2 x 2 pixels for each token, to (M, 4 * rows, 4 * cols).
+
+    Two pixels side by side move as one number: a CPU copies runs of two no faster than numbers one by one.
+    """
+    import torch
+
+    pair = torch.int64 if cells.element_size() == 4 else torch.int32
+    pairs = cells.view(pair).view(-1, rows, cols, 2, 2, 2)
+    return pairs.permute(0, 1, 3, 5, 2, 4).reshape(-1, 4 * rows, 2 * cols).view(cells.dtype)
 
 
 def _split(x: "Tensor", heads: int) -> "Tensor":

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from segment_anything.modeling import Sam
     from torch import Tensor
 
-ENCODED_AT_ONCE = 6
-"""Images that the encoder takes at once: enough to fill a GPU, and 4 GB of its scores with ViT-H."""
+ENCODED_AT_ONCE = {"cpu": 1, "cuda": 6}
+"""Images that the encoder takes at once: one stays nearer a CPU's cache, six fill a GPU with 4 GB of scores (ViT-H)."""
 
 OFFICIAL_SIDE, DEMO_SIDE = 1024, 384
 """Pixels that the longer side of a picture has where SAM takes it."""
@@ -138,7 +138,7 @@ class SamTeacher:
             torch.cuda.current_stream().wait_stream(self._copies)
             batch.record_stream(torch.cuda.current_stream())
         encoder = self.model.image_encoder
-        squares = map(self.model.preprocess, batch.split(ENCODED_AT_ONCE))
+        squares = map(self.model.preprocess, batch.split(ENCODED_AT_ONCE[batch.device.type]))
         return torch.cat([encode(encoder, some, self._apply_block) for some in squares])
 
     def propose(self, embeddings: "Tensor", native: tuple[int, int], size: tuple[int, int]) -> list[Masks]:

@@ -19,12 +19,16 @@ from segment_anything.utils.amg import remove_small_regions as stock_small_regio
 
 from cache_schemas.errors import ConfigError
 from labelgen.settings import SamSettings
-from labelgen.teachers import mask_scan
+from labelgen.teachers import mask_scan, survivors
+from labelgen.teachers.box_bounds import bound_boxes, cut_gaps
 from labelgen.teachers.fusing import compiled
 from labelgen.teachers.masks import Masks, nearest_pixels, paint_ids
 from labelgen.teachers.prompt_decoder import PromptDecoder
 from labelgen.teachers.sam import SamTeacher, build_sam, fit, quantise
 from labelgen.teachers.small_regions import remove_small_regions
+from pipelines.demo.layout import make_scene
+from pipelines.demo.render import render_view
+from pipelines.demo.sensors import make_cameras
 
 Refused = Callable[..., AbstractContextManager[None]]
 TeacherOf = Callable[..., SamTeacher]
@@ -187,7 +191,7 @@ def assert_same_masks(found: Masks, expected: list[dict]) -> None:
         np.testing.assert_allclose(values, [record[name] for record in expected], rtol=rtol, atol=1e-5)
 
 
-@pytest.mark.parametrize("at_once", [(64, 4096), (5, 77)])
+@pytest.mark.parametrize("at_once, measured", [((64, 4096), 64), ((5, 77), 1)])
 @pytest.mark.parametrize("kind", ["every mask", "some masks", "another stability offset"])
 def test_proposals_are_the_stock_generators_masks_in_its_order_with_its_scores(
     network: Sam,
@@ -196,9 +200,11 @@ def test_proposals_are_the_stock_generators_masks_in_its_order_with_its_scores(
     thresholds: dict[str, float],
     kind: str,
     at_once: tuple[int, int],
+    measured: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(mask_scan.AT_ONCE, "cpu", at_once)
+    monkeypatch.setitem(survivors.MEASURED_AT_ONCE, "cpu", measured)
     chosen = {
         "every mask": EVERY_MASK,
         "some masks": thresholds,
@@ -208,6 +214,59 @@ def test_proposals_are_the_stock_generators_masks_in_its_order_with_its_scores(
     assert len(expected) >= 3
     teacher = teacher_of(**chosen)
     assert_same_masks(propose(teacher, picture(0))[0], expected)
+
+
+def test_of_many_masks_that_repeat_a_few_half_go_unmeasured_and_none_is_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    chosen = {"points_per_side": 10, "pred_iou_thresh": 0.3, "stability_score_thresh": 0.3}
+    teacher = SamTeacher(SamSettings(architecture="demo", weights="demo-sam", **chosen))
+    street = render_view(make_scene(7, 0.0), make_cameras(7, 400, 225)[0], 0.5).rgb
+    expected = SamAutomaticMaskGenerator(teacher.model, **chosen).generate(street)
+    sizes: dict[str, list[int]] = {"bound_boxes": [], "measure": []}
+    for name, seen in sizes.items():
+        work = getattr(survivors, name)
+        monkeypatch.setattr(
+            survivors, name, lambda logits, *rest, work=work, seen=seen: seen.append(len(logits)) or work(logits, *rest)
+        )
+    with torch.inference_mode():
+        embeddings = teacher.embed(teacher.upload([fit(street, "demo")]))
+        (found,) = teacher.propose(embeddings, street.shape[:2], street.shape[:2])
+    assert_same_masks(found, expected)
+    assert 3 <= len(expected) <= sum(sizes["measure"]) < sum(sizes["bound_boxes"]) / 2
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    seed=st.integers(0, 2**32),
+    low=st.tuples(st.integers(2, 9), st.integers(2, 9)),
+    middle=st.tuples(st.integers(2, 20), st.integers(2, 20)),
+    native=st.tuples(st.integers(1, 30), st.integers(1, 30)),
+    threshold=st.floats(-1, 1),
+)
+def test_a_box_lies_between_its_bounds(
+    seed: int, low: tuple[int, int], middle: tuple[int, int], native: tuple[int, int], threshold: float
+) -> None:
+    """Two interpolations, the first cut off as SAM's padding is, so that some decoder pixels show in no native one."""
+
+    def interpolation(to: int, length: int) -> torch.Tensor:
+        resized = torch.nn.functional.interpolate(torch.eye(length)[None, None], (to, length), mode="bilinear")
+        return resized[0, 0]
+
+    rows, cols = (
+        interpolation(whole, -(-2 * side // 3)) @ interpolation(side, n)[: -(-2 * side // 3)]
+        for whole, side, n in zip(native, middle, low, strict=True)
+    )
+    logits = torch.randn(6, *low, generator=torch.Generator().manual_seed(seed))
+    inner, outer = bound_boxes(logits, cut_gaps(rows), cut_gaps(cols), threshold)
+    for mask, within, around in zip(rows @ logits @ cols.T > threshold, inner.tolist(), outer.tolist(), strict=True):
+        if not mask.any():
+            assert within == [np.inf, np.inf, -np.inf, -np.inf]
+            continue
+        (top, left), (bottom, right) = (bound.tolist() for bound in (mask.nonzero().amin(0), mask.nonzero().amax(0)))
+        box = [left, top, right, bottom]
+        assert all(out <= edge <= true for out, edge, true in zip(around[:2], box[:2], within[:2], strict=True))
+        assert all(out >= edge >= true for out, edge, true in zip(around[2:], box[2:], within[2:], strict=True))
 
 
 @pytest.mark.parametrize("points_per_batch", [3, 8, 100])
