@@ -19,6 +19,9 @@ DRAWN = {"images": ("rgb",), "labels": (), "sam": ("mask_ids",)}
 
 LABEL_OPACITY = 0.6
 POINT_RADIUS_PX = 1
+PNG_LEVEL = 2
+"""A tenth more bytes than at the default level, in a quarter of the time."""
+
 _CAPTION_PX = 16
 _WRONG, _UNKNOWN = (230, 0, 0), (255, 255, 255)
 
@@ -37,7 +40,9 @@ def write_pictures(url: str, shown: Sequence[tuple[str, str]], folder: Path) -> 
     files = []
     for sample in read_shown(cache, shown, DRAWN):
         files.append(folder / f"{sample.shard}-{sample.place:02}.png")
-        Image.fromarray(_sheet(draw_sample(sample, manifest), sample.cameras, manifest)).save(files[-1])
+        Image.fromarray(_sheet(draw_sample(sample, manifest), sample.cameras, manifest)).save(
+            files[-1], compress_level=PNG_LEVEL
+        )
     return files
 
 

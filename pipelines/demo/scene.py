@@ -141,21 +141,32 @@ class Scene:
         pose[:2, 3] = self.origin
         return pose
 
-    def _caster(self, indices: list[int], time: float) -> Caster:
+    @cached_property
+    def _parts(self) -> tuple[Caster, ...]:
+        """All triangles of each thing, in its own frame."""
         surface_ids = {surface: index for index, surface in enumerate(self.surfaces)}
-        parts: list[tuple[Floats, Floats, Floats, NDArray[np.int32], NDArray[np.int32]]] = []
+        parts = []
+        for index, thing in enumerate(self.things):
+            sizes = [len(patch.triangles) for patch in thing.model]
+            surface = np.repeat(np.array([surface_ids[patch.surface] for patch in thing.model], np.int32), sizes)
+            triangles, normals, coords = (
+                np.concatenate(corners)
+                for corners in zip(
+                    *(
+                        (patch.triangles, patch.normals, patch.triangles if patch.coords is None else patch.coords)
+                        for patch in thing.model
+                    ),
+                    strict=True,
+                )
+            )
+            parts.append(Caster(triangles, normals, coords, surface, np.full(len(surface), index, np.int32)))
+        return tuple(parts)
+
+    def _caster(self, indices: list[int], time: float) -> Caster:
+        placed = []
         for index in indices:
             pose = self.things[index].motion.scene_from_object(self.street, time).astype(np.float32)
             turn, shift = pose[:3, :3].T, pose[:3, 3]
-            for patch in self.things[index].model:
-                count = len(patch.triangles)
-                parts.append(
-                    (
-                        patch.triangles @ turn + shift,
-                        patch.normals @ turn,
-                        patch.triangles if patch.coords is None else patch.coords,
-                        np.full(count, surface_ids[patch.surface], np.int32),
-                        np.full(count, index, np.int32),
-                    )
-                )
-        return Caster(*(np.concatenate(column) for column in zip(*parts, strict=True))) if parts else Caster.empty()
+            part = self._parts[index]
+            placed.append((part.triangles @ turn + shift, part.normals @ turn, part.coords, part.surface, part.thing))
+        return Caster(*(np.concatenate(column) for column in zip(*placed, strict=True))) if placed else Caster.empty()
