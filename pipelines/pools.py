@@ -38,12 +38,12 @@ class TeacherPools:
             PipelineError: if an actor cannot start, or the teachers ask for more GPUs than there are.
         """
         due = [teacher for teacher, count in calls.items() if count and teacher not in self._pools]
+        counts = {name: self._settings.pool(name).actors or min(self._room(due), calls[name]) for name in due}
+        threads = max(1, self._cores // max(1, sum(counts.values())))
         for teacher in sorted(due, key=lambda name: -self._settings.pool(name).num_gpus):
-            settings = self._settings.pool(teacher)
-            count = settings.actors or min(self._room(due), calls[teacher])
-            pool = ActorPool(teacher, self._spawner(teacher, count), count, self._settings.retries)
-            self._pools[teacher] = pool
-            await pool.started(self._progress.note)
+            spawn = self._spawner(teacher, threads)
+            self._pools[teacher] = ActorPool(teacher, spawn, counts[teacher], self._settings.retries)
+            await self._pools[teacher].started(self._progress.note)
 
     async def of(self, teacher: str) -> ActorPool:
         """Return a teacher's pool; one that nobody foresaw starts now, with one actor."""
@@ -68,8 +68,7 @@ class TeacherPools:
             )
         return room
 
-    def _spawner(self, teacher: str, count: int) -> Any:
+    def _spawner(self, teacher: str, threads: int) -> Any:
         settings = self._settings.pool(teacher)
         gpus = settings.num_gpus if self._gpus else 0
-        threads = max(1, self._cores // count)
         return lambda: ACTORS[teacher].options(num_gpus=gpus, num_cpus=settings.num_cpus).remote(self._job_ref, threads)
