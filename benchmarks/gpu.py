@@ -76,7 +76,7 @@ def by_stage(device: str) -> Iterator[Stopwatch]:
             (SamTeacher, "embed", "encoder"),
             (PromptDecoder, "answer", "decoder, prompts"),
             (PromptDecoder, "masks", "decoder, masks"),
-            (automatic_masks, "measure", "stability, boxes"),
+            (automatic_masks, "find_survivors", "survivors"),
         ):
             stack.enter_context(patch.object(owner, name, watch.timed(stage, getattr(owner, name))))
         yield watch

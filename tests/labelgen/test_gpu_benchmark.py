@@ -15,7 +15,7 @@ def test_the_benchmark_reports_sam_and_clip(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     sam, clip = json.loads((tmp_path / "gpu.json").read_text())["rows"]
     assert (sam["network"], clip["network"]) == ("tiny", "CLIP ViT-B/16")
-    assert list(sam["stages_ms"]) == ["encoder", "decoder, prompts", "decoder, masks", "stability, boxes", "rest"]
+    assert list(sam["stages_ms"]) == ["encoder", "decoder, prompts", "decoder, masks", "survivors", "rest"]
     assert sam["masks"] == sam["stock_masks"] > 0
     assert sam["mask_miou"] == sam["pixel_agreement"] == 1
     assert "| tiny |" in (tmp_path / "gpu.md").read_text()
