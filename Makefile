@@ -9,7 +9,7 @@ CACHE   ?= $(if $(filter demo,$(DATASET)),$(WORLD),out/$(DATASET)).zarr
 RUN     ?= out/$(basename $(notdir $(CACHE)))-run
 UV_PIN  := uv==0.13.9
 BIN     := .venv/bin
-PARITY  ?= ../shared/data/nuscenes-keyframe
+PARITY  ?= $(WORLD)
 # Two processes, a test file in one of them; threads that wait for each other must not keep a core from the others.
 PYTEST  := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 2 --dist loadfile
 
@@ -22,11 +22,11 @@ help:
 	@echo "make fit [CACHE=..] [RUN=<folder>] [ARGS=--resume]"
 	@echo "                                     co-train a 2D and a 3D network from a cache, and score them"
 	@echo "make inspect CACHE=<folder or URL>   what is in a cache"
-	@echo "make bench                           our code against the obvious ways, on this machine"
+	@echo "make bench [NUSCENES=<folder>]       our code against the obvious ways, on this machine"
 	@echo "make test                            the tests"
 	@echo "make crashtest [KILLS=100] [SEED=1]  kill drivers, actors and workers at random, and see that nothing is lost"
 	@echo "make check                           lint, types, import rules, tests"
-	@echo "make parity [PARITY=<nuscenes>]      our projection against the official devkit"
+	@echo "make parity [PARITY=<folder>]        our reading and projection against the official devkit; of the demo by default"
 	@echo "make demo-teachers                   train the demo's CLIP, SAM and backbone anew (hours on a CPU)"
 	@echo "make setup | clean                   make or remove the environment"
 
@@ -65,7 +65,7 @@ inspect: setup
 bench: setup
 	@test -e $(WORLD).zarr/zarr.json || $(MAKE) labels ARGS=
 	$(BIN)/python -m benchmarks.bench --data $(WORLD) --cache $(WORLD).zarr \
-	  $(if $(wildcard $(PARITY)),--nuscenes $(PARITY)) $(ARGS)
+	  $(if $(NUSCENES),--nuscenes $(NUSCENES)) $(ARGS)
 
 test: setup
 	$(PYTEST) $(ARGS)
@@ -85,7 +85,7 @@ check: setup
 	$(BIN)/uv pip install --quiet --python .venv-parity/bin/python -r tests/parity/requirements.txt
 	@touch $@
 
-parity: .venv-parity/.installed
+parity: .venv-parity/.installed $(if $(filter $(WORLD),$(PARITY)),demo-world)
 	PYTHONPATH=. .venv-parity/bin/python tests/parity/nuscenes_devkit.py "$(PARITY)"
 
 clean:

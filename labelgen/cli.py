@@ -254,7 +254,7 @@ def demo() -> None:
 @click.option(
     "--seed", default=0, show_default=True, type=click.IntRange(0), help="The same seed gives the same bytes."
 )
-@click.option("--scenes", default=40, show_default=True, type=click.IntRange(1), help="Number of street scenes.")
+@click.option("--scenes", default=40, show_default=True, type=click.IntRange(1, 1000), help="Number of street scenes.")
 @click.option(
     "--keyframes", default=1, show_default=True, type=click.IntRange(1), help="Keyframes a scene, 0.5 s apart."
 )
@@ -272,24 +272,28 @@ def make_demo(out: Path, seed: int, scenes: int, keyframes: int, difficulty: flo
 
     \b
     Examples:
-      labelgen demo make --out out/demo --scenes 2
-      labelgen run --dataset demo --data out/demo --cache out/demo.zarr
-      labelgen inspect out/demo.zarr --pictures out/pictures
+      labelgen demo make --out out/streets --scenes 2
+      labelgen run --dataset demo --data out/streets --cache out/streets.zarr
+      labelgen inspect out/streets.zarr --pictures out/streets-pictures
     """
     from pipelines.demo.world import make_world
 
     if (out / "v1.0-mini").exists():
         _fail(f"{out}: holds a world already; give another folder, or remove this one")
-    with click.progressbar(length=scenes, label="rendering scenes", file=sys.stderr) as bar:
-        make_world(
-            out,
-            seed,
-            scenes,
-            keyframes,
-            difficulty,
-            progress=lambda done, total: bar.update(done - bar.pos),
-            workers=workers or os.cpu_count() or 1,
-        )
+    try:
+        with click.progressbar(length=scenes, label="rendering scenes", file=sys.stderr) as bar:
+            make_world(
+                out,
+                seed,
+                scenes,
+                keyframes,
+                difficulty,
+                progress=lambda done, total: bar.update(done - bar.pos),
+                workers=workers or os.cpu_count() or 1,
+            )
+    except KeyboardInterrupt:
+        click.echo(f"interrupted; the same command renders {out} from the start", err=True)
+        sys.exit(INTERRUPTED)
     click.echo(f"{out}: {scenes} scenes of {keyframes} keyframes")
 
 
