@@ -8,14 +8,13 @@ mask, so are all native pixels there, and where none is, none is.
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
+from labelgen.teachers.mask_scan import AT_ONCE
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import torch
     from torch import Tensor
-
-CPU_MASKS = 16
-"""Masks at once on a CPU: few stay in its cache."""
 
 
 @dataclass(frozen=True)
@@ -60,9 +59,9 @@ def bound_boxes(logits: "Tensor", rows: Gaps, cols: Gaps, threshold: float) -> "
     """
     import torch
 
-    at_once = CPU_MASKS if logits.device.type == "cpu" else max(1, len(logits))
+    masks, _ = AT_ONCE[logits.device.type]
     sure, possible = [], []
-    for some in logits.split(at_once):
+    for some in logits.split(masks):
         sure.append(_box(some, torch.minimum, threshold, (rows.first, rows.last), (cols.first, cols.last)))
         possible.append(_box(some, torch.maximum, threshold, (rows.least, rows.most), (cols.least, cols.most)))
     return torch.cat(sure), torch.cat(possible)

@@ -71,7 +71,7 @@ def find_survivors(
 
     left = predicted_iou.argsort(descending=True, stable=True)
     at_once = MEASURED_AT_ONCE[logits.device.type]
-    inner, outer = bound_boxes(logits, *gaps, threshold) if len(left) > at_once else (None, None)
+    bounds = bound_boxes(logits, *gaps, threshold) if len(left) > at_once else None
     found = None
     while found is None or len(left):
         some, left = left[:at_once], left[at_once:]
@@ -83,7 +83,8 @@ def find_survivors(
             measured = measured[measured.stability >= least_stability]
         both = found + measured if found else measured
         found = both[nms(both.boxes, both.predicted_iou, most_overlap)]
-        if inner is not None and outer is not None:
+        if bounds:
+            inner, outer = bounds
             left = left[~_surely_overlap(inner[left], outer[left], found.boxes, most_overlap)]
     return found
 

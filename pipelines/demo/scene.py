@@ -149,17 +149,11 @@ class Scene:
         for index, thing in enumerate(self.things):
             sizes = [len(patch.triangles) for patch in thing.model]
             surface = np.repeat(np.array([surface_ids[patch.surface] for patch in thing.model], np.int32), sizes)
-            triangles, normals, coords = (
-                np.concatenate(corners)
-                for corners in zip(
-                    *(
-                        (patch.triangles, patch.normals, patch.triangles if patch.coords is None else patch.coords)
-                        for patch in thing.model
-                    ),
-                    strict=True,
-                )
-            )
-            parts.append(Caster(triangles, normals, coords, surface, np.full(len(surface), index, np.int32)))
+            triangles = np.concatenate([patch.triangles for patch in thing.model])
+            normals = np.concatenate([patch.normals for patch in thing.model])
+            coords = [patch.triangles if patch.coords is None else patch.coords for patch in thing.model]
+            whose = np.full(len(surface), index, np.int32)
+            parts.append(Caster(triangles, normals, np.concatenate(coords), surface, whose))
         return tuple(parts)
 
     def _caster(self, indices: list[int], time: float) -> Caster:
