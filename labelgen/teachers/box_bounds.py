@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING
 from labelgen.teachers.mask_scan import AT_ONCE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import torch
     from torch import Tensor
 
@@ -62,30 +60,37 @@ def bound_boxes(logits: "Tensor", rows: Gaps, cols: Gaps, threshold: float) -> "
     masks, _ = AT_ONCE[logits.device.type]
     sure, possible = [], []
     for some in logits.split(masks):
-        sure.append(_box(some, torch.minimum, threshold, (rows.first, rows.last), (cols.first, cols.last)))
-        possible.append(_box(some, torch.maximum, threshold, (rows.least, rows.most), (cols.least, cols.most)))
+        sure.append(_box(*_surely_hit(some, rows, cols, threshold), rows.first, rows.last, cols.first, cols.last))
+        hit = (_either(some.amax(dim=other) > threshold) for other in (2, 1))
+        possible.append(_box(*hit, rows.least, rows.most, cols.least, cols.most))
     return torch.cat(sure), torch.cat(possible)
 
 
-def _box(
-    logits: "Tensor",
-    of_two: "Callable[[Tensor, Tensor], Tensor]",
-    threshold: float,
-    down: "tuple[Tensor, Tensor]",
-    across: "tuple[Tensor, Tensor]",
-) -> "Tensor":
-    """Return the boxes (M, 4) around gaps where an extreme of four decoder pixels is above the threshold.
-
-    Gaps reach from a first to a last native pixel, `down` and `across`; those without any are left out.
-    """
+def _surely_hit(logits: "Tensor", rows: Gaps, cols: Gaps, threshold: float) -> "tuple[Tensor, Tensor]":
+    """Return which gaps of rows (M, g) and of columns have native pixels in masks (M, h, w) for sure."""
     import torch
 
-    of_rows = of_two(logits[:, :-1], logits[:, 1:])
-    extreme = of_two(of_rows[:, :, :-1], of_rows[:, :, 1:])
-    extreme.masked_fill_(down[0].isinf()[:, None] | across[0].isinf(), -torch.inf)
+    of_rows = torch.minimum(logits[:, :-1], logits[:, 1:])
+    least = torch.minimum(of_rows[:, :, :-1], of_rows[:, :, 1:])
+    least.masked_fill_(rows.first.isinf()[:, None] | cols.first.isinf(), -torch.inf)
+    return least.amax(dim=2) > threshold, least.amax(dim=1) > threshold
+
+
+def _either(hit: "Tensor") -> "Tensor":
+    """Return which gaps (M, n - 1) lie at one of the pixels that are hit (M, n)."""
+    return hit[:, :-1] | hit[:, 1:]
+
+
+def _box(
+    in_rows: "Tensor", in_cols: "Tensor", top: "Tensor", bottom: "Tensor", left: "Tensor", right: "Tensor"
+) -> "Tensor":
+    """Return the boxes (M, 4) around gaps (M, g) that are hit, which reach from a first to a last native pixel (g,)."""
+    import torch
+
     edges = [
-        (torch.where(hit, first, torch.inf).amin(dim=1), torch.where(hit, last, -torch.inf).amax(dim=1))
-        for hit, (first, last) in ((extreme.amax(dim=1) > threshold, across), (extreme.amax(dim=2) > threshold, down))
+        torch.where(in_cols, left, torch.inf).amin(dim=1),
+        torch.where(in_rows, top, torch.inf).amin(dim=1),
+        torch.where(in_cols, right, -torch.inf).amax(dim=1),
+        torch.where(in_rows, bottom, -torch.inf).amax(dim=1),
     ]
-    (left, right), (top, bottom) = edges
-    return torch.stack([left, top, right, bottom], dim=1)
+    return torch.stack(edges, dim=1)

@@ -5,7 +5,7 @@ So each native pixel belongs to the decoder's pixel nearest to it, its cell; cel
 all thresholds are counted whole, and only the others are interpolated.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
@@ -67,10 +67,30 @@ def measure(
     return surely / maybe, boxes, area
 
 
-def find_boxes(logits: "Tensor", rows: Cells, cols: Cells, threshold: float) -> "Tensor":
-    """Return the boxes (M, 4) alone, for far less: they need only pixels near one threshold."""
-    _, boxes = _scan(logits, rows, cols, (threshold,))
-    return boxes
+def find_boxes(logits: "Tensor", inner: "Tensor", rows: Cells, cols: Cells, threshold: float) -> "Tensor":
+    """Return the boxes (M, 4) alone, for far less: only cells that reach out of the boxes `inner` (M, 4) are looked at.
+
+    Inner boxes lie within the masks' own and have them inside out, infinite, where nothing surely is in a mask.
+    """
+    import torch
+
+    masks, _ = AT_ONCE[logits.device.type]
+    parts = zip(logits.split(masks), inner.split(masks), strict=True)
+    return torch.cat([_widen(part.float(), within, rows, cols, threshold) for part, within in parts])
+
+
+def _widen(logits: "Tensor", inner: "Tensor", rows: Cells, cols: Cells, threshold: float) -> "Tensor":
+    import torch
+
+    left, top, right, bottom = inner.T.clone(memory_format=torch.contiguous_format)
+    beyond_rows = (rows.first < top[:, None]) | (rows.last > bottom[:, None])
+    beyond_cols = (cols.first < left[:, None]) | (cols.last > right[:, None])
+    padded = _padded(logits)
+    maybe = (_around(padded, torch.maximum) > threshold) & (rows.pixels[:, None] * cols.pixels > 0)
+    cells = (maybe & (beyond_rows[:, :, None] | beyond_cols[:, None])).nonzero()
+    for _ in _look_closely(padded, cells, rows, cols, (threshold,), [top, bottom, left, right]):
+        pass
+    return torch.stack([left, top, right, bottom], dim=1).where((left <= right)[:, None], 0.0)
 
 
 def _scan(logits: "Tensor", rows: Cells, cols: Cells, levels: tuple[float, ...]) -> "tuple[Tensor, Tensor]":
@@ -86,8 +106,8 @@ def _scan(logits: "Tensor", rows: Cells, cols: Cells, levels: tuple[float, ...])
 def _scan_some(logits: "Tensor", rows: Cells, cols: Cells, levels: tuple[float, ...]) -> "tuple[Tensor, Tensor]":
     import torch
 
-    logits = torch.nn.functional.pad(logits[:, None], (1, 1, 1, 1), mode="replicate")[:, 0]
-    lowest, highest = _around(logits, torch.minimum), _around(logits, torch.maximum)
+    padded = _padded(logits)
+    lowest, highest = _around(padded, torch.minimum), _around(padded, torch.maximum)
     filled = rows.pixels[:, None] * cols.pixels > 0
     whole = (lowest > max(levels)) & filled
     counts = (whole.float() @ cols.pixels @ rows.pixels).expand(len(levels), -1).clone()
@@ -97,19 +117,31 @@ def _scan_some(logits: "Tensor", rows: Cells, cols: Cells, levels: tuple[float, 
         for edge in _ends(whole.any(dim=across).T, axis.first[:, None], axis.last[:, None])
     ]
     cells = ((highest > min(levels)) & filled & ~whole).nonzero()
-    _, at_once = AT_ONCE[logits.device.type]
-    for some in cells.split(at_once):
-        mask, row, col = some.unbind(dim=1)
-        above, found = _look_closely(logits, mask, row, col, rows, cols, levels)
+    for mask, above in _look_closely(padded, cells, rows, cols, levels, edges):
         counts.index_add_(1, mask, above)
-        for edge, place, keep in zip(edges, found, ("amin", "amax", "amin", "amax"), strict=True):
-            edge.scatter_reduce_(0, mask, place, keep)
     top, bottom, left, right = edges
     boxes = torch.stack([left, top, right, bottom], dim=1)
     return counts, boxes.where((counts[len(levels) // 2] > 0)[:, None], 0.0)
 
 
 def _look_closely(
+    padded: "Tensor", cells: "Tensor", rows: Cells, cols: Cells, levels: tuple[float, ...], edges: "list[Tensor]"
+) -> "Iterator[tuple[Tensor, Tensor]]":
+    """Interpolate cells (C, 3), each a mask, a row and a column, of masks (M, h + 2, w + 2), some at a time.
+
+    Yields their masks (K,) and how many of each cell's pixels lie above each level (L, K). Widens the edges (M,) in
+    place, top, bottom, left, right, to the pixels above the middle one.
+    """
+    _, at_once = AT_ONCE[padded.device.type]
+    for some in cells.split(at_once):
+        mask, row, col = some.unbind(dim=1)
+        above, found = _look(padded, mask, row, col, rows, cols, levels)
+        for edge, place, keep in zip(edges, found, ("amin", "amax", "amin", "amax"), strict=True):
+            edge.scatter_reduce_(0, mask, place, keep)
+        yield mask, above
+
+
+def _look(
     padded: "Tensor",
     mask: "Tensor",
     row: "Tensor",
@@ -133,6 +165,13 @@ def _look_closely(
         for edge in _ends_in_cell(above[len(levels) // 2].amax(dim=across), axis.first[cell])
     ]
     return torch.stack([inside.sum(dim=(0, 1)) for inside in above]), found
+
+
+def _padded(logits: "Tensor") -> "Tensor":
+    """Return logits (M, h, w) with their outermost pixels repeated around them: (M, h + 2, w + 2)."""
+    import torch
+
+    return torch.nn.functional.pad(logits[:, None], (1, 1, 1, 1), mode="replicate")[:, 0]
 
 
 def _around(padded: "Tensor", of_two: "Callable[[Tensor, Tensor], Tensor]") -> "Tensor":

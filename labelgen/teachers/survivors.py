@@ -71,20 +71,20 @@ def find_survivors(
 
     left = predicted_iou.argsort(descending=True, stable=True)
     at_once = MEASURED_AT_ONCE[logits.device.type]
-    bounds = bound_boxes(logits, *gaps, threshold) if len(left) > at_once else None
+    if len(left) > at_once:
+        inner, outer = bound_boxes(logits, *gaps, threshold)
     found = None
     while found is None or len(left):
         some, left = left[:at_once], left[at_once:]
         if found:
-            boxes = find_boxes(logits[some], *cells, threshold)
+            boxes = find_boxes(logits[some], inner[some], *cells, threshold)
             some = some[~_surely_overlap(boxes, boxes, found.boxes, most_overlap)]
         measured = Survivors(some, predicted_iou[some], *measure(logits[some], *cells, threshold, offset))
         if least_stability > 0:
             measured = measured[measured.stability >= least_stability]
         both = found + measured if found else measured
         found = both[nms(both.boxes, both.predicted_iou, most_overlap)]
-        if bounds:
-            inner, outer = bounds
+        if len(left):
             left = left[~_surely_overlap(inner[left], outer[left], found.boxes, most_overlap)]
     return found
 
