@@ -82,14 +82,14 @@ class _Execution:
         self.at_work = 0
 
     async def run(self, plan: Sequence[ShardPlan], manifest: CacheManifest) -> Tally:
-        """Load the teachers before anything in the cache is touched, embed the class names, then build all shards."""
+        """Load the teachers before anything in the cache is touched, then embed the class names and build all shards."""
         ticker, work = asyncio.create_task(self.progress.keep_printing()), []
         try:
             await self._load_teachers(plan)
             with self._writing():
                 Cache.create(self.job.cache_url, manifest)
-            await self._embed_text()
-            work = [asyncio.create_task(self._build_shard(shard)) for shard in plan]
+            self.text = asyncio.create_task(self._embed_text())
+            work = [self.text, *(asyncio.create_task(self._build_shard(shard)) for shard in plan)]
             await asyncio.gather(*work)
         finally:
             ticker.cancel()
@@ -176,13 +176,18 @@ class _Execution:
         """Seal `clip` and `sam` where due; returns bad samples and the stage that they failed in."""
         due: dict[str, Awaitable[dict[str, str]]] = {}
         if "clip" in shard.todo:
-            due["clip"] = self._teach(shard, "clip", self._score_call, tasks.write_clip)
+            due["clip"] = self._score(shard)
         if "sam" in shard.todo:
             due["sam"] = self._teach(shard, "sam", self._segment_call, tasks.write_sam)
         for stage, bad in zip(due, await asyncio.gather(*due.values()), strict=True):
             if bad:
                 return bad, stage
         return {}, ""
+
+    async def _score(self, shard: ShardPlan) -> dict[str, str]:
+        """Ask CLIP, which reads the embedded class names from the cache."""
+        await self.text
+        return await self._teach(shard, "clip", self._score_call, tasks.write_clip)
 
     async def _teach(
         self,

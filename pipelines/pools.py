@@ -1,7 +1,7 @@
 """The two teachers' actor pools: how many actors, in which order they start, and waiting until they stand."""
 
+import asyncio
 from collections.abc import Mapping
-from typing import Any
 
 import ray
 
@@ -32,7 +32,7 @@ class TeacherPools:
     async def start(self, calls: Mapping[str, int]) -> None:
         """Start a pool for each teacher with calls to make, and wait until every actor has loaded its network.
 
-        The teacher with the larger share of a GPU is placed first, so that the other fits in beside it.
+        On GPUs the teacher with the larger share is placed first, so that the other fits in beside it.
 
         Raises:
             PipelineError: if an actor cannot start, or the teachers ask for more GPUs than there are.
@@ -40,10 +40,10 @@ class TeacherPools:
         due = [teacher for teacher, count in calls.items() if count and teacher not in self._pools]
         counts = {name: self._settings.pool(name).actors or min(self._room(due), calls[name]) for name in due}
         threads = max(1, self._cores // max(1, sum(counts.values())))
-        for teacher in sorted(due, key=lambda name: -self._settings.pool(name).num_gpus):
-            spawn = self._spawner(teacher, threads)
-            self._pools[teacher] = ActorPool(teacher, spawn, counts[teacher], self._settings.retries)
-            await self._pools[teacher].started(self._progress.note)
+        steps = [[teacher] for teacher in sorted(due, key=lambda name: -self._settings.pool(name).num_gpus)]
+        for together in steps if self._gpus else [due]:
+            pools = [self._pool(teacher, counts[teacher], threads) for teacher in together]
+            await asyncio.gather(*(pool.started(self._progress.note) for pool in pools))
 
     async def of(self, teacher: str) -> ActorPool:
         """Return a teacher's pool; one that nobody foresaw starts now, with one actor."""
@@ -68,7 +68,10 @@ class TeacherPools:
             )
         return room
 
-    def _spawner(self, teacher: str, threads: int) -> Any:
+    def _pool(self, teacher: str, actors: int, threads: int) -> ActorPool:
         settings = self._settings.pool(teacher)
         gpus = settings.num_gpus if self._gpus else 0
-        return lambda: ACTORS[teacher].options(num_gpus=gpus, num_cpus=settings.num_cpus).remote(self._job_ref, threads)
+        actor = ACTORS[teacher].options(num_gpus=gpus, num_cpus=settings.num_cpus)
+        pool = ActorPool(teacher, lambda: actor.remote(self._job_ref, threads), actors, self._settings.retries)
+        self._pools[teacher] = pool
+        return pool
