@@ -82,7 +82,7 @@ class _Execution:
         self.at_work = 0
 
     async def run(self, plan: Sequence[ShardPlan], manifest: CacheManifest) -> Tally:
-        """Load the teachers before anything in the cache is touched, then embed the class names and build all shards."""
+        """Load the teachers before anything in the cache is touched, embed the class names, and build all shards."""
         ticker, work = asyncio.create_task(self.progress.keep_printing()), []
         try:
             await self._load_teachers(plan)
