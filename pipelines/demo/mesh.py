@@ -91,8 +91,8 @@ def moved(
     return tuple(
         replace(
             patch,
-            triangles=(patch.triangles * scale @ turn.T + shift).astype(np.float32),
-            normals=(patch.normals @ turn.T).astype(np.float32),
+            triangles=(patch.triangles.reshape(-1, 3) * scale @ turn.T + shift).astype(np.float32).reshape(-1, 3, 3),
+            normals=(patch.normals.reshape(-1, 3) @ turn.T).astype(np.float32).reshape(-1, 3, 3),
         )
         for patch in model
     )

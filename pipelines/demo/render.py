@@ -90,16 +90,16 @@ def _light(
     """Return linear light (N, 3) along all rays; with `size`, noise of soft shadows is smoothed over the picture."""
     length = np.sqrt(np.einsum("ij,ij->i", directions, directions))
     unit = directions / length[:, None]
-    heading, metres = unit[hits.ray], hits.distance * length[hits.ray]
+    heading, metres = unit.take(hits.ray, axis=0), hits.distance * length.take(hits.ray)
     slant = np.abs(np.einsum("ij,ij->i", hits.normals, heading))
     pixel = metres / np.float32(camera.intrinsics[0, 0]) / np.sqrt(np.maximum(slant, 0.04))
     sun = shadow(scene, hits, time, rng)
     if size and scene.mood.softness > 0.1:
         plane, weight = np.zeros(len(unit), np.float32), np.zeros(len(unit), np.float32)
         plane[hits.ray], weight[hits.ray] = sun, 1
-        sun = _smoothed(plane, weight, size)[hits.ray]
+        sun = _smoothed(plane, weight, size).take(hits.ray)
     light = np.empty_like(unit)
-    light[hits.ray] = lit(scene, hits, albedo(scene, hits, pixel), sun, open_sky[hits.ray], heading, metres)
+    light[hits.ray] = lit(scene, hits, albedo(scene, hits, pixel), sun, open_sky.take(hits.ray), heading, metres)
     missed = np.ones(len(unit), bool)
     missed[hits.ray] = False
     light[missed] = sky(scene.mood, unit[missed])

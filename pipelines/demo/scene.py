@@ -162,5 +162,7 @@ class Scene:
             pose = self.things[index].motion.scene_from_object(self.street, time).astype(np.float32)
             turn, shift = pose[:3, :3].T, pose[:3, 3]
             part = self._parts[index]
-            placed.append((part.triangles @ turn + shift, part.normals @ turn, part.coords, part.surface, part.thing))
+            corners, normals = part.triangles.reshape(-1, 3), part.normals.reshape(-1, 3)
+            triangles = (corners @ turn + shift).reshape(-1, 3, 3)
+            placed.append((triangles, (normals @ turn).reshape(-1, 3, 3), part.coords, part.surface, part.thing))
         return Caster(*(np.concatenate(column) for column in zip(*placed, strict=True))) if placed else Caster.empty()

@@ -44,15 +44,16 @@ def albedo(scene: Scene, hits: Hits, pixel: Floats) -> Floats:
     """Return linear colours (H, 3) of the surfaces at hits; `pixel` (H,) is the size of a pixel there, metres."""
     table = surface_table(scene.surfaces)
     colour = np.empty((len(hits.ray), 3), np.float32)
-    kind = table.texture[hits.surface]
+    kind = table.texture.take(hits.surface)
     order = np.argsort(kind, kind="stable")
     starts = np.searchsorted(kind[order], np.arange(len(_NAMES) + 1))
     for index, name in enumerate(_NAMES):
         rows = order[starts[index] : starts[index + 1]]
         if not len(rows):
             continue
-        surface, coords = hits.surface[rows], hits.coords[rows]
-        at = At(*coords.T, hits.normals[rows, 2], pixel[rows], table.colours[surface], table.params[surface])
+        surface, coords = hits.surface.take(rows), hits.coords.take(rows, axis=0)
+        colours, params = table.colours.take(surface, axis=0), table.params.take(surface, axis=0)
+        at = At(*coords.T, hits.normals[:, 2].take(rows), pixel.take(rows), colours, params)
         colour[rows] = _FUNCTIONS[name](at)
     return colour
 
@@ -62,10 +63,10 @@ def shadow(scene: Scene, hits: Hits, time: float, rng: np.random.Generator) -> F
     rays = light_rays(scene.mood, len(hits.ray), rng)
     facing = np.einsum("ij,ij->i", hits.normals, rays)
     rows = np.flatnonzero(facing > 0.01)
-    lift = (0.01 + 0.0006 * hits.distance[rows])[:, None]
-    origins = hits.points[rows] + hits.normals[rows] * lift
+    lift = (0.01 + 0.0006 * hits.distance.take(rows))[:, None]
+    origins = hits.points.take(rows, axis=0) + hits.normals.take(rows, axis=0) * lift
     limit = np.full(len(rows), 120.0, np.float32)
-    towards = np.ascontiguousarray(rays[rows])
+    towards = rays.take(rows, axis=0)
     blocked = scene.still.blocks(origins, towards, limit) | scene.moving(time).blocks(origins, towards, limit)
     light = np.zeros(len(hits.ray), np.float32)
     light[rows] = facing[rows] * ~blocked
@@ -76,11 +77,11 @@ def crevice(scene: Scene, hits: Hits, rows: NDArray[np.int64], time: float, rng:
     """Return the share of sky light (R,) left near other things at hits `rows` (R,): one stray short ray each."""
     stray = rng.standard_normal((len(rows), 3), dtype=np.float32)
     stray /= np.sqrt(np.einsum("ij,ij->i", stray, stray))[:, None]
-    normals = hits.normals[rows]
+    normals = hits.normals.take(rows, axis=0)
     rays = normals + np.float32(0.85) * stray
     rays[:, 2] = np.maximum(rays[:, 2], 0.02)
-    lift = (0.012 + 0.0006 * hits.distance[rows])[:, None]
-    origins, limit = hits.points[rows] + normals * lift, np.full(len(rows), 2.2, np.float32)
+    lift = (0.012 + 0.0006 * hits.distance.take(rows))[:, None]
+    origins, limit = hits.points.take(rows, axis=0) + normals * lift, np.full(len(rows), 2.2, np.float32)
     blocked = scene.still.blocks(origins, rays, limit) | scene.moving(time).blocks(origins, rays, limit)
     return 1 - blocked.astype(np.float32)
 
@@ -98,7 +99,7 @@ def lit(
     reach = 0.55 + 0.45 * open_sky
     weights = np.stack([(1 - sky_share) * reach, sky_share * reach, sun * np.float32(0.62)], axis=1)
     light = colour * turned(weights, np.float32([mood.ground_colour, mood.sky_colour, mood.sun_colour]).T)
-    gloss, glow = table.gloss[hits.surface], table.glow[hits.surface]
+    gloss, glow = table.gloss.take(hits.surface), table.glow.take(hits.surface)
     if len(rows := np.flatnonzero(glow > 0)):
         light[rows] += colour[rows] * glow[rows, None] * np.float32(1.4)
     if len(rows := np.flatnonzero(gloss > 0)):
