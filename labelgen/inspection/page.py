@@ -2,6 +2,8 @@
 
 import base64
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -44,6 +46,8 @@ def write_page(found: Mapping[str, Any], shown: Sequence[tuple[str, str]], file:
         lstrip_blocks=True,
     )
     environment.filters.update(percent=percent, number=number, oddity=oddity_words, about=sample_words)
+    with ThreadPoolExecutor() as pool:
+        samples = list(pool.map(partial(_shown, manifest=manifest, found=found), read_shown(cache, shown, _SHOWN)))
     page = environment.get_template("page.html.jinja").render(
         found=found,
         names=manifest.taxonomy.names,
@@ -52,7 +56,7 @@ def write_page(found: Mapping[str, Any], shown: Sequence[tuple[str, str]], file:
         scatter=_scatter(found),
         by_class=_least_accurate(found["by_shard"]),
         confusions=_confusions(found),
-        samples=[_shown(sample, manifest, found) for sample in read_shown(cache, shown, _SHOWN)],
+        samples=samples,
     )
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(page, encoding="utf-8")

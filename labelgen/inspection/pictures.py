@@ -1,6 +1,7 @@
 """Pictures of cached labels: for one sample, its images, labels, masks, voted labels, and points over the images."""
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -37,13 +38,15 @@ def write_pictures(url: str, shown: Sequence[tuple[str, str]], folder: Path) -> 
     """
     folder.mkdir(parents=True, exist_ok=True)
     cache, manifest = Cache.open(url)
-    files = []
-    for sample in read_shown(cache, shown, DRAWN):
-        files.append(folder / f"{sample.shard}-{sample.place:02}.png")
-        Image.fromarray(_sheet(draw_sample(sample, manifest), sample.cameras, manifest)).save(
-            files[-1], compress_level=PNG_LEVEL
-        )
-    return files
+
+    def write(sample: Sample) -> Path:
+        file = folder / f"{sample.shard}-{sample.place:02}.png"
+        sheet = _sheet(draw_sample(sample, manifest), sample.cameras, manifest)
+        Image.fromarray(sheet).save(file, compress_level=PNG_LEVEL)
+        return file
+
+    with ThreadPoolExecutor() as pool:
+        return list(pool.map(write, read_shown(cache, shown, DRAWN)))
 
 
 def draw_sample(sample: Sample, manifest: CacheManifest) -> dict[str, list[Picture]]:
