@@ -20,11 +20,14 @@ class Caster:
     """Triangles in scene coordinates and what each of them is.
 
     Attributes:
-        triangles, normals, coords: (F, 3, 3) f32 at the corners.
+        vertices: (V, 3) f32, each once: embree takes in shared vertices in half the time.
+        corners: (F, 3) i32 indices into them.
+        normals, coords: (F, 3, 3) f32 at the corners.
         surface, thing: (F,) i32 indices into the scene's surfaces and things.
     """
 
-    triangles: Floats
+    vertices: Floats
+    corners: Ints
     normals: Floats
     coords: Floats
     surface: Ints
@@ -33,18 +36,18 @@ class Caster:
     @classmethod
     def empty(cls) -> "Caster":
         """Return a caster that no ray hits."""
-        corners, index = np.zeros((0, 3, 3), np.float32), np.zeros(0, np.int32)
-        return cls(corners, corners, corners, index, index)
+        at_corners, index = np.zeros((0, 3, 3), np.float32), np.zeros(0, np.int32)
+        return cls(np.zeros((0, 3), np.float32), np.zeros((0, 3), np.int32), at_corners, at_corners, index, index)
 
     @cached_property
     def _embree(self) -> EmbreeScene:
         scene = EmbreeScene()
-        TriangleMesh(scene, np.ascontiguousarray(self.triangles, np.float32))
+        TriangleMesh(scene, self.vertices, self.corners)
         return scene
 
     def nearest(self, origins: Floats, directions: Floats, limit: Floats) -> tuple[Floats, Ints, Floats, Floats]:
         """Return distance (in lengths of `directions`), triangle (-1: none) and corner weights u, v; each (N,)."""
-        if not len(self.triangles):
+        if not len(self.corners):
             none = np.zeros(len(origins), np.float32)
             return limit, np.full(len(origins), -1, np.int32), none, none
         found = self._embree.run(origins, directions, dists=limit.copy(), output=True)
@@ -52,7 +55,7 @@ class Caster:
 
     def blocks(self, origins: Floats, directions: Floats, limit: Floats) -> NDArray[np.bool_]:
         """Return for each ray (N,) whether anything lies on it nearer than `limit`."""
-        if not len(self.triangles) or not len(origins):
+        if not len(self.corners) or not len(origins):
             return np.zeros(len(origins), bool)
         return self._embree.run(origins, directions, dists=limit.copy(), query="OCCLUDED") >= 0
 

@@ -153,16 +153,24 @@ class Scene:
             normals = np.concatenate([patch.normals for patch in thing.model])
             coords = [patch.triangles if patch.coords is None else patch.coords for patch in thing.model]
             whose = np.full(len(surface), index, np.int32)
-            parts.append(Caster(triangles, normals, np.concatenate(coords), surface, whose))
+            parts.append(Caster(*_once_each(triangles), normals, np.concatenate(coords), surface, whose))
         return tuple(parts)
 
     def _caster(self, indices: list[int], time: float) -> Caster:
-        placed = []
+        placed, count = [], 0
         for index in indices:
             pose = self.things[index].motion.scene_from_object(self.street, time).astype(np.float32)
             turn, shift = pose[:3, :3].T, pose[:3, 3]
             part = self._parts[index]
-            corners, normals = part.triangles.reshape(-1, 3), part.normals.reshape(-1, 3)
-            triangles = (corners @ turn + shift).reshape(-1, 3, 3)
-            placed.append((triangles, (normals @ turn).reshape(-1, 3, 3), part.coords, part.surface, part.thing))
+            normals = (part.normals.reshape(-1, 3) @ turn).reshape(-1, 3, 3)
+            vertices = part.vertices @ turn + shift
+            placed.append((vertices, part.corners + np.int32(count), normals, part.coords, part.surface, part.thing))
+            count += len(vertices)
         return Caster(*(np.concatenate(column) for column in zip(*placed, strict=True))) if placed else Caster.empty()
+
+
+def _once_each(triangles: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+    """Return the vertices (V, 3) of triangles (F, 3, 3), equal ones once, and the corners (F, 3), indices into them."""
+    points = np.ascontiguousarray(triangles).view(np.dtype((np.void, 3 * triangles.itemsize)))
+    vertices, corners = np.unique(points, return_inverse=True)
+    return vertices.view(np.float32).reshape(-1, 3), corners.reshape(-1, 3).astype(np.int32)
