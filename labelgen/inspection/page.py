@@ -2,7 +2,6 @@
 
 import base64
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -18,7 +17,7 @@ from cache_schemas.store import Cache
 from labelgen.inspection.measures import MEASURES
 from labelgen.inspection.oddities import CLASS_MIX
 from labelgen.inspection.pictures import DRAWN, Picture, colour_table, draw_sample
-from labelgen.inspection.samples import Sample, read_shown
+from labelgen.inspection.samples import Sample, draw_shown
 from labelgen.inspection.words import number, oddity_words, percent, sample_words
 
 _MAP_REACH_M = 50.0
@@ -46,8 +45,6 @@ def write_page(found: Mapping[str, Any], shown: Sequence[tuple[str, str]], file:
         lstrip_blocks=True,
     )
     environment.filters.update(percent=percent, number=number, oddity=oddity_words, about=sample_words)
-    with ThreadPoolExecutor() as pool:
-        samples = list(pool.map(partial(_shown, manifest=manifest, found=found), read_shown(cache, shown, _SHOWN)))
     page = environment.get_template("page.html.jinja").render(
         found=found,
         names=manifest.taxonomy.names,
@@ -56,7 +53,7 @@ def write_page(found: Mapping[str, Any], shown: Sequence[tuple[str, str]], file:
         scatter=_scatter(found),
         by_class=_least_accurate(found["by_shard"]),
         confusions=_confusions(found),
-        samples=samples,
+        samples=list(draw_shown(cache, shown, _SHOWN, partial(_shown, manifest=manifest, found=found))),
     )
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(page, encoding="utf-8")

@@ -1,7 +1,6 @@
 """Pictures of cached labels: for one sample, its images, labels, masks, voted labels, and points over the images."""
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ from cache_schemas.documents import CacheManifest
 from cache_schemas.layout import AnyArray
 from cache_schemas.store import Cache
 from cache_schemas.taxonomy import IGNORE, Taxonomy
-from labelgen.inspection.samples import Arrays, Sample, read_shown
+from labelgen.inspection.samples import Arrays, Sample, draw_shown
 
 Picture = NDArray[np.uint8]
 DRAWN = {"images": ("rgb",), "labels": (), "sam": ("mask_ids",)}
@@ -45,8 +44,7 @@ def write_pictures(url: str, shown: Sequence[tuple[str, str]], folder: Path) -> 
         Image.fromarray(sheet).save(file, compress_level=PNG_LEVEL)
         return file
 
-    with ThreadPoolExecutor() as pool:
-        return list(pool.map(write, read_shown(cache, shown, DRAWN)))
+    return list(draw_shown(cache, shown, DRAWN, write))
 
 
 def draw_sample(sample: Sample, manifest: CacheManifest) -> dict[str, list[Picture]]:

@@ -1,13 +1,20 @@
 """Samples cut out of finished shards, each as if it were alone in its shard."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from dataclasses import dataclass
+from itertools import islice
+from typing import TypeVar
 
 from cache_schemas.layout import SHARD_GROUPS, AnyArray
 from cache_schemas.store import Cache
 
 Arrays = Mapping[str, AnyArray]
+Drawn = TypeVar("Drawn")
+
+_AT_ONCE = 8
+"""Samples that are held and drawn side by side."""
 
 _GROUP_OF_AXIS = {"I": "images", "P": "points", "N": "pairs"}
 """Whose `offsets` tell where along an axis a sample begins and ends."""
@@ -60,6 +67,19 @@ def read_shown(cache: Cache, shown: Sequence[tuple[str, str]], wanted: Mapping[s
             for sample in read_samples(cache, key, [own for shard, own in shown if shard == key], wanted):
                 held[key, sample.token] = deepcopy(sample)  # which lets go of the rest of the shard
         yield held.pop((key, token))
+
+
+def draw_shown(
+    cache: Cache,
+    shown: Sequence[tuple[str, str]],
+    wanted: Mapping[str, Sequence[str]],
+    draw: Callable[[Sample], Drawn],
+) -> Iterator[Drawn]:
+    """Yield what `draw`, called from several threads, makes of the samples `shown`, in their order, some at a time."""
+    samples = read_shown(cache, shown, wanted)
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        while some := list(islice(samples, _AT_ONCE)):
+            yield from pool.map(draw, some)
 
 
 def _cut(group: str, arrays: Arrays, own: Mapping[str, slice]) -> dict[str, AnyArray]:

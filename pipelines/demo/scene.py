@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from pipelines.demo.casting import Caster
 from pipelines.demo.lighting import Mood
-from pipelines.demo.mesh import Model, Surface, bounds
+from pipelines.demo.mesh import Model, Surface, bounds, rotated
 from pipelines.demo.street import Street
 
 Floats = NDArray[np.float32]
@@ -160,11 +160,10 @@ class Scene:
         placed, count = [], 0
         for index in indices:
             pose = self.things[index].motion.scene_from_object(self.street, time).astype(np.float32)
-            turn, shift = pose[:3, :3].T, pose[:3, 3]
+            turn, shift = pose[:3, :3], pose[:3, 3]
             part = self._parts[index]
-            normals = (part.normals.reshape(-1, 3) @ turn).reshape(-1, 3, 3)
-            vertices = part.vertices @ turn + shift
-            placed.append((vertices, part.corners + np.int32(count), normals, part.coords, part.surface, part.thing))
+            vertices, corners = part.vertices @ turn.T + shift, part.corners + np.int32(count)
+            placed.append((vertices, corners, rotated(part.normals, turn), part.coords, part.surface, part.thing))
             count += len(vertices)
         return Caster(*(np.concatenate(column) for column in zip(*placed, strict=True))) if placed else Caster.empty()
 
