@@ -100,7 +100,7 @@ REGISTRY: dict[str, Weights | ShippedWeights] = {
     ),
     "demo-sam": ShippedWeights(
         "demo-sam.safetensors",
-        "a7eb0a851f84f8a380006459f909960b7e7cff0942de5fe17f8d9de85e2b583f",
+        "eb8c288630bafe6bbbd35f49275e0825c3c57e2c694b1f58f1f274e6b7764f44",
         "SAM of the demo world, of no use elsewhere",
     ),
 }

@@ -7,12 +7,16 @@ three are. The decoder starts from weights that compare features with that under
 so is taught along; from random weights, thousands of steps go by in which masks ignore their prompts. No class is ever
 shown.
 
-All that happens on pictures of 256 pixels; last, the weights go on learning at the full size, where small things show.
+All that happens on pictures of 256 pixels; then the weights go on learning at the full size, where small things show.
+Last they learn outlines. Balanced cross-entropy, without which masks stay empty at first, calls as many pixels of the
+rest a segment as it takes to be as right inside as outside, and masks of small things spill over their edges; so in
+the end every pixel counts alike, by the size of the segment and its mask.
 
 SAM pads pictures to a square. Half of the squares are drawn so; the other half show a second picture in the place of
 the padding, since a step costs the same either way.
 """
 
+from argparse import Namespace
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,15 +34,13 @@ from labelgen.teachers.sam import demo_sam
 from pipelines.demo.teachers.loop import half_precision, parse_arguments, train, training_views
 from pipelines.demo.teachers.views import Light, Views, relight
 
-ENCODER_STEPS, PROMPT_STEPS, FULL_SIZE_STEPS = 4000, 3500, 2800
-START_SIDE = 256
-SQUARES_A_STEP = {START_SIDE: 3, 384: 2}
-POINTS_A_SQUARE = 20
-SMALLEST_SEGMENT_PX = 30
 PAIRS_A_SQUARE, NEAREST_PAIR_PX = 2000, 3
 PAIR_WEIGHT = ATTENTION_WEIGHT = 0.5
 PADDING = -1
 """Segment id of pixels that show no picture."""
+
+LEAST_AREA_PX = 4
+"""Below which a mask and its segment together do not count as smaller."""
 
 SURELY_OFF = -20.0
 """Logit of pixels that are no part of the prompted picture."""
@@ -48,6 +50,33 @@ POINT_TOKEN = 5
 
 POSITION_FREQUENCY, LOOKUP_SHARPNESS = 2.5, 4.0
 FEATURE_SCALE, TOKEN_SCALE = 0.5, 0.1
+
+
+Entropy = Callable[[Tensor, Tensor], Tensor]
+"""Cross-entropy, one number, of mask logits with targets (P, h, w)."""
+
+
+@dataclass(frozen=True)
+class Course:
+    """A part of the training: so many `steps`, each with `squares` of `side` pixels and `points` on each.
+
+    Points are on segments of `smallest` pixels and more; a share `by_segment` of them falls on segments chosen evenly,
+    the rest on pixels chosen evenly, as a grid's points would. `iou_weight` is that of the IoU head's loss.
+    """
+
+    steps: int
+    side: int
+    squares: int
+    points: int = 20
+    smallest: int = 30
+    by_segment: float = 0.75
+    iou_weight: float = 1
+
+
+ENCODER = Course(4000, side=256, squares=3)
+PROMPTS = Course(3500, side=256, squares=3)
+FULL_SIZE = Course(2800, side=384, squares=2)
+OUTLINES = Course(1100, side=384, squares=2, points=40, smallest=60, by_segment=0.5, iou_weight=4)
 
 
 @dataclass(frozen=True)
@@ -69,17 +98,26 @@ def main() -> None:
     args = parse_arguments(__doc__)
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
-    small = demo_sam(START_SIDE)
+    small = demo_sam(ENCODER.side)
     small.prompt_encoder.pe_layer.positional_encoding_gaussian_matrix *= POSITION_FREQUENCY
     small.to(args.device).train()
     views = training_views(args)
-    draw = _drawing(views, START_SIDE, rng)
-    train(small, lambda: _encoder_loss(small, draw(), rng, args.device), "pairs right", ENCODER_STEPS, args)
+    draw = _drawing(views, ENCODER, rng)
+    train(small, lambda: _encoder_loss(small, draw(), rng, args.device), "pairs right", ENCODER.steps, args)
     start_decoder(small, draw() + draw(), args.device)
-    train(small, lambda: _prompt_loss(small, draw(), rng, args.device), "IoU", PROMPT_STEPS, args)
+    teach_prompts(small, PROMPTS, _balanced_entropy, views, rng, args)
     model = grow(small, demo_sam()).to(args.device).train()
-    draw = _drawing(views, model.image_encoder.img_size, rng)
-    train(model, lambda: _prompt_loss(model, draw(), rng, args.device), "IoU", FULL_SIZE_STEPS, args)
+    teach_prompts(model, FULL_SIZE, _balanced_entropy, views, rng, args)
+    revive_masks(model, _drawing(views, OUTLINES, rng)(), args.device)
+    teach_prompts(model, OUTLINES, _even_entropy, views, rng, args)
+
+
+def teach_prompts(
+    model: Sam, course: Course, entropy: Entropy, views: Views, rng: np.random.Generator, args: Namespace
+) -> None:
+    """Train all of a SAM to answer points."""
+    draw = _drawing(views, course, rng)
+    train(model, lambda: _prompt_loss(model, draw(), course, entropy, rng, args.device), "IoU", course.steps, args)
 
 
 def grow(small: Sam, model: Sam) -> Sam:
@@ -96,10 +134,10 @@ def grow(small: Sam, model: Sam) -> Sam:
     return model
 
 
-def _drawing(views: Views, side: int, rng: np.random.Generator) -> Callable[[], list[Square]]:
-    """Return a function that draws a step's squares of `side` pixels."""
-    views = _at_width(views, side)
-    return lambda: [_draw(views, rng, side) for _ in range(SQUARES_A_STEP[side])]
+def _drawing(views: Views, course: Course, rng: np.random.Generator) -> Callable[[], list[Square]]:
+    """Return a function that draws a step's squares."""
+    views = _at_width(views, course.side)
+    return lambda: [_draw(views, course, rng) for _ in range(course.squares)]
 
 
 @torch.no_grad()
@@ -141,6 +179,33 @@ def start_decoder(model: torch.nn.Module, squares: list[Square], device: str) ->
     first.norm1.bias.copy_(2 * 8**0.5 * neutral)
 
 
+@torch.no_grad()
+def revive_masks(model: Sam, squares: list[Square], device: str) -> None:
+    """Start all three masks from the one that is best most often, each a little different.
+
+    The best of three learns alone, so sooner or later one is the best everywhere and the other two learn nothing.
+    """
+    features, segments = _encode(model, squares, device)
+    wins = torch.zeros(3, dtype=torch.long)
+    for feature, ids, square in zip(features, segments, squares, strict=True):
+        masks, _ = _decode(model, feature[None], square, device)
+        target, elsewhere = _targets(ids, square, masks.shape[-1])
+        best = _best(masks.float().masked_fill(elsewhere[:, None], SURELY_OFF), target)
+        wins += best.cpu().bincount(minlength=3)
+    decoder, busiest = model.mask_decoder, 1 + int(wins.argmax())
+    ious = decoder.iou_prediction_head.layers[-1]
+    for mask in {1, 2, 3} - {busiest}:
+        decoder.mask_tokens.weight[mask] = _stirred(decoder.mask_tokens.weight[busiest])
+        for to, of in zip(*(decoder.output_hypernetworks_mlps[m].parameters() for m in (mask, busiest)), strict=True):
+            to.copy_(_stirred(of))
+        ious.weight[mask], ious.bias[mask] = ious.weight[busiest], ious.bias[busiest]
+
+
+def _stirred(weights: Tensor) -> Tensor:
+    """Return weights that each differ by a few percent."""
+    return weights * (1 + 0.05 * torch.randn_like(weights))
+
+
 def _set(layer: torch.nn.Linear, weight: Tensor, centre: Tensor | None = None) -> None:
     """Let a layer project what it is given, less `centre`, by `weight`."""
     layer.weight.copy_(weight)
@@ -155,11 +220,9 @@ def _at_width(views: Views, width: int) -> Views:
     return Views(rgb, *(ids[:, rows][:, :, columns] for ids in (views.class_ids, views.instance_ids)))
 
 
-def _draw(views: Views, rng: np.random.Generator, side: int) -> Square:
-    """Draw a square with one or two pictures, maybe mirrored, and prompts on its segments.
-
-    Three points of four fall on a segment chosen evenly, one on a pixel chosen evenly, as a grid's points would.
-    """
+def _draw(views: Views, course: Course, rng: np.random.Generator) -> Square:
+    """Draw a square with one or two pictures, maybe mirrored, and prompts on its segments."""
+    side = course.side
     rgb = np.zeros((side, side, 3), np.uint8)
     pictures, segments = np.full((side, side), PADDING), np.full((side, side), PADDING)
     top = 0
@@ -172,12 +235,12 @@ def _draw(views: Views, rng: np.random.Generator, side: int) -> Square:
         top = rows.stop
     _, flat, sizes = np.unique(segments, return_inverse=True, return_counts=True)
     flat = flat.ravel()
-    usable = sizes >= SMALLEST_SEGMENT_PX
+    usable = sizes >= course.smallest
     usable[0] &= segments.min() != PADDING
     order, ends = np.argsort(flat, kind="stable"), np.cumsum(sizes)
-    chosen = rng.choice(np.flatnonzero(usable), POINTS_A_SQUARE * 3 // 4)
+    chosen = rng.choice(np.flatnonzero(usable), int(course.points * course.by_segment))
     on_segments = order[ends[chosen] - 1 - (rng.random(len(chosen)) * sizes[chosen]).astype(np.int64)]
-    anywhere = rng.choice(np.flatnonzero(usable[flat]), POINTS_A_SQUARE - len(chosen))
+    anywhere = rng.choice(np.flatnonzero(usable[flat]), course.points - len(chosen))
     return Square(rgb, pictures, segments, *np.divmod(np.concatenate([on_segments, anywhere]), side))
 
 
@@ -197,7 +260,12 @@ def _encoder_loss(
 
 
 def _prompt_loss(
-    model: torch.nn.Module, squares: list[Square], rng: np.random.Generator, device: str
+    model: torch.nn.Module,
+    squares: list[Square],
+    course: Course,
+    entropy: Entropy,
+    rng: np.random.Generator,
+    device: str,
 ) -> tuple[Tensor, float]:
     """Return the loss of the masks that answer the squares' points, with the other two, and the mean best IoU."""
     features, segments = _encode(model, squares, device)
@@ -207,8 +275,10 @@ def _prompt_loss(
         with _watched_attention(model) as attention:
             masks, predicted = _decode(model, feature[None], square, device)
         target, elsewhere = _targets(ids, square, masks.shape[-1])
-        loss, iou = _mask_loss(masks.float().masked_fill(elsewhere[:, None], SURELY_OFF), predicted.float(), target)
-        losses.append(loss + ATTENTION_WEIGHT * _attention_loss(attention, target, elsewhere))
+        masks = masks.float().masked_fill(elsewhere[:, None], SURELY_OFF)
+        mask_loss, iou_loss, iou = _mask_loss(masks, predicted.float(), target, entropy)
+        attention_loss = _attention_loss(attention, target, elsewhere)
+        losses.append(mask_loss + course.iou_weight * iou_loss + ATTENTION_WEIGHT * attention_loss)
         ious.append(iou)
     return torch.stack(losses).mean() + PAIR_WEIGHT * pair_loss, float(torch.stack(ious).mean())
 
@@ -254,20 +324,23 @@ def _targets(ids: Tensor, square: Square, masks: int) -> tuple[Tensor, Tensor]:
     return functional.avg_pool2d(inside.float(), step), elsewhere
 
 
-def _mask_loss(masks: Tensor, predicted: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+def _mask_loss(masks: Tensor, predicted: Tensor, target: Tensor, entropy: Entropy) -> tuple[Tensor, Tensor, Tensor]:
     """Teach the best of three masks (P, 3, h, w) its target (P, h, w), and the IoU head all three.
 
-    Returns the loss and the mean best IoU.
+    Returns the loss of the masks, that of the IoU head, and the mean best IoU.
     """
     with torch.no_grad():
         on, truth = masks > 0, (target > 0.5)[:, None]
         iou = (on & truth).sum((2, 3)) / (on | truth).sum((2, 3)).clamp(min=1)
-        dice = _dice(masks, target[:, None])
-    best = masks[torch.arange(len(masks), device=masks.device), dice.argmin(dim=1)]
-    entropy = functional.binary_cross_entropy_with_logits(best, target, reduction="none")
-    balanced = _balanced(entropy.flatten(1), target.flatten(1))
-    loss = _dice(best, target).mean() + 0.5 * balanced + functional.mse_loss(predicted, iou)
-    return loss, iou.max(dim=1).values.mean()
+    best = masks[torch.arange(len(masks), device=masks.device), _best(masks, target)]
+    loss = _dice(best, target).mean() + 0.5 * entropy(best, target)
+    return loss, functional.mse_loss(predicted, iou), iou.max(dim=1).values.mean()
+
+
+@torch.no_grad()
+def _best(masks: Tensor, target: Tensor) -> Tensor:
+    """Return which of three masks (P, 3, h, w) is next to its target (P, h, w)."""
+    return _dice(masks, target[:, None]).argmin(dim=1)
 
 
 def _dice(masks: Tensor, target: Tensor) -> Tensor:
@@ -275,6 +348,19 @@ def _dice(masks: Tensor, target: Tensor) -> Tensor:
     probability = masks.sigmoid()
     overlap, total = (probability * target).sum((-2, -1)), probability.sum((-2, -1)) + target.sum((-2, -1))
     return 1 - (2 * overlap + 1) / (total + 1)
+
+
+def _balanced_entropy(masks: Tensor, target: Tensor) -> Tensor:
+    """Return the cross-entropy of mask logits (P, h, w) in which a segment weighs as much as all that it is not."""
+    entropy = functional.binary_cross_entropy_with_logits(masks, target, reduction="none")
+    return _balanced(entropy.flatten(1), target.flatten(1))
+
+
+def _even_entropy(masks: Tensor, target: Tensor) -> Tensor:
+    """Return the cross-entropy of mask logits (P, h, w), all pixels alike, by the area of mask and segment together."""
+    entropy = functional.binary_cross_entropy_with_logits(masks, target, reduction="none").sum((1, 2))
+    area = (masks.detach().sigmoid() + target).sum((1, 2))
+    return (entropy / area.clamp(min=LEAST_AREA_PX)).mean()
 
 
 @contextmanager
