@@ -49,8 +49,9 @@ class Server:
         request.send_response(206 if start else 200)
         request.send_header("Content-Length", str(len(body)))
         request.end_headers()
-        request.wfile.write(body[: self.stop_after])
+        # Counted first: a client that has read all may look before this thread goes on.
         self.bytes_sent += len(body[: self.stop_after])
+        request.wfile.write(body[: self.stop_after])
         request.close_connection = True
 
 
