@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from cache_schemas.store import Cache
 from labelgen.inspection.statistics import FOUND_IOU, SEGMENT_SHARES, best_ious
+from labelgen.teachers.masks import nearest_index
 
 
 def main() -> None:
@@ -38,7 +39,7 @@ def main() -> None:
 def answer(segments: NDArray[np.uint16], grid: int, masks: int) -> NDArray[np.uint16]:
     """Return the ids (H, W) of masks that a flawless SAM makes of true segments (H, W)."""
     height, width = segments.shape
-    rows, columns = (((np.arange(grid) + 0.5) / grid * length).astype(int) for length in segments.shape)
+    rows, columns = (nearest_index(length, grid) for length in segments.shape)
     hit = np.unique(segments[np.ix_(rows, columns)])
     hit = hit[hit > 0]
     inside = torch.from_numpy((segments == hit[:, None, None]).astype(np.float32))[None]

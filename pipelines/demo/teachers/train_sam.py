@@ -17,7 +17,7 @@ the padding, since a step costs the same either way.
 """
 
 from argparse import Namespace
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -52,16 +52,13 @@ POSITION_FREQUENCY, LOOKUP_SHARPNESS = 2.5, 4.0
 FEATURE_SCALE, TOKEN_SCALE = 0.5, 0.1
 
 
-Entropy = Callable[[Tensor, Tensor], Tensor]
-"""Cross-entropy, one number, of mask logits with targets (P, h, w)."""
-
-
 @dataclass(frozen=True)
 class Course:
     """A part of the training: so many `steps`, each with `squares` of `side` pixels and `points` on each.
 
     Points are on segments of `smallest` pixels and more; a share `by_segment` of them falls on segments chosen evenly,
-    the rest on pixels chosen evenly, as a grid's points would. `iou_weight` is that of the IoU head's loss.
+    the rest on pixels chosen evenly, as a grid's points would. `iou_weight` is that of the IoU head's loss. In the loss
+    of masks a segment weighs as much as the rest of the picture, or, if `even`, all pixels alike.
     """
 
     steps: int
@@ -71,12 +68,13 @@ class Course:
     smallest: int = 30
     by_segment: float = 0.75
     iou_weight: float = 1
+    even: bool = False
 
 
 ENCODER = Course(4000, side=256, squares=3)
 PROMPTS = Course(3500, side=256, squares=3)
 FULL_SIZE = Course(2800, side=384, squares=2)
-OUTLINES = Course(1100, side=384, squares=2, points=40, smallest=60, by_segment=0.5, iou_weight=4)
+OUTLINES = Course(1100, side=384, squares=2, points=40, smallest=60, by_segment=0.5, iou_weight=4, even=True)
 
 
 @dataclass(frozen=True)
@@ -102,22 +100,30 @@ def main() -> None:
     small.prompt_encoder.pe_layer.positional_encoding_gaussian_matrix *= POSITION_FREQUENCY
     small.to(args.device).train()
     views = training_views(args)
-    draw = _drawing(views, ENCODER, rng)
-    train(small, lambda: _encoder_loss(small, draw(), rng, args.device), "pairs right", ENCODER.steps, args)
-    start_decoder(small, draw() + draw(), args.device)
-    teach_prompts(small, PROMPTS, _balanced_entropy, views, rng, args)
+    pictures = _at_width(views, ENCODER.side)
+    train(
+        small,
+        lambda: _encoder_loss(small, _squares(pictures, ENCODER, rng), rng, args.device),
+        "pairs right",
+        ENCODER.steps,
+        args,
+    )
+    start_decoder(small, _squares(pictures, ENCODER, rng) + _squares(pictures, ENCODER, rng), args.device)
+    teach_prompts(small, PROMPTS, pictures, rng, args)
     model = grow(small, demo_sam()).to(args.device).train()
-    teach_prompts(model, FULL_SIZE, _balanced_entropy, views, rng, args)
-    revive_masks(model, _drawing(views, OUTLINES, rng)(), args.device)
-    teach_prompts(model, OUTLINES, _even_entropy, views, rng, args)
+    pictures = _at_width(views, FULL_SIZE.side)
+    teach_prompts(model, FULL_SIZE, pictures, rng, args)
+    revive_masks(model, _squares(pictures, OUTLINES, rng), args.device)
+    teach_prompts(model, OUTLINES, pictures, rng, args)
 
 
-def teach_prompts(
-    model: Sam, course: Course, entropy: Entropy, views: Views, rng: np.random.Generator, args: Namespace
-) -> None:
-    """Train all of a SAM to answer points."""
-    draw = _drawing(views, course, rng)
-    train(model, lambda: _prompt_loss(model, draw(), course, entropy, rng, args.device), "IoU", course.steps, args)
+def teach_prompts(model: Sam, course: Course, pictures: Views, rng: np.random.Generator, args: Namespace) -> None:
+    """Train all of a SAM to answer points on pictures of the course's width."""
+
+    def step() -> tuple[Tensor, float]:
+        return _prompt_loss(model, _squares(pictures, course, rng), course, rng, args.device)
+
+    train(model, step, "IoU", course.steps, args)
 
 
 def grow(small: Sam, model: Sam) -> Sam:
@@ -132,12 +138,6 @@ def grow(small: Sam, model: Sam) -> Sam:
         weights[name] = tensor
     model.load_state_dict(weights)
     return model
-
-
-def _drawing(views: Views, course: Course, rng: np.random.Generator) -> Callable[[], list[Square]]:
-    """Return a function that draws a step's squares."""
-    views = _at_width(views, course.side)
-    return lambda: [_draw(views, course, rng) for _ in range(course.squares)]
 
 
 @torch.no_grad()
@@ -188,10 +188,8 @@ def revive_masks(model: Sam, squares: list[Square], device: str) -> None:
     features, segments = _encode(model, squares, device)
     wins = torch.zeros(3, dtype=torch.long)
     for feature, ids, square in zip(features, segments, squares, strict=True):
-        masks, _ = _decode(model, feature[None], square, device)
-        target, elsewhere = _targets(ids, square, masks.shape[-1])
-        best = _best(masks.float().masked_fill(elsewhere[:, None], SURELY_OFF), target)
-        wins += best.cpu().bincount(minlength=3)
+        masks, _, target, _ = _answer(model, feature, ids, square, device)
+        wins += _best(masks, target).cpu().bincount(minlength=3)
     decoder, busiest = model.mask_decoder, 1 + int(wins.argmax())
     ious = decoder.iou_prediction_head.layers[-1]
     for mask in {1, 2, 3} - {busiest}:
@@ -218,6 +216,11 @@ def _at_width(views: Views, width: int) -> Views:
     rows = nearest_index(views.rgb.shape[1], height)
     rgb = np.stack([Image.fromarray(picture).resize((width, height), Image.Resampling.BOX) for picture in views.rgb])
     return Views(rgb, *(ids[:, rows][:, :, columns] for ids in (views.class_ids, views.instance_ids)))
+
+
+def _squares(views: Views, course: Course, rng: np.random.Generator) -> list[Square]:
+    """Draw a step's squares from pictures of the course's width."""
+    return [_draw(views, course, rng) for _ in range(course.squares)]
 
 
 def _draw(views: Views, course: Course, rng: np.random.Generator) -> Square:
@@ -260,12 +263,7 @@ def _encoder_loss(
 
 
 def _prompt_loss(
-    model: torch.nn.Module,
-    squares: list[Square],
-    course: Course,
-    entropy: Entropy,
-    rng: np.random.Generator,
-    device: str,
+    model: torch.nn.Module, squares: list[Square], course: Course, rng: np.random.Generator, device: str
 ) -> tuple[Tensor, float]:
     """Return the loss of the masks that answer the squares' points, with the other two, and the mean best IoU."""
     features, segments = _encode(model, squares, device)
@@ -273,12 +271,9 @@ def _prompt_loss(
     losses, ious = [], []
     for feature, ids, square in zip(features, segments, squares, strict=True):
         with _watched_attention(model) as attention:
-            masks, predicted = _decode(model, feature[None], square, device)
-        target, elsewhere = _targets(ids, square, masks.shape[-1])
-        masks = masks.float().masked_fill(elsewhere[:, None], SURELY_OFF)
-        mask_loss, iou_loss, iou = _mask_loss(masks, predicted.float(), target, entropy)
-        attention_loss = _attention_loss(attention, target, elsewhere)
-        losses.append(mask_loss + course.iou_weight * iou_loss + ATTENTION_WEIGHT * attention_loss)
+            masks, predicted, target, elsewhere = _answer(model, feature, ids, square, device)
+        loss, iou = _mask_loss(masks, predicted, target, course)
+        losses.append(loss + ATTENTION_WEIGHT * _attention_loss(attention, target, elsewhere))
         ious.append(iou)
     return torch.stack(losses).mean() + PAIR_WEIGHT * pair_loss, float(torch.stack(ious).mean())
 
@@ -294,6 +289,15 @@ def _preprocess(model: torch.nn.Module, squares: list[Square], segments: Tensor)
     """Normalise pictures (B, 3, S, S) as SAM does, which pads after that, with zeros."""
     pictures = torch.from_numpy(np.stack([square.rgb for square in squares])).to(segments.device)
     return model.preprocess(pictures.permute(0, 3, 1, 2)) * (segments[:, None] != PADDING)
+
+
+def _answer(
+    model: torch.nn.Module, feature: Tensor, ids: Tensor, square: Square, device: str
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return masks (P, 3, h, w), surely off where ignored, predicted IoU (P, 3), and what `_targets` does."""
+    masks, predicted = _decode(model, feature[None], square, device)
+    target, elsewhere = _targets(ids, square, masks.shape[-1])
+    return masks.float().masked_fill(elsewhere[:, None], SURELY_OFF), predicted.float(), target, elsewhere
 
 
 def _decode(model: torch.nn.Module, feature: Tensor, square: Square, device: str) -> tuple[Tensor, Tensor]:
@@ -324,17 +328,19 @@ def _targets(ids: Tensor, square: Square, masks: int) -> tuple[Tensor, Tensor]:
     return functional.avg_pool2d(inside.float(), step), elsewhere
 
 
-def _mask_loss(masks: Tensor, predicted: Tensor, target: Tensor, entropy: Entropy) -> tuple[Tensor, Tensor, Tensor]:
+def _mask_loss(masks: Tensor, predicted: Tensor, target: Tensor, course: Course) -> tuple[Tensor, Tensor]:
     """Teach the best of three masks (P, 3, h, w) its target (P, h, w), and the IoU head all three.
 
-    Returns the loss of the masks, that of the IoU head, and the mean best IoU.
+    Returns the loss and the mean best IoU.
     """
     with torch.no_grad():
         on, truth = masks > 0, (target > 0.5)[:, None]
         iou = (on & truth).sum((2, 3)) / (on | truth).sum((2, 3)).clamp(min=1)
     best = masks[torch.arange(len(masks), device=masks.device), _best(masks, target)]
-    loss = _dice(best, target).mean() + 0.5 * entropy(best, target)
-    return loss, functional.mse_loss(predicted, iou), iou.max(dim=1).values.mean()
+    entropy = functional.binary_cross_entropy_with_logits(best, target, reduction="none")
+    weighed = _by_area(entropy, best, target) if course.even else _balanced(entropy.flatten(1), target.flatten(1))
+    loss = _dice(best, target).mean() + 0.5 * weighed + course.iou_weight * functional.mse_loss(predicted, iou)
+    return loss, iou.max(dim=1).values.mean()
 
 
 @torch.no_grad()
@@ -350,17 +356,10 @@ def _dice(masks: Tensor, target: Tensor) -> Tensor:
     return 1 - (2 * overlap + 1) / (total + 1)
 
 
-def _balanced_entropy(masks: Tensor, target: Tensor) -> Tensor:
-    """Return the cross-entropy of mask logits (P, h, w) in which a segment weighs as much as all that it is not."""
-    entropy = functional.binary_cross_entropy_with_logits(masks, target, reduction="none")
-    return _balanced(entropy.flatten(1), target.flatten(1))
-
-
-def _even_entropy(masks: Tensor, target: Tensor) -> Tensor:
-    """Return the cross-entropy of mask logits (P, h, w), all pixels alike, by the area of mask and segment together."""
-    entropy = functional.binary_cross_entropy_with_logits(masks, target, reduction="none").sum((1, 2))
+def _by_area(entropy: Tensor, masks: Tensor, target: Tensor) -> Tensor:
+    """Return the cross-entropy (P, h, w) of mask logits, summed by prompt, by the area of mask and segment together."""
     area = (masks.detach().sigmoid() + target).sum((1, 2))
-    return (entropy / area.clamp(min=LEAST_AREA_PX)).mean()
+    return (entropy.sum((1, 2)) / area.clamp(min=LEAST_AREA_PX)).mean()
 
 
 @contextmanager
