@@ -27,7 +27,9 @@ help:
 	@echo "make crashtest [KILLS=100] [SEED=1]  kill drivers, actors and workers at random, and see that nothing is lost"
 	@echo "make check                           lint, types, import rules, tests"
 	@echo "make parity [PARITY=<folder>]        our reading and projection against the official devkit; of the demo by default"
-	@echo "make demo-teachers                   train the demo's CLIP, SAM and backbone anew (hours on a CPU)"
+	@echo "make demo-teachers [ARGS='--effort 0.1']"
+	@echo "                                     train the demo's CLIP, SAM and backbone anew: hours on a CPU; run again"
+	@echo "                                     after a stop, it keeps what is done"
 	@echo "make setup | clean                   make or remove the environment"
 
 setup: .venv/.installed
@@ -55,9 +57,9 @@ demo-world: setup
 	@test -e "$(DATA)/v1.0-mini" || $(BIN)/labelgen demo make --out "$(DATA)" --seed $(SEED)
 
 demo-teachers: setup
-	$(BIN)/python -m pipelines.demo.teachers.train_clip --out out/demo-clip.safetensors
-	$(BIN)/python -m pipelines.demo.teachers.train_sam --out out/demo-sam.safetensors
-	$(BIN)/python -m pipelines.demo.teachers.train_backbone --out out/demo-small.safetensors
+	$(BIN)/python -m pipelines.demo.teachers.train_clip --out out/demo-clip.safetensors $(ARGS)
+	$(BIN)/python -m pipelines.demo.teachers.train_sam --out out/demo-sam.safetensors $(ARGS)
+	$(BIN)/python -m pipelines.demo.teachers.train_backbone --out out/demo-small.safetensors $(ARGS)
 
 inspect: setup
 	@$(BIN)/labelgen inspect "$(CACHE)" $(ARGS)

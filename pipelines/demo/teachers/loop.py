@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from pipelines.demo.teachers.views import Views, draw_views, load_views
@@ -40,13 +42,27 @@ def train(
     steps: int,
     args: argparse.Namespace,
     keep: torch.nn.Module | None = None,
+    part: str = "",
 ) -> None:
     """Minimise the loss that `step` returns with a figure of merit; the rate warms up, then falls along a cosine.
 
-    Takes `steps` steps at full effort. Prints the mean figure and writes the weights, of the part to `keep` or of all,
-    every `LOG_STEPS` steps.
+    Takes `steps` steps at full effort. Prints the mean figure every `LOG_STEPS` steps. In the end the weights, of the
+    part to `keep` or of all, are written to the script's file, or beside it if this is but a `part` of the training,
+    and read back. A file that as many steps on as many scenes made is read at once: a training that was stopped goes
+    on after the last part that it finished, to the weights that it would have come to.
     """
-    steps = max(1, round(steps * args.effort))
+    kept, file = keep or model, args.out.with_stem(f"{args.out.stem}-{part}") if part else args.out
+    made_by = {"steps": str(max(1, round(steps * args.effort))), "scenes": str(args.scenes)}
+    if _metadata(file) == made_by:
+        print(f"{file} is there; remove it to train it anew", flush=True)
+    else:
+        print(f"training {file.stem}", flush=True)
+        _minimise(model, step, figure, int(made_by["steps"]))
+        _save(kept, file, made_by)
+    kept.load_state_dict(load_file(file))
+
+
+def _minimise(model: torch.nn.Module, step: Callable[[], tuple[Tensor, float]], figure: str, steps: int) -> None:
     optimiser = torch.optim.AdamW(model.parameters(), lr=PEAK_RATE, weight_decay=0.02, betas=(0.9, 0.98))
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, PEAK_RATE, total_steps=steps, pct_start=0.05)
     start, figures = time.monotonic(), []
@@ -60,8 +76,7 @@ def train(
         figures.append(merit)
         if number % LOG_STEPS == 0 or number == steps:
             recent, seconds = np.mean(figures[-LOG_STEPS:]), time.monotonic() - start
-            print(f"step {number}: loss {loss:.3f}, {figure} {recent:.3f}, {seconds:.0f} s", flush=True)
-            save(keep or model, args.out)
+            print(f"step {number} of {steps}: loss {loss:.3f}, {figure} {recent:.3f}, {seconds:.0f} s", flush=True)
 
 
 def half_precision(device: str) -> torch.autocast:
@@ -71,9 +86,19 @@ def half_precision(device: str) -> torch.autocast:
     return torch.autocast(kind, torch.bfloat16, enabled=able)
 
 
-def save(model: torch.nn.Module, file: Path) -> None:
-    """Write the weights in half precision, as safetensors."""
-    from safetensors.torch import save_file
-
+def _save(model: torch.nn.Module, file: Path, metadata: dict[str, str]) -> None:
+    """Write the weights in half precision, as safetensors; the file is there when it is whole."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    save_file({name: tensor.detach().half().contiguous().cpu() for name, tensor in model.state_dict().items()}, file)
+    unfinished = file.with_suffix(".unfinished")
+    weights = {name: tensor.detach().half().contiguous().cpu() for name, tensor in model.state_dict().items()}
+    save_file(weights, unfinished, metadata)
+    unfinished.replace(file)
+
+
+def _metadata(file: Path) -> dict[str, str] | None:
+    """Return what a weights file says of itself, None if there is none."""
+    if not file.exists():
+        return None
+    with safe_open(file, "pt") as weights:
+        found: dict[str, str] | None = weights.metadata()
+    return found

@@ -12,6 +12,8 @@ Last they learn outlines. Balanced cross-entropy, without which masks stay empty
 rest a segment as it takes to be as right inside as outside, and masks of small things spill over their edges; so in
 the end every pixel counts alike, by the size of the segment and its mask.
 
+What each part makes is kept beside FILE, and parts that are there are not trained again.
+
 SAM pads pictures to a square. Half of the squares are drawn so; the other half show a second picture in the place of
 the padding, since a step costs the same either way.
 """
@@ -54,13 +56,14 @@ FEATURE_SCALE, TOKEN_SCALE = 0.5, 0.1
 
 @dataclass(frozen=True)
 class Course:
-    """A part of the training: so many `steps`, each with `squares` of `side` pixels and `points` on each.
+    """A part of the training by `name`: so many `steps`, each with `squares` of `side` pixels and `points` on each.
 
     Points are on segments of `smallest` pixels and more; a share `by_segment` of them falls on segments chosen evenly,
     the rest on pixels chosen evenly, as a grid's points would. `iou_weight` is that of the IoU head's loss. In the loss
     of masks a segment weighs as much as the rest of the picture, or, if `even`, all pixels alike.
     """
 
+    name: str
     steps: int
     side: int
     squares: int
@@ -71,10 +74,12 @@ class Course:
     even: bool = False
 
 
-ENCODER = Course(4000, side=256, squares=3)
-PROMPTS = Course(3500, side=256, squares=3)
-FULL_SIZE = Course(2800, side=384, squares=2)
-OUTLINES = Course(1100, side=384, squares=2, points=40, smallest=60, by_segment=0.5, iou_weight=4, even=True)
+ENCODER = Course("encoder", 4000, side=256, squares=3)
+PROMPTS = Course("prompts", 3500, side=256, squares=3)
+FULL_SIZE = Course("full-size", 2800, side=384, squares=2)
+OUTLINES = Course(
+    "outlines", 1100, side=384, squares=2, points=40, smallest=60, by_segment=0.5, iou_weight=4, even=True
+)
 
 
 @dataclass(frozen=True)
@@ -95,26 +100,30 @@ def main() -> None:
     """Draw the training views, train, and write the weights as safetensors."""
     args = parse_arguments(__doc__)
     torch.manual_seed(0)
-    rng = np.random.default_rng(0)
     small = demo_sam(ENCODER.side)
     small.prompt_encoder.pe_layer.positional_encoding_gaussian_matrix *= POSITION_FREQUENCY
     small.to(args.device).train()
     views = training_views(args)
     pictures = _at_width(views, ENCODER.side)
-    train(
-        small,
-        lambda: _encoder_loss(small, _squares(pictures, ENCODER, rng), rng, args.device),
-        "pairs right",
-        ENCODER.steps,
-        args,
-    )
+    teach_encoder(small, pictures, np.random.default_rng([0, 0]), args)
+    rng = np.random.default_rng([0, 1])
     start_decoder(small, _squares(pictures, ENCODER, rng) + _squares(pictures, ENCODER, rng), args.device)
     teach_prompts(small, PROMPTS, pictures, rng, args)
     model = grow(small, demo_sam()).to(args.device).train()
     pictures = _at_width(views, FULL_SIZE.side)
-    teach_prompts(model, FULL_SIZE, pictures, rng, args)
-    revive_masks(model, _squares(pictures, OUTLINES, rng), args.device)
+    teach_prompts(model, FULL_SIZE, pictures, np.random.default_rng([0, 2]), args)
+    rng = np.random.default_rng([0, 3])
+    revive_masks(model, _squares(pictures, OUTLINES, rng), rng, args.device)
     teach_prompts(model, OUTLINES, pictures, rng, args)
+
+
+def teach_encoder(model: Sam, pictures: Views, rng: np.random.Generator, args: Namespace) -> None:
+    """Train a SAM's encoder to tell segments apart on pictures of the course's width."""
+
+    def step() -> tuple[Tensor, float]:
+        return _encoder_loss(model, _squares(pictures, ENCODER, rng), rng, args.device)
+
+    train(model, step, "pairs right", ENCODER.steps, args, part=ENCODER.name)
 
 
 def teach_prompts(model: Sam, course: Course, pictures: Views, rng: np.random.Generator, args: Namespace) -> None:
@@ -123,7 +132,7 @@ def teach_prompts(model: Sam, course: Course, pictures: Views, rng: np.random.Ge
     def step() -> tuple[Tensor, float]:
         return _prompt_loss(model, _squares(pictures, course, rng), course, rng, args.device)
 
-    train(model, step, "IoU", course.steps, args)
+    train(model, step, "IoU", course.steps, args, part="" if course is OUTLINES else course.name)
 
 
 def grow(small: Sam, model: Sam) -> Sam:
@@ -180,7 +189,7 @@ def start_decoder(model: torch.nn.Module, squares: list[Square], device: str) ->
 
 
 @torch.no_grad()
-def revive_masks(model: Sam, squares: list[Square], device: str) -> None:
+def revive_masks(model: Sam, squares: list[Square], rng: np.random.Generator, device: str) -> None:
     """Start all three masks from the one that is best most often, each a little different.
 
     The best of three learns alone, so sooner or later one is the best everywhere and the other two learn nothing.
@@ -193,15 +202,16 @@ def revive_masks(model: Sam, squares: list[Square], device: str) -> None:
     decoder, busiest = model.mask_decoder, 1 + int(wins.argmax())
     ious = decoder.iou_prediction_head.layers[-1]
     for mask in {1, 2, 3} - {busiest}:
-        decoder.mask_tokens.weight[mask] = _stirred(decoder.mask_tokens.weight[busiest])
+        decoder.mask_tokens.weight[mask] = _stirred(decoder.mask_tokens.weight[busiest], rng)
         for to, of in zip(*(decoder.output_hypernetworks_mlps[m].parameters() for m in (mask, busiest)), strict=True):
-            to.copy_(_stirred(of))
+            to.copy_(_stirred(of, rng))
         ious.weight[mask], ious.bias[mask] = ious.weight[busiest], ious.bias[busiest]
 
 
-def _stirred(weights: Tensor) -> Tensor:
+def _stirred(weights: Tensor, rng: np.random.Generator) -> Tensor:
     """Return weights that each differ by a few percent."""
-    return weights * (1 + 0.05 * torch.randn_like(weights))
+    noise = torch.from_numpy(rng.standard_normal(weights.shape, np.float32)).to(weights.device)
+    return weights * (1 + 0.05 * noise)
 
 
 def _set(layer: torch.nn.Linear, weight: Tensor, centre: Tensor | None = None) -> None:
