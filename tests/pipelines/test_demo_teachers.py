@@ -34,6 +34,15 @@ def run_script(name: str, views: Path, file: Path) -> str:
     return done.stdout
 
 
+@pytest.fixture(scope="module")
+def trained(views: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Weights of both teachers, a few steps old."""
+    files = {name: tmp_path_factory.mktemp(name) / f"{name}.safetensors" for name in ("clip", "sam")}
+    for name, file in files.items():
+        assert "step 2 of 2: loss" in run_script(name, views, file)
+    return files
+
+
 @pytest.mark.parametrize(
     "name, teacher, settings",
     [
@@ -42,13 +51,11 @@ def run_script(name: str, views: Path, file: Path) -> str:
     ],
 )
 def test_a_script_trains_weights_that_its_teacher_loads(
-    views: Path, tmp_path: Path, name: str, teacher: type, settings: ClipSettings | SamSettings
+    trained: dict[str, Path], name: str, teacher: type, settings: ClipSettings | SamSettings
 ) -> None:
-    file = tmp_path / f"{name}.safetensors"
-    assert "step 2 of 2: loss" in run_script(name, views, file)
-    trained = teacher(settings.model_copy(update={"weights": str(file)}))
-    assert state_digest(trained.model) != state_digest(teacher(settings).model)
-    assert all(np.isfinite(tensor.numpy()).all() for tensor in trained.model.state_dict().values())
+    loaded = teacher(settings.model_copy(update={"weights": str(trained[name])}))
+    assert state_digest(loaded.model) != state_digest(teacher(settings).model)
+    assert all(np.isfinite(tensor.numpy()).all() for tensor in loaded.model.state_dict().values())
 
 
 def test_a_script_trains_a_backbone_that_the_trainer_loads(views: Path, tmp_path: Path) -> None:
@@ -61,12 +68,11 @@ def test_a_script_trains_a_backbone_that_the_trainer_loads(views: Path, tmp_path
     assert any(not torch.equal(before[name].half(), after[name].half()) for name in before)
 
 
-def test_a_stopped_training_goes_on_after_its_last_part(views: Path, tmp_path: Path) -> None:
-    file = tmp_path / "sam.safetensors"
-    run_script("sam", views, file)
+def test_a_stopped_training_goes_on_after_its_last_part(views: Path, trained: dict[str, Path]) -> None:
+    file = trained["sam"]
     whole = file.read_bytes()
     file.unlink()
-    (tmp_path / "sam-full-size.safetensors").unlink()
+    file.with_name("sam-full-size.safetensors").unlink()
     printed = run_script("sam", views, file)
     kept = [part for part in ("encoder", "prompts", "full-size") if f"sam-{part}.safetensors is there" in printed]
     assert kept == ["encoder", "prompts"]

@@ -52,12 +52,13 @@ def train(
     on after the last part that it finished, to the weights that it would have come to.
     """
     kept, file = keep or model, args.out.with_stem(f"{args.out.stem}-{part}") if part else args.out
-    made_by = {"steps": str(max(1, round(steps * args.effort))), "scenes": str(args.scenes)}
-    if _metadata(file) == made_by:
+    steps = max(1, round(steps * args.effort))
+    made_by = f"{steps} steps on {args.scenes} scenes"
+    if _maker(file) == made_by:
         print(f"{file} is there; remove it to train it anew", flush=True)
     else:
         print(f"training {file.stem}", flush=True)
-        _minimise(model, step, figure, int(made_by["steps"]))
+        _minimise(model, step, figure, steps)
         _save(kept, file, made_by)
     kept.load_state_dict(load_file(file))
 
@@ -86,19 +87,19 @@ def half_precision(device: str) -> torch.autocast:
     return torch.autocast(kind, torch.bfloat16, enabled=able)
 
 
-def _save(model: torch.nn.Module, file: Path, metadata: dict[str, str]) -> None:
+def _save(model: torch.nn.Module, file: Path, made_by: str) -> None:
     """Write the weights in half precision, as safetensors; the file is there when it is whole."""
     file.parent.mkdir(parents=True, exist_ok=True)
     unfinished = file.with_suffix(".unfinished")
     weights = {name: tensor.detach().half().contiguous().cpu() for name, tensor in model.state_dict().items()}
-    save_file(weights, unfinished, metadata)
+    save_file(weights, unfinished, {"made by": made_by})
     unfinished.replace(file)
 
 
-def _metadata(file: Path) -> dict[str, str] | None:
-    """Return what a weights file says of itself, None if there is none."""
+def _maker(file: Path) -> str | None:
+    """Return what a weights file says that it was made by, None if there is none."""
     if not file.exists():
         return None
     with safe_open(file, "pt") as weights:
-        found: dict[str, str] | None = weights.metadata()
+        found: str | None = (weights.metadata() or {}).get("made by")
     return found
