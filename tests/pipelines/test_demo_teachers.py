@@ -23,9 +23,9 @@ def views(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("views")
 
 
-def run_script(name: str, views: Path, file: Path) -> str:
+def run_script(name: str, views: Path, file: Path, effort: float = 0.0005) -> str:
     """Run a training script for a few steps, check that it went well, and return what it printed."""
-    arguments = ["--views", str(views), "--scenes", "1", "--effort", "0.0005", "--out", str(file)]
+    arguments = ["--views", str(views), "--scenes", "1", "--effort", str(effort), "--out", str(file)]
     module = f"pipelines.demo.teachers.train_{name}"
     done = subprocess.run(
         [sys.executable, "-m", module, *arguments], cwd=REPOSITORY, capture_output=True, text=True, check=False
@@ -60,7 +60,7 @@ def test_a_script_trains_weights_that_its_teacher_loads(
 
 def test_a_script_trains_a_backbone_that_the_trainer_loads(views: Path, tmp_path: Path) -> None:
     file = tmp_path / "backbone.safetensors"
-    run_script("backbone", views, file)
+    assert "step 2 of 2: loss" in run_script("backbone", views, file)
     torch.manual_seed(0)
     before = build_image_network("small", None).body.state_dict()
     after = build_image_network("small", file).body.state_dict()
@@ -77,3 +77,10 @@ def test_a_stopped_training_goes_on_after_its_last_part(views: Path, trained: di
     kept = [part for part in ("encoder", "prompts", "full-size") if f"sam-{part}.safetensors is there" in printed]
     assert kept == ["encoder", "prompts"]
     assert file.read_bytes() == whole
+
+
+def test_a_part_is_trained_again_if_one_before_it_was(views: Path, trained: dict[str, Path]) -> None:
+    printed = run_script("sam", views, trained["sam"], effort=0.0007)
+    assert "step 3 of 3: loss" in printed, "the encoder takes more steps than before"
+    assert printed.count("step 2 of 2: loss") == 2, "prompts take as many as before"
+    assert "is there" not in printed

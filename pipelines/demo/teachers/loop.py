@@ -11,6 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from labelgen.teachers.checkpoints import state_digest
 from pipelines.demo.teachers.views import Views, draw_views, load_views
 
 LOG_STEPS = 100
@@ -48,12 +49,12 @@ def train(
 
     Takes `steps` steps at full effort. Prints the mean figure every `LOG_STEPS` steps. In the end the weights, of the
     part to `keep` or of all, are written to the script's file, or beside it if this is but a `part` of the training,
-    and read back. A file that as many steps on as many scenes made is read at once: a training that was stopped goes
-    on after the last part that it finished, to the weights that it would have come to.
+    and read back. A file that as many steps on as many scenes made of the same weights is read at once: a training that
+    was stopped goes on after the last part that it finished, to the weights that it would have come to.
     """
     kept, file = keep or model, args.out.with_stem(f"{args.out.stem}-{part}") if part else args.out
     steps = max(1, round(steps * args.effort))
-    made_by = f"{steps} steps on {args.scenes} scenes"
+    made_by = f"{steps} steps on {args.scenes} scenes from {state_digest(model)}"
     if _maker(file) == made_by:
         print(f"{file} is there; remove it to train it anew", flush=True)
     else:

@@ -56,14 +56,16 @@ FEATURE_SCALE, TOKEN_SCALE = 0.5, 0.1
 
 @dataclass(frozen=True)
 class Course:
-    """A part of the training by `name`: so many `steps`, each with `squares` of `side` pixels and `points` on each.
+    """A `part` of the training: so many `steps`, each with `squares` of `side` pixels and `points` on each.
+
+    The last part has no name, for what it makes is what the script shall write.
 
     Points are on segments of `smallest` pixels and more; a share `by_segment` of them falls on segments chosen evenly,
     the rest on pixels chosen evenly, as a grid's points would. `iou_weight` is that of the IoU head's loss. In the loss
     of masks a segment weighs as much as the rest of the picture, or, if `even`, all pixels alike.
     """
 
-    name: str
+    part: str
     steps: int
     side: int
     squares: int
@@ -77,9 +79,7 @@ class Course:
 ENCODER = Course("encoder", 4000, side=256, squares=3)
 PROMPTS = Course("prompts", 3500, side=256, squares=3)
 FULL_SIZE = Course("full-size", 2800, side=384, squares=2)
-OUTLINES = Course(
-    "outlines", 1100, side=384, squares=2, points=40, smallest=60, by_segment=0.5, iou_weight=4, even=True
-)
+OUTLINES = Course("", 1100, side=384, squares=2, points=40, smallest=60, by_segment=0.5, iou_weight=4, even=True)
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def teach_encoder(model: Sam, pictures: Views, rng: np.random.Generator, args: N
     def step() -> tuple[Tensor, float]:
         return _encoder_loss(model, _squares(pictures, ENCODER, rng), rng, args.device)
 
-    train(model, step, "pairs right", ENCODER.steps, args, part=ENCODER.name)
+    train(model, step, "pairs right", ENCODER.steps, args, part=ENCODER.part)
 
 
 def teach_prompts(model: Sam, course: Course, pictures: Views, rng: np.random.Generator, args: Namespace) -> None:
@@ -132,7 +132,7 @@ def teach_prompts(model: Sam, course: Course, pictures: Views, rng: np.random.Ge
     def step() -> tuple[Tensor, float]:
         return _prompt_loss(model, _squares(pictures, course, rng), course, rng, args.device)
 
-    train(model, step, "IoU", course.steps, args, part="" if course is OUTLINES else course.name)
+    train(model, step, "IoU", course.steps, args, part=course.part)
 
 
 def grow(small: Sam, model: Sam) -> Sam:
