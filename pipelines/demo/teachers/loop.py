@@ -1,6 +1,7 @@
 """The training loop that both demo teachers share: options, optimiser, schedule, log, weights file."""
 
 import argparse
+import ctypes
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,10 @@ from pipelines.demo.teachers.views import Views, draw_views, load_views
 
 LOG_STEPS = 100
 PEAK_RATE = 1e-3
+WARM_UP, LEAST_WARM_UP_STEPS = 0.05, 1.5
+
+GLIBC_TRIM_THRESHOLD, GLIBC_MMAP_MAX = -1, -4
+"""Options of glibc's mallopt, as malloc.h numbers them."""
 
 
 def parse_arguments(description: str | None) -> argparse.Namespace:
@@ -47,18 +52,19 @@ def train(
 ) -> None:
     """Minimise the loss that `step` returns with a figure of merit; the rate warms up, then falls along a cosine.
 
-    Takes `steps` steps at full effort. Prints the mean figure every `LOG_STEPS` steps. In the end the weights, of the
-    part to `keep` or of all, are written to the script's file, or beside it if this is but a `part` of the training,
-    and read back. A file that as many steps on as many scenes made of the same weights is read at once: a training that
-    was stopped goes on after the last part that it finished, to the weights that it would have come to.
+    Takes `steps` steps at full effort, two at least. Prints the mean figure every `LOG_STEPS` steps. In the end the
+    weights, of the part to `keep` or of all, are written to the script's file, or beside it if this is but a `part` of
+    the training, and read back. A file that as many steps on as many scenes made of the same weights is read at once: a
+    training that was stopped goes on after the last part that it finished, to the weights that it would have come to.
     """
     kept, file = keep or model, args.out.with_stem(f"{args.out.stem}-{part}") if part else args.out
-    steps = max(1, round(steps * args.effort))
+    steps = max(2, round(steps * args.effort))
     made_by = f"{steps} steps on {args.scenes} scenes from {state_digest(model)}"
     if _maker(file) == made_by:
         print(f"{file} is there; remove it to train it anew", flush=True)
     else:
         print(f"training {file.stem}", flush=True)
+        _keep_freed_memory()
         _minimise(model, step, figure, steps)
         _save(kept, file, made_by)
     kept.load_state_dict(load_file(file))
@@ -66,7 +72,8 @@ def train(
 
 def _minimise(model: torch.nn.Module, step: Callable[[], tuple[Tensor, float]], figure: str, steps: int) -> None:
     optimiser = torch.optim.AdamW(model.parameters(), lr=PEAK_RATE, weight_decay=0.02, betas=(0.9, 0.98))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, PEAK_RATE, total_steps=steps, pct_start=0.05)
+    warm_up = max(WARM_UP, LEAST_WARM_UP_STEPS / steps)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, PEAK_RATE, total_steps=steps, pct_start=warm_up)
     start, figures = time.monotonic(), []
     for number in range(1, steps + 1):
         loss, merit = step()
@@ -79,6 +86,14 @@ def _minimise(model: torch.nn.Module, step: Callable[[], tuple[Tensor, float]], 
         if number % LOG_STEPS == 0 or number == steps:
             recent, seconds = np.mean(figures[-LOG_STEPS:]), time.monotonic() - start
             print(f"step {number} of {steps}: loss {loss:.3f}, {figure} {recent:.3f}, {seconds:.0f} s", flush=True)
+
+
+def _keep_freed_memory() -> None:
+    """Let glibc keep freed memory: to give a large tensor back and have it zeroed anew costs a third of a step."""
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):
+        libc.mallopt(GLIBC_MMAP_MAX, 0)
+        libc.mallopt(GLIBC_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def half_precision(device: str) -> torch.autocast:
