@@ -58,6 +58,10 @@ def test_a_script_trains_weights_that_its_teacher_loads(
     assert all(np.isfinite(tensor.numpy()).all() for tensor in loaded.model.state_dict().values())
 
 
+def test_a_training_whose_warm_up_would_be_a_single_step_runs(views: Path, tmp_path: Path) -> None:
+    assert "step 20 of 20: loss" in run_script("clip", views, tmp_path / "clip.safetensors", effort=0.004)
+
+
 def test_a_script_trains_a_backbone_that_the_trainer_loads(views: Path, tmp_path: Path) -> None:
     file = tmp_path / "backbone.safetensors"
     assert "step 2 of 2: loss" in run_script("backbone", views, file)
@@ -82,5 +86,5 @@ def test_a_stopped_training_goes_on_after_its_last_part(views: Path, trained: di
 def test_a_part_is_trained_again_if_one_before_it_was(views: Path, trained: dict[str, Path]) -> None:
     printed = run_script("sam", views, trained["sam"], effort=0.0007)
     assert "step 3 of 3: loss" in printed, "the encoder takes more steps than before"
-    assert printed.count("step 2 of 2: loss") == 2, "prompts take as many as before"
+    assert printed.count("step 2 of 2: loss") == 3, "the other parts take as many as before"
     assert "is there" not in printed
