@@ -89,7 +89,7 @@ def _minimise(model: torch.nn.Module, step: Callable[[], tuple[Tensor, float]], 
 
 
 def _keep_freed_memory() -> None:
-    """Let glibc keep freed memory: to give a large tensor back and have it zeroed anew costs a third of a step."""
+    """Let glibc keep freed memory: to give it back and have it zeroed anew costs a fifth of a large step."""
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):
         libc.mallopt(GLIBC_MMAP_MAX, 0)
