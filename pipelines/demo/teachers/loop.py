@@ -18,6 +18,7 @@ from pipelines.demo.teachers.views import Views, draw_views, load_views
 LOG_STEPS = 100
 PEAK_RATE = 1e-3
 WARM_UP, LEAST_WARM_UP_STEPS = 0.05, 1.5
+"""Share of the steps that warm up, and how many at least: PyTorch's schedule divides by their number less one."""
 
 GLIBC_TRIM_THRESHOLD, GLIBC_MMAP_MAX = -1, -4
 """Options of glibc's mallopt, as malloc.h numbers them."""
@@ -90,6 +91,7 @@ def _minimise(model: torch.nn.Module, step: Callable[[], tuple[Tensor, float]], 
 
 def _keep_freed_memory() -> None:
     """Let glibc keep freed memory: to give it back and have it zeroed anew costs a fifth of a large step."""
+    # GLIBC_TUNABLES, which pipelines/cluster.py gives to the processes that it starts, would be too late here.
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):
         libc.mallopt(GLIBC_MMAP_MAX, 0)
