@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from labelgen.settings import ClipSettings, SamSettings
 from labelgen.teachers.checkpoints import state_digest
 from labelgen.teachers.clip import ClipTeacher
 from labelgen.teachers.sam import SamTeacher
+from pipelines.demo.teachers import loop
 from trainer.networks.image import build_image_network
 
 REPOSITORY = Path(__file__).parents[2]
@@ -88,3 +90,49 @@ def test_a_part_is_trained_again_if_one_before_it_was(views: Path, trained: dict
     assert "step 3 of 3: loss" in printed, "the encoder takes more steps than before"
     assert printed.count("step 2 of 2: loss") == 3, "the other parts take as many as before"
     assert "is there" not in printed
+
+
+def test_a_training_that_was_stopped_within_a_part_comes_to_the_same_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(loop, "LOG_STEPS", 4)
+    whole, stopped = (Namespace(out=tmp_path / f"{name}.safetensors", effort=1, scenes=1) for name in ("a", "b"))
+    fit_line(whole)
+    with pytest.raises(KeyboardInterrupt):
+        fit_line(stopped, stop_at=11)
+    assert not stopped.out.exists()
+    capsys.readouterr()
+    fit_line(stopped)
+    printed = capsys.readouterr().out
+    assert "going on after step 8" in printed
+    assert "step 4 of 20" not in printed
+    assert "step 20 of 20" in printed
+    assert stopped.out.read_bytes() == whole.out.read_bytes()
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["a.safetensors", "b.safetensors"]
+
+
+def test_a_checkpoint_of_other_weights_is_not_gone_on_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "LOG_STEPS", 4)
+    whole, stopped = (Namespace(out=tmp_path / f"{name}.safetensors", effort=1, scenes=1) for name in ("a", "b"))
+    fit_line(whole, start=1)
+    with pytest.raises(KeyboardInterrupt):
+        fit_line(stopped, stop_at=11, start=2)
+    fit_line(stopped, start=1)
+    assert stopped.out.read_bytes() == whole.out.read_bytes()
+
+
+def fit_line(args: Namespace, stop_at: int = 0, start: int = 0) -> None:
+    """Fit a linear layer, started from the seed `start`, to twenty random draws, or stop before step `stop_at`."""
+    torch.manual_seed(start)
+    model, rng, taken = torch.nn.Linear(3, 1), np.random.default_rng(5), 0
+
+    def step() -> tuple[torch.Tensor, float]:
+        nonlocal taken
+        taken += 1
+        if taken == stop_at:
+            raise KeyboardInterrupt
+        inputs = torch.from_numpy(rng.standard_normal((4, 3), np.float32))
+        loss = (model(inputs) - inputs.sum(dim=1, keepdim=True)).square().mean()
+        return loss, loss.item()
+
+    loop.train(model, step, "error", 20, rng, args)

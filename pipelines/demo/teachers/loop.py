@@ -4,7 +4,9 @@ import argparse
 import ctypes
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +24,16 @@ WARM_UP, LEAST_WARM_UP_STEPS = 0.05, 1.5
 
 GLIBC_TRIM_THRESHOLD, GLIBC_MMAP_MAX = -1, -4
 """Options of glibc's mallopt, as malloc.h numbers them."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """What changes from step to step: the model, its optimiser and schedule, and the generator of all random draws."""
+
+    model: torch.nn.Module
+    optimiser: torch.optim.Optimizer
+    schedule: torch.optim.lr_scheduler.LRScheduler
+    rng: np.random.Generator
 
 
 def parse_arguments(description: str | None) -> argparse.Namespace:
@@ -47,16 +59,18 @@ def train(
     step: Callable[[], tuple[Tensor, float]],
     figure: str,
     steps: int,
+    rng: np.random.Generator,
     args: argparse.Namespace,
     keep: torch.nn.Module | None = None,
     part: str = "",
 ) -> None:
     """Minimise the loss that `step` returns with a figure of merit; the rate warms up, then falls along a cosine.
 
-    Takes `steps` steps at full effort, two at least. Prints the mean figure every `LOG_STEPS` steps. In the end the
-    weights, of the part to `keep` or of all, are written to the script's file, or beside it if this is but a `part` of
-    the training, and read back. A file that as many steps on as many scenes made of the same weights is read at once: a
-    training that was stopped goes on after the last part that it finished, to the weights that it would have come to.
+    Takes `steps` steps at full effort, two at least; whatever one draws at random shall come from `rng`. Prints the
+    mean figure every `LOG_STEPS` steps. In the end the weights, of the part to `keep` or of all, are written to the
+    script's file, or beside it if this is but a `part` of the training, and read back. A file that as many steps on as
+    many scenes made of the same weights is read at once, and a training that was stopped goes on after the last step
+    that it printed, to the weights that it would have come to.
     """
     kept, file = keep or model, args.out.with_stem(f"{args.out.stem}-{part}") if part else args.out
     steps = max(2, round(steps * args.effort))
@@ -66,27 +80,75 @@ def train(
     else:
         print(f"training {file.stem}", flush=True)
         _keep_freed_memory()
-        _minimise(model, step, figure, steps)
+        checkpoint = file.with_suffix(".checkpoint")
+        _minimise(_start(model, steps, rng), step, figure, steps, checkpoint, made_by)
         _save(kept, file, made_by)
+        checkpoint.unlink()
     kept.load_state_dict(load_file(file))
 
 
-def _minimise(model: torch.nn.Module, step: Callable[[], tuple[Tensor, float]], figure: str, steps: int) -> None:
+def _start(model: torch.nn.Module, steps: int, rng: np.random.Generator) -> Training:
     optimiser = torch.optim.AdamW(model.parameters(), lr=PEAK_RATE, weight_decay=0.02, betas=(0.9, 0.98))
     warm_up = max(WARM_UP, LEAST_WARM_UP_STEPS / steps)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, PEAK_RATE, total_steps=steps, pct_start=warm_up)
-    start, figures = time.monotonic(), []
-    for number in range(1, steps + 1):
+    return Training(model, optimiser, schedule, rng)
+
+
+def _minimise(
+    training: Training,
+    step: Callable[[], tuple[Tensor, float]],
+    figure: str,
+    steps: int,
+    checkpoint: Path,
+    made_by: str,
+) -> None:
+    done, seconds = _read_checkpoint(training, checkpoint, made_by)
+    start, figures = time.monotonic() - seconds, []
+    for number in range(done + 1, steps + 1):
         loss, merit = step()
-        optimiser.zero_grad()
+        training.optimiser.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimiser.step()
-        schedule.step()
+        torch.nn.utils.clip_grad_norm_(training.model.parameters(), 1.0)
+        training.optimiser.step()
+        training.schedule.step()
         figures.append(merit)
         if number % LOG_STEPS == 0 or number == steps:
-            recent, seconds = np.mean(figures[-LOG_STEPS:]), time.monotonic() - start
-            print(f"step {number} of {steps}: loss {loss:.3f}, {figure} {recent:.3f}, {seconds:.0f} s", flush=True)
+            seconds = time.monotonic() - start
+            _write_checkpoint(training, checkpoint, {"made by": made_by, "done": number, "seconds": seconds})
+            print(
+                f"step {number} of {steps}: loss {loss:.3f}, {figure} {np.mean(figures):.3f}, {seconds:.0f} s",
+                flush=True,
+            )
+            figures.clear()
+
+
+def _read_checkpoint(training: Training, checkpoint: Path, made_by: str) -> tuple[int, float]:
+    """Put a training where its checkpoint was written, if there is one; return the steps done and the seconds spent."""
+    if not checkpoint.exists():
+        return 0, 0.0
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    if state["made by"] != made_by:
+        return 0, 0.0
+    training.model.load_state_dict(state["model"])
+    training.optimiser.load_state_dict(state["optimiser"])
+    training.schedule.load_state_dict(state["schedule"])
+    training.rng.bit_generator.state = state["draws"]
+    print(f"going on after step {state['done']}", flush=True)
+    return state["done"], state["seconds"]
+
+
+def _write_checkpoint(training: Training, checkpoint: Path, progress: dict[str, Any]) -> None:
+    """Write all that a training needs to go on; the file is there when it is whole."""
+    checkpoint.parent.mkdir(parents=True, exist_ok=True)
+    state = {
+        "model": training.model.state_dict(),
+        "optimiser": training.optimiser.state_dict(),
+        "schedule": training.schedule.state_dict(),
+        "draws": training.rng.bit_generator.state,
+    }
+    unfinished = checkpoint.with_suffix(".unfinished")
+    torch.save(progress | state, unfinished)
+    unfinished.replace(checkpoint)
 
 
 def _keep_freed_memory() -> None:

@@ -56,7 +56,7 @@ def main() -> None:
         right = (scores.argmax(dim=1) == wanted).float().mean()
         return functional.cross_entropy(scores, wanted), float(right)
 
-    train(model, step, "right", STEPS, args, keep=model.network.body)
+    train(model, step, "right", STEPS, rng, args, keep=model.network.body)
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ def main() -> None:
         with half_precision(args.device):
             return _loss(model, pixels, tokens, torch.from_numpy(classes).to(args.device))
 
-    train(model, step, "right", STEPS, args)
+    train(model, step, "right", STEPS, rng, args)
 
 
 def _captions(prompts: PromptSet, classes: NDArray[np.int64], rng: np.random.Generator) -> list[str]:

@@ -123,7 +123,7 @@ def teach_encoder(model: Sam, pictures: Views, rng: np.random.Generator, args: N
     def step() -> tuple[Tensor, float]:
         return _encoder_loss(model, _squares(pictures, ENCODER, rng), rng, args.device)
 
-    train(model, step, "pairs right", ENCODER.steps, args, part=ENCODER.part)
+    train(model, step, "pairs right", ENCODER.steps, rng, args, part=ENCODER.part)
 
 
 def teach_prompts(model: Sam, course: Course, pictures: Views, rng: np.random.Generator, args: Namespace) -> None:
@@ -132,7 +132,7 @@ def teach_prompts(model: Sam, course: Course, pictures: Views, rng: np.random.Ge
     def step() -> tuple[Tensor, float]:
         return _prompt_loss(model, _squares(pictures, course, rng), course, rng, args.device)
 
-    train(model, step, "IoU", course.steps, args, part=course.part)
+    train(model, step, "IoU", course.steps, rng, args, part=course.part)
 
 
 def grow(small: Sam, model: Sam) -> Sam:
