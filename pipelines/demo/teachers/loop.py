@@ -1,4 +1,4 @@
-"""The training loop that both demo teachers share: options, optimiser, schedule, log, weights file."""
+"""The training loop that the demo's networks share: options, optimiser, schedule, log, checkpoints, weights file."""
 
 import argparse
 import ctypes
@@ -113,12 +113,9 @@ def _minimise(
         training.schedule.step()
         figures.append(merit)
         if number % LOG_STEPS == 0 or number == steps:
-            seconds = time.monotonic() - start
+            recent, seconds = np.mean(figures), time.monotonic() - start
             _write_checkpoint(training, checkpoint, {"made by": made_by, "done": number, "seconds": seconds})
-            print(
-                f"step {number} of {steps}: loss {loss:.3f}, {figure} {np.mean(figures):.3f}, {seconds:.0f} s",
-                flush=True,
-            )
+            print(f"step {number} of {steps}: loss {loss:.3f}, {figure} {recent:.3f}, {seconds:.0f} s", flush=True)
             figures.clear()
 
 
