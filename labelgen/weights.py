@@ -100,7 +100,7 @@ REGISTRY: dict[str, Weights | ShippedWeights] = {
     ),
     "demo-sam": ShippedWeights(
         "demo-sam.safetensors",
-        "eb8c288630bafe6bbbd35f49275e0825c3c57e2c694b1f58f1f274e6b7764f44",
+        "6cf82559342c5dfe6c65dcd62c814a02b73e9c365f375bcab05c437c54b4c656",
         "SAM of the demo world, of no use elsewhere",
     ),
 }

@@ -1,6 +1,6 @@
 """Make a demo world: scenes of rendered streets in the official nuScenes layout, with truth."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
@@ -17,17 +17,15 @@ def make_world(
     out: Path,
     seed: int,
     scenes: int,
-    keyframes: int = 2,
-    difficulty: float = 0.0,
-    first_scene: int = 0,
+    keyframes: int = 1,
+    difficulty: float = 0.5,
     progress: Callable[[int, int], None] | None = None,
     workers: int = 1,
-    names: Sequence[str] | None = None,
     size: tuple[int, int] = (HEIGHT_PX, WIDTH_PX),
 ) -> None:
-    """Write scenes `first_scene` and following of the world of `seed` into the folder `out`.
+    """Write the first scenes of the world of `seed` into the folder `out`.
 
-    The same seed gives the same bytes, whatever `workers` is and however the scenes are spread over calls.
+    The same seed gives the same bytes, whatever `workers` is and however many scenes follow.
 
     Args:
         out: an empty or new folder; gets samples/, lidarseg/, maps/, v1.0-mini/, image_truth/, image_instances/.
@@ -35,24 +33,19 @@ def make_world(
         scenes: how many.
         keyframes: of each scene, half a second apart.
         difficulty: 0 for typical streets, 1 for odd colours, bad light and clutter.
-        first_scene: index of the first of them.
         progress: called with scenes done and scenes in all, at the start and after each.
         workers: processes that scenes are spread over.
-        names: of the scenes; by default scene-9xxx from the seed, which no official split has.
         size: height and width of the pictures.
 
     Raises:
         ValueError: if a number is out of range.
     """
-    if scenes < 1 or keyframes < 1 or seed < 0 or first_scene < 0:
-        raise ValueError(f"seed {seed}, scenes {scenes}, keyframes {keyframes}, first scene {first_scene}: too small")
-    chosen = tuple(names) if names else scene_names(seed, scenes, first_scene)
-    if len(chosen) != scenes or len(set(chosen)) != scenes:
-        raise ValueError(f"{len(set(chosen))} different names for {scenes} scenes")
+    if scenes < 1 or keyframes < 1 or seed < 0:
+        raise ValueError(f"seed {seed}, scenes {scenes}, keyframes {keyframes}: too small")
     world, (height_px, width_px) = f"demo-{seed}-{difficulty:g}", size
     orders = [
         Order(out, world, name, index, scene_seed(seed, index), difficulty, keyframes, width_px, height_px)
-        for index, name in enumerate(chosen, start=first_scene)
+        for index, name in enumerate(scene_names(seed, scenes))
     ]
     recorded: dict[int, Tables] = {}
     if progress:
@@ -81,12 +74,12 @@ def scene_seed(seed: int, index: int) -> int:
     return (1 << 30) + int(np.random.default_rng([seed, index, 9]).integers(1 << 30))
 
 
-def scene_names(seed: int, scenes: int, first_scene: int = 0) -> tuple[str, ...]:
-    """Return names scene-9000 to scene-9999, which start at a place that depends on the seed."""
+def scene_names(seed: int, scenes: int) -> tuple[str, ...]:
+    """Return names scene-9000 to scene-9999, which no official split has; the seed says which is first."""
     start = int(np.random.default_rng([seed, 8]).integers(1000))
     if scenes > 1000:
-        raise ValueError(f"{scenes} scenes, but there are names for 1000; give names")
-    return tuple(f"scene-9{(start + first_scene + index) % 1000:03d}" for index in range(scenes))
+        raise ValueError(f"{scenes} scenes, but there are names for 1000")
+    return tuple(f"scene-9{(start + index) % 1000:03d}" for index in range(scenes))
 
 
 def _recorded(orders: list[Order], workers: int) -> Iterator[tuple[int, Tables]]:
