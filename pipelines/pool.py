@@ -119,13 +119,11 @@ class ActorPool:
         Raises:
             PipelineError: if an actor cannot start.
         """
-        waiting = asyncio.gather(*map(self._loaded, self._workers))
-        while True:
-            done, _ = await asyncio.wait([waiting], timeout=PLACING_SECONDS)
-            if done:
-                break
-            say(f"still waiting for Ray to place and load {len(self._workers)} {self.name} actors")
-        await waiting
+        reminder = asyncio.create_task(self._remind(say))
+        try:
+            await asyncio.gather(*map(self._loaded, self._workers))
+        finally:
+            reminder.cancel()
 
     def close(self) -> None:
         """End all actors."""
@@ -164,6 +162,12 @@ class ActorPool:
             async with self._changed:
                 worker.waiting -= places
                 self._changed.notify_all()
+
+    async def _remind(self, say: Callable[[str], None]) -> None:
+        """Tell `say` again and again that actors are still waited for, until cancelled."""
+        while True:
+            await asyncio.sleep(PLACING_SECONDS)
+            say(f"still waiting for Ray to place and load {len(self._workers)} {self.name} actors")
 
     async def _loaded(self, worker: _Worker) -> None:
         """Wait until a worker's actor stands; one that is killed while it loads is replaced."""

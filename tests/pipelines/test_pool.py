@@ -1,8 +1,10 @@
 """The actor pool on a real local Ray cluster: results, deaths, retries, giving up."""
 
 import asyncio
+import gc
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -144,3 +146,47 @@ def test_an_actor_that_cannot_start_stops_the_run_with_its_reason() -> None:
     (error,) = ask(ActorPool("broken", Broken.remote, 1, 2), (1,))
     assert isinstance(error, PipelineError)
     assert "sam.architecture 'vit_x' is none of vit_b" in str(error)
+
+
+def test_a_pool_that_loads_while_another_fails_ends_in_silence(caplog: pytest.LogCaptureFixture) -> None:
+    @ray.remote
+    class Slow:
+        def __init__(self) -> None:
+            time.sleep(60)
+
+    @ray.remote
+    class Broken:
+        def __init__(self) -> None:
+            raise ConfigError("sam.architecture 'vit_x' is none of vit_b")
+
+    async def start() -> None:
+        pools = [ActorPool("slow", Slow.remote, 1, 0), ActorPool("broken", Broken.remote, 1, 0)]
+        try:
+            await asyncio.gather(*(pool.started(print) for pool in pools))
+        finally:
+            for pool in pools:
+                pool.close()
+
+    with pytest.raises(PipelineError, match="vit_x"):
+        asyncio.run(start())
+    gc.collect()
+    assert caplog.text == ""
+
+
+def test_a_long_wait_for_actors_is_said_until_they_stand(monkeypatch: pytest.MonkeyPatch) -> None:
+    @ray.remote
+    class Slow:
+        def __init__(self) -> None:
+            time.sleep(2)
+
+    monkeypatch.setattr("pipelines.pool.PLACING_SECONDS", 0.5)
+    said: list[str] = []
+
+    async def start() -> int:
+        await ActorPool("slow", Slow.remote, 1, 0).started(said.append)
+        heard = len(said)
+        await asyncio.sleep(1.2)
+        return heard
+
+    assert asyncio.run(start()) == len(said) >= 3
+    assert said[0] == "still waiting for Ray to place and load 1 slow actors"
