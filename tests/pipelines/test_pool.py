@@ -120,6 +120,26 @@ class Frail:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
+@ray.remote
+class Broken:
+    """Cannot load."""
+
+    def __init__(self) -> None:
+        raise ConfigError("sam.architecture 'vit_x' is none of vit_b")
+
+    @ray.method(num_returns=2)
+    def double(self, number: int) -> tuple[str, int]:
+        return "", number
+
+
+@ray.remote
+class Slow:
+    """Takes so many seconds to load."""
+
+    def __init__(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+
 @pytest.mark.parametrize(("deaths", "said"), [(1, None), (9, "its worker died 2 times while loading it")])
 def test_an_actor_that_is_killed_while_it_loads_is_replaced(tmp_path: Path, deaths: int, said: str | None) -> None:
     async def start() -> None:
@@ -134,33 +154,14 @@ def test_an_actor_that_is_killed_while_it_loads_is_replaced(tmp_path: Path, deat
 
 
 def test_an_actor_that_cannot_start_stops_the_run_with_its_reason() -> None:
-    @ray.remote
-    class Broken:
-        def __init__(self) -> None:
-            raise ConfigError("sam.architecture 'vit_x' is none of vit_b")
-
-        @ray.method(num_returns=2)
-        def double(self, number: int) -> tuple[str, int]:
-            return "", number
-
     (error,) = ask(ActorPool("broken", Broken.remote, 1, 2), (1,))
     assert isinstance(error, PipelineError)
     assert "sam.architecture 'vit_x' is none of vit_b" in str(error)
 
 
 def test_a_pool_that_loads_while_another_fails_ends_in_silence(caplog: pytest.LogCaptureFixture) -> None:
-    @ray.remote
-    class Slow:
-        def __init__(self) -> None:
-            time.sleep(60)
-
-    @ray.remote
-    class Broken:
-        def __init__(self) -> None:
-            raise ConfigError("sam.architecture 'vit_x' is none of vit_b")
-
     async def start() -> None:
-        pools = [ActorPool("slow", Slow.remote, 1, 0), ActorPool("broken", Broken.remote, 1, 0)]
+        pools = [ActorPool("slow", lambda: Slow.remote(60), 1, 0), ActorPool("broken", Broken.remote, 1, 0)]
         try:
             await asyncio.gather(*(pool.started(print) for pool in pools))
         finally:
@@ -174,16 +175,11 @@ def test_a_pool_that_loads_while_another_fails_ends_in_silence(caplog: pytest.Lo
 
 
 def test_a_long_wait_for_actors_is_said_until_they_stand(monkeypatch: pytest.MonkeyPatch) -> None:
-    @ray.remote
-    class Slow:
-        def __init__(self) -> None:
-            time.sleep(2)
-
     monkeypatch.setattr("pipelines.pool.PLACING_SECONDS", 0.5)
     said: list[str] = []
 
     async def start() -> int:
-        await ActorPool("slow", Slow.remote, 1, 0).started(said.append)
+        await ActorPool("slow", lambda: Slow.remote(2), 1, 0).started(said.append)
         heard = len(said)
         await asyncio.sleep(1.2)
         return heard
