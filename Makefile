@@ -14,7 +14,7 @@ PARITY  ?= $(WORLD)
 PYTEST  := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup labels fit demo-world demo-teachers inspect bench test crashtest check parity clean
+.PHONY: help setup labels fit demo-world demo-teachers inspect bench test test-all crashtest check parity clean
 
 help:
 	@echo "make labels [SEED=1]                 the demo: render street scenes, label them, score the labels"
@@ -23,7 +23,8 @@ help:
 	@echo "                                     co-train a 2D and a 3D network from a cache, and score them"
 	@echo "make inspect CACHE=<folder or URL>   what is in a cache"
 	@echo "make bench [NUSCENES=<folder>]       our code against the obvious ways, on this machine"
-	@echo "make test                            the tests"
+	@echo "make test                            the fast tests: no cluster, server or kill, and one whole run"
+	@echo "make test-all                        all tests"
 	@echo "make crashtest [KILLS=100] [SEED=1]  kill drivers, actors and workers at random, and see that nothing is lost"
 	@echo "make check                           lint, types, import rules, tests"
 	@echo "make parity [PARITY=<folder>]        our reading and projection against the official devkit; of the demo by default"
@@ -70,6 +71,9 @@ bench: setup
 	  $(if $(NUSCENES),--nuscenes $(NUSCENES)) $(ARGS)
 
 test: setup
+	$(PYTEST) -m "not (ray or s3 or kill or slow)" $(ARGS)
+
+test-all: setup
 	$(PYTEST) $(ARGS)
 
 crashtest: setup

@@ -595,10 +595,10 @@ def test_a_dataset_of_defects_only_is_refused_with_the_first(damaged_folder: Pat
 
 
 @needs_real_keyframe
-def test_the_real_keyframe_is_one_sample_of_scene_0103() -> None:
-    (scene,) = NuScenes(REAL).scenes("mini_val", None)
+def test_the_real_keyframe_is_one_sample_of_scene_0061() -> None:
+    (scene,) = NuScenes(REAL).scenes("mini_train", None)
     (sample,) = scene.samples
-    assert (scene.name, sample.token) == ("scene-0103", "ca9a282c9e77460f8360f564131a8af5")
+    assert (scene.name, sample.token) == ("scene-0061", "ca9a282c9e77460f8360f564131a8af5")
     assert sample.defect is None
     assert [camera.channel for camera in sample.cameras] == CAMERAS
     assert {(camera.width_px, camera.height_px) for camera in sample.cameras} == {(1600, 900)}
