@@ -8,21 +8,98 @@ On a GPU if there is one. Each part is timed alone after a warm-up, medians over
 """
 
 import argparse
+import os
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
 from cache_schemas.store import Cache
-from trainer.batch import Batches
+from trainer.batch import Batch, Batches
 from trainer.fit import Plan, Trainer, describe, make_optimiser, open_stream
 from trainer.losses import refine_pixels
 from trainer.model import CnsModel
 from trainer.ranks import join_ranks
 from trainer.settings import load_settings
 from trainer.targets import Predictions
+
+WARM_UP_STEPS = 2
+
+
+def measure_step(cache: str, overrides: Sequence[str], steps: int, threads: int | None = None) -> dict[str, Any]:
+    """Return the median milliseconds of each part of a step, its sizes, and the peak memory on a GPU."""
+    if threads:
+        torch.set_num_threads(threads)
+    ranks = join_ranks()
+    settings = load_settings(Cache.open(cache)[1].dataset, overrides=overrides)
+    stream, samples = open_stream(settings, cache)
+    text = torch.from_numpy(stream.text_embeddings())
+    model = CnsModel(settings, text, describe(settings, stream, samples).teacher_widths).to(ranks.device).train()
+    plan = Plan.of(samples, settings, ranks)
+    trainer = Trainer(model, model, make_optimiser(model, settings.optimiser), settings, plan, ranks)
+    batches, plan_steps = Batches(stream, samples, settings), plan.epoch(0)
+    clock = PartClock(ranks.device)
+    images = points = 0
+    for number in range(steps + WARM_UP_STEPS):
+        with clock.part("data, no worker"):
+            batch = batches[plan_steps[number % len(plan_steps)]]
+        batch = batch.to(ranks.device)
+        _time_parts(clock, trainer, model, batch, number)
+        images, points = images + len(batch.rgb), points + len(batch.point_labels)
+    cuda = ranks.device.type == "cuda"
+    return {
+        "device": torch.cuda.get_device_name() if cuda else f"CPU, {torch.get_num_threads()} of {os.cpu_count()} cores",
+        "images": images / (steps + WARM_UP_STEPS),
+        "points": points / (steps + WARM_UP_STEPS),
+        "ms": {part: 1000 * statistics.median(found[WARM_UP_STEPS:]) for part, found in clock.seconds.items()},
+        "peak_memory_gb": torch.cuda.max_memory_allocated() / 1e9 if cuda else None,
+    }
+
+
+class PartClock:
+    """Seconds of each part of a step, by name; waits for the device at the end of a part."""
+
+    def __init__(self, device: torch.device) -> None:
+        """Time work on `device`."""
+        self._device = device
+        self.seconds: dict[str, list[float]] = {}
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """Time one part."""
+        start = time.perf_counter()
+        yield
+        if self._device.type == "cuda":
+            torch.cuda.synchronize()
+        self.seconds.setdefault(name, []).append(time.perf_counter() - start)
+
+
+def _time_parts(clock: PartClock, trainer: Trainer, model: CnsModel, batch: Batch, number: int) -> None:
+    settings, device = trainer.plan.settings, batch.rgb.device.type
+    with torch.autocast(device, torch.bfloat16, enabled=settings.optimiser.precision == "bf16"):
+        with clock.part("2D forward"):
+            pixels = model.image(batch.rgb)
+        with clock.part("2D backward"):
+            pixels.float().sum().backward()
+    with clock.part("3D forward"):
+        voxels = model.cloud(batch.voxel_features, batch.voxels, batch.samples)
+    with clock.part("3D backward"):
+        voxels.sum().backward()
+    with clock.part("both forward with heads"):
+        outputs = model(batch)
+    own = Predictions(
+        outputs.pixel_scores.argmax(dim=1).to(torch.uint8), outputs.point_scores.argmax(dim=1).to(torch.uint8)
+    )
+    with clock.part("refine predictions"):
+        refine_pixels(own.pixels, batch.mask_ids, batch.masks, len(model.text))
+    with clock.part("losses"):
+        trainer.losses(number % trainer.plan.total, batch, outputs, own)
+    del outputs, pixels, voxels
+    with clock.part("whole step"):
+        trainer.step(number % trainer.plan.total, batch)
 
 
 def main() -> None:
@@ -33,58 +110,12 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--set", dest="overrides", action="append", default=[])
     args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    ranks = join_ranks()
-    settings = load_settings(Cache.open(args.cache)[1].dataset, overrides=args.overrides)
-    stream, samples = open_stream(settings, args.cache)
-    text = torch.from_numpy(stream.text_embeddings())
-    model = CnsModel(settings, text, describe(settings, stream, samples).teacher_widths).to(ranks.device).train()
-    plan = Plan.of(samples, settings, ranks)
-    trainer = Trainer(model, model, make_optimiser(model, settings.optimiser), settings, plan, ranks)
-    batches, steps = Batches(stream, samples, settings), plan.epoch(0)
-    times: dict[str, list[float]] = {}
-
-    @contextmanager
-    def timed(part: str) -> Iterator[None]:
-        start = time.perf_counter()
-        yield
-        if ranks.device.type == "cuda":
-            torch.cuda.synchronize()
-        times.setdefault(part, []).append(time.perf_counter() - start)
-
-    images = points = 0
-    for number in range(args.steps + 2):
-        with timed("data, no worker"):
-            batch = batches[steps[number % len(steps)]]
-        batch = batch.to(ranks.device)
-        with torch.autocast(ranks.device.type, torch.bfloat16, enabled=settings.optimiser.precision == "bf16"):
-            with timed("2D forward"):
-                pixels = model.image(batch.rgb)
-            with timed("2D backward"):
-                pixels.float().sum().backward()
-        with timed("3D forward"):
-            voxels = model.cloud(batch.voxel_features, batch.voxels, batch.samples)
-        with timed("3D backward"):
-            voxels.sum().backward()
-        with timed("both forward with heads"):
-            outputs = model(batch)
-        own = Predictions(
-            outputs.pixel_scores.argmax(dim=1).to(torch.uint8), outputs.point_scores.argmax(dim=1).to(torch.uint8)
-        )
-        with timed("refine predictions"):
-            refine_pixels(own.pixels, batch.mask_ids, batch.masks, len(text))
-        with timed("losses"):
-            trainer.losses(number, batch, outputs, own)
-        del outputs, pixels, voxels
-        with timed("whole step"):
-            trainer.step(number, batch)
-        images, points = images + len(batch.rgb), points + len(batch.point_labels)
-    device = torch.cuda.get_device_name() if ranks.device.type == "cuda" else f"CPU, {args.threads} threads"
-    print(f"{device}; {images / (args.steps + 2):.0f} images and {points / (args.steps + 2):.0f} points a step")
-    for part, found in times.items():
-        print(f"{part:26} {1000 * statistics.median(found[2:]):8.1f} ms")
-    if ranks.device.type == "cuda":
-        print(f"most memory                {torch.cuda.max_memory_allocated() / 1e9:8.1f} GB")
+    found = measure_step(args.cache, args.overrides, args.steps, args.threads)
+    print(f"{found['device']}; {found['images']:.0f} images and {found['points']:.0f} points a step")
+    for part, milliseconds in found["ms"].items():
+        print(f"{part:26} {milliseconds:8.1f} ms")
+    if found["peak_memory_gb"]:
+        print(f"peak memory                {found['peak_memory_gb']:8.1f} GB")
 
 
 if __name__ == "__main__":
