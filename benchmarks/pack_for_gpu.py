@@ -2,8 +2,8 @@
 
     python -m benchmarks.pack_for_gpu --world out/demo --cache out/demo.zarr [--parts core demo spconv] [--out .gpu]
 
-Downloads the wheels of benchmarks/gpu_packages.txt for Python 3.12, unpacks them, and compresses each part with xz:
-that halves spconv and Ray, which would not fit as wheels. `demo` holds a few scenes of the demo world and their
+Installs the wheels of benchmarks/gpu_packages.txt for Python 3.12 into folders, and compresses each part with xz: that
+halves spconv and Ray, which would not fit as wheels. `demo` holds a few scenes of the demo world and their
 labels. A transfer carries the checkout's tracked files too, so these count towards the limit.
 """
 
@@ -13,7 +13,6 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-import zipfile
 from pathlib import Path
 
 LIMIT_BYTES = 64 * 2**20
@@ -24,13 +23,16 @@ SCENES = 5
 XZ_PRESET = 9
 """Its dictionary of 64 MiB finds the GPU code that spconv holds once for each generation of GPUs."""
 
+LEFT_OUT = ("ray/jars", "ray/dashboard/client", "ray/rllib", "ray/llm")
+"""Large parts of Ray that a run does not use: its Java runtime, web pages, reinforcement learning, language models."""
+
 
 def main() -> int:
     """Pack the parts, print which of them fit into one transfer; returns 1 if a part alone does not fit."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--world", type=Path, default=Path("out/demo"))
     parser.add_argument("--cache", type=Path, default=Path("out/demo.zarr"))
-    parser.add_argument("--parts", nargs="+", default=["core", "demo", "spconv", "ray"])
+    parser.add_argument("--parts", nargs="+", default=["core", "demo", "ray", "spconv"])
     parser.add_argument("--out", type=Path, default=Path(".gpu"))
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
@@ -44,7 +46,7 @@ def main() -> int:
             if part == "demo":
                 copy_demo(args.world, args.cache, folder)
             else:
-                unpack_wheels(packages[part], folder / "site")
+                install_packages(packages[part], folder / "site")
             with tarfile.open(archive, "w:xz", preset=XZ_PRESET) as tar:
                 tar.add(folder, ".")
         sizes[part] = archive.stat().st_size
@@ -72,16 +74,14 @@ def tracked_bytes() -> int:
     return sum(Path(name).stat().st_size for name in listed.split("\0") if name)
 
 
-def unpack_wheels(packages: list[str], site: Path) -> None:
-    """Download wheels, or build them from pure Python sources, and unpack them into a folder for PYTHONPATH."""
-    with tempfile.TemporaryDirectory() as wheels:
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
-        command += ["--python-version", PYTHON, "--implementation", "cp", "--dest", wheels]
-        command += [option for platform in PLATFORMS for option in ("--platform", platform)]
-        subprocess.run([*command, *packages], check=True)
-        for wheel in Path(wheels).glob("*.whl"):
-            with zipfile.ZipFile(wheel) as archive:
-                archive.extractall(site)
+def install_packages(packages: list[str], site: Path) -> None:
+    """Install the packages' wheels for Python 3.12 into a folder for PYTHONPATH, without what is left out."""
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-compile", "--only-binary=:all:"]
+    command += ["--python-version", PYTHON, "--implementation", "cp", "--target", str(site)]
+    command += [option for platform in PLATFORMS for option in ("--platform", platform)]
+    subprocess.run([*command, *packages], check=True)
+    for name in LEFT_OUT:
+        shutil.rmtree(site / name, ignore_errors=True)
 
 
 def copy_demo(world: Path, cache: Path, folder: Path) -> None:

@@ -164,9 +164,10 @@ def _training(training: Figures) -> Iterator[str]:
         yield NOT_MEASURED.capitalize() + "."
         yield ""
     else:
-        yield "DeepLabV3-ResNet50 and MinkUNet34, bf16;"
-        yield f"{step['images']:.0f} pictures and {step['points']:,.0f} points a step;"
-        yield f"peak memory {_number(step['peak_memory_gb'])} GB."
+        yield f"Settings: `{' '.join(step['settings'])}`."
+        yield ""
+        yield f"A step has {step['images']:.0f} pictures and {step['points']:,.0f} points; peak memory "
+        yield f"{_number(step['peak_memory_gb'])} GB."
         yield ""
         yield from _table(("part", "ms"), [(part, _number(ms)) for part, ms in step["ms"].items()])
     for name, sentence in (("throughput", _throughput), ("curves", _curves), ("resume", _resume)):

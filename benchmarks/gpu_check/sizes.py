@@ -66,7 +66,7 @@ TINY = Sizes(
     networks=("networks.image=small", "networks.image_weights=null", "networks.cloud=small", "networks.voxel_m=0.3"),
     step_samples=1,
     steps=2,
-    curve_steps=4,
+    curve_steps=12,
     sparse_networks=("small",),
     scenes=1,
 )

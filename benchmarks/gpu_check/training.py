@@ -44,7 +44,7 @@ def measure(context: Context, record: StageRecord) -> None:
         write_nuscenes_size(source, manifest, str(large), sizes.step_samples)
         paper = [*sizes.networks, f"stream.samples={sizes.step_samples}", "optimiser.precision=bf16"]
         paper += ["stream.images=6", "stream.hold_out=0", "augment.relight=0"]
-        record.add("step", measure_step(str(large), paper, sizes.steps))
+        record.add("step", {"settings": paper, **measure_step(str(large), paper, sizes.steps)})
     with record.part("throughput"):
         record.need(SECONDS["throughput"], "throughput")
         record.add("throughput", throughput(context, large, paper))
@@ -101,8 +101,10 @@ def curves(context: Context) -> dict[str, Any]:
 def curve_settings(context: Context) -> list[str]:
     """Return the demo's recipe with as many epochs as `curve_steps` steps of one cloud take; its precision is fp32."""
     shards = len(Cache.open(str(context.cache))[0].shard_keys())
-    training = shards - shards // HELD_OUT_EVERY
-    return [f"optimiser.epochs={-(-context.sizes.curve_steps // training)}", "stream.workers=0"]
+    hold_out = HELD_OUT_EVERY if shards >= HELD_OUT_EVERY else 0
+    training = shards - (shards // hold_out if hold_out else 0)
+    epochs = -(-context.sizes.curve_steps // training)
+    return [f"optimiser.epochs={epochs}", f"stream.hold_out={hold_out}", "stream.workers=0"]
 
 
 def resume(context: Context) -> dict[str, Any]:
