@@ -60,6 +60,11 @@ def shard_path(key: str) -> str:
     return f"{SHARDS}/{key}"
 
 
+def is_folder_name(name: str) -> bool:
+    """Return whether a name is that of one folder, and not a path that leads elsewhere."""
+    return name not in ("", ".", "..") and "/" not in name
+
+
 def _refuse_path(name: str) -> None:
-    if name in ("", ".", "..") or "/" in name:
-        raise LayoutError(f"{name!r}: not a name of one folder; give a shard key or group name without slashes")
+    if not is_folder_name(name):
+        raise LayoutError(f"{name!r}: not the name of one folder; give a shard key or group name without slashes")

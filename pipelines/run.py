@@ -13,8 +13,8 @@ from cache_schemas.documents import CacheManifest, PromptRecord, Teachers
 from cache_schemas.errors import CacheError, ConfigError
 from cache_schemas.group_path import GroupPath
 from cache_schemas.layout import SCHEMA_VERSION, SHARD_GROUPS
+from cache_schemas.location import is_url
 from cache_schemas.lock import run_lock
-from cache_schemas.place import is_url
 from cache_schemas.store import Cache
 from cache_schemas.taxonomy import load_taxonomy
 from labelgen.datasets import ADAPTERS

@@ -20,9 +20,10 @@ import zarr
 from cache_schemas.documents import Provenance
 from cache_schemas.group_path import GroupPath
 from cache_schemas.layout import AnyArray
+from cache_schemas.problems import Problem, ProblemKind
 from cache_schemas.repair import repair
 from cache_schemas.store import Cache
-from cache_schemas.validate import Problem, ProblemKind, validate
+from cache_schemas.validate import validate
 
 SHARD = "shards/toy-000"
 K = ProblemKind

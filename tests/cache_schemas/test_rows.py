@@ -10,7 +10,7 @@ from cache_schemas.documents import CacheManifest, Provenance
 from cache_schemas.errors import DamagedGroupError
 from cache_schemas.group_path import GroupPath
 from cache_schemas.layout import POINTS_PER_CHUNK, SHARD_GROUPS, AnyArray
-from cache_schemas.rows import RowReader, Span, StoredArray
+from cache_schemas.row_reader import RowReader, Span, StoredArray
 from cache_schemas.store import Cache
 
 Fill = Callable[..., dict[str, AnyArray]]

@@ -14,9 +14,10 @@ from cache_schemas.documents import Provenance
 from cache_schemas.errors import CacheError, DamagedGroupError
 from cache_schemas.group_path import GroupPath
 from cache_schemas.layout import AnyArray
+from cache_schemas.problems import Problem
 from cache_schemas.repair import repair
 from cache_schemas.store import Cache
-from cache_schemas.validate import Problem, validate
+from cache_schemas.validate import validate
 
 SHARD = "shards/toy-000"
 
@@ -72,7 +73,7 @@ def test_messages_tell_what_was_found_and_what_was_promised(sound_folder: Path, 
     edit_document(sound_folder, f"{SHARD}/sam/mask_ids", lambda document: document.update(data_type="int64"))
     reseal(sound_folder, "text", "the-new-fingerprint")
     assert {problem.path: problem.message for problem in problems_of(sound_folder)} == {
-        f"{SHARD}/sam/mask_ids": "data_type is 'int64', sealed and promised is 'uint16'",
+        f"{SHARD}/sam/mask_ids": "data_type is 'int64', expected 'uint16'",
         f"{SHARD}/clip": "made from text fingerprint-, which is now the-new-fing",
         f"{SHARD}/pairs/col": "1 values out of range, the first 6 at 4",
         f"{SHARD}/truth/point": "id 9 is neither a class of street nor 255",
@@ -158,7 +159,7 @@ def test_problems_are_json_ready(sound_folder: Path) -> None:
         "kind": "stray-file",
         "path": "notes.txt",
         "message": "not part of the contract",
-        "remedy": "remove it, or let `labelgen verify --repair` do so",
+        "remedy": "remove it by hand or with `labelgen verify --repair`",
     }
 
 
@@ -181,7 +182,7 @@ def test_a_reader_allocates_nothing_for_what_a_file_cannot_hold(sound_folder: Pa
         lambda document: document["attributes"]["arrays"]["xyz"].update(shape=[10**12, 3]),
     )
     cache, _ = Cache.open(str(sound_folder))
-    with pytest.raises(DamagedGroupError, match=r"xyz has \d+ bytes, its shape \(1000000000000, 3\) takes"):
+    with pytest.raises(DamagedGroupError, match=r"xyz has \d+ bytes, its shape \(1000000000000, 3\) needs at least"):
         cache.read(GroupPath("toy-000", "points"), "xyz")
 
 
