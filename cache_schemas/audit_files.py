@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping
 
 from cache_schemas.array_storage import METADATA, chunk_file
-from cache_schemas.group_path import SHARDS, GroupPath, is_folder_name
-from cache_schemas.layout import ROOT_GROUPS, SHARD_GROUPS, group_spec
+from cache_schemas.group_path import NO_FOLDER_NAMES, SHARDS
+from cache_schemas.layout import ROOT_GROUPS, SHARD_GROUPS
 
 FileSizes = Mapping[str, int | None]
 """The bytes of files, by path; None for links and special files."""
@@ -35,17 +35,16 @@ def stray_files(sizes: FileSizes) -> Iterator[tuple[str, str]]:
 
 
 def _is_expected(steps: list[str]) -> bool:
-    if not all(map(is_folder_name, steps)):  # object stores allow such names
+    if not NO_FOLDER_NAMES.isdisjoint(steps):  # object stores allow such names
         return False
-    in_root_group = steps[0] in ROOT_GROUPS
-    if not in_root_group and steps[0] != SHARDS:
+    root = ROOT_GROUPS.get(steps[0])
+    if root is None and steps[0] != SHARDS:
         return steps == [METADATA]
-    within = steps[1:] if in_root_group else steps[3:]
+    within = steps[1:] if root else steps[3:]
     if not within:
         return steps[-1] == METADATA
-    if not in_root_group and steps[2] not in SHARD_GROUPS:
-        return False
-    if within == [METADATA]:
-        return True
-    spec = group_spec(GroupPath.parse("/".join(steps[: -len(within)]))).arrays.get(within[0])
+    group = root or SHARD_GROUPS.get(steps[2])
+    if group is None or within == [METADATA]:
+        return group is not None
+    spec = group.arrays.get(within[0])
     return len(within) > 1 and (spec is None or "/".join(within[1:]) in (METADATA, chunk_file(len(spec.axes))))

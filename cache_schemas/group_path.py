@@ -8,6 +8,9 @@ from cache_schemas.errors import LayoutError
 SHARDS = "shards"
 """The folder that holds one folder per shard."""
 
+NO_FOLDER_NAMES = frozenset({"", ".", ".."})
+"""Names that lead to another folder; the names of objects in a store may have them between slashes."""
+
 
 @dataclass(frozen=True)
 class GroupPath:
@@ -62,7 +65,7 @@ def shard_path(key: str) -> str:
 
 def is_folder_name(name: str) -> bool:
     """Return whether a name is that of one folder, and not a path that leads elsewhere."""
-    return name not in ("", ".", "..") and "/" not in name
+    return name not in NO_FOLDER_NAMES and "/" not in name
 
 
 def _refuse_path(name: str) -> None:

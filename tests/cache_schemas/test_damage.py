@@ -524,7 +524,7 @@ def a_shard_out_of_a_cache_of_other_settings(folder: Path) -> None:
     other = shutil.copytree(folder, folder.parent / "other")
     tokens = ("o0", "o1")
     edit_attributes(other, SHARD, lambda attrs: attrs.update(samples=list(tokens)))
-    upstream = {"images": "fingerprint-of-images", "text": "other class names"}
+    upstream = {"images": "f-images", "text": "other class names"}
     for group in ("images", "clip", "sam", "points", "pairs", "labels", "truth"):
         reseal(other, f"{SHARD}/{group}", samples=tokens, **({"upstream": upstream} if group == "clip" else {}))
     reseal(other, f"{SHARD}/sam", fingerprint="other masks")

@@ -74,7 +74,7 @@ def test_messages_tell_what_was_found_and_what_was_promised(sound_folder: Path, 
     reseal(sound_folder, "text", "the-new-fingerprint")
     assert {problem.path: problem.message for problem in problems_of(sound_folder)} == {
         f"{SHARD}/sam/mask_ids": "data_type is 'int64', expected 'uint16'",
-        f"{SHARD}/clip": "made from text fingerprint-, which is now the-new-fing",
+        f"{SHARD}/clip": "made from text f-text, which is now the-new-fing",
         f"{SHARD}/pairs/col": "1 values out of range, the first 6 at 4",
         f"{SHARD}/truth/point": "id 9 is neither a class of street nor 255",
     }
