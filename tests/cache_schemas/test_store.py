@@ -1,4 +1,4 @@
-"""The store: what is written is what is read, by us and by plain Zarr; unsealed groups are not there."""
+"""The store: groups read back equal, through `Cache` and plain Zarr; unsealed groups cannot be read."""
 
 import uuid
 from collections.abc import Callable
