@@ -1,19 +1,18 @@
-"""Version 1 of the cache layout: which arrays each sealed group holds, and how they lie on disk.
+"""Version 1 of the cache layout: the groups of a cache, and the name, axes and dtype of every array in them.
 
 Axis names: S samples of the shard, I images, H x W training size, h x w CLIP grid, hf x wf SAM grid,
 C classes, D and E embedding sizes of CLIP and SAM, P points, N pairs. An integer is a fixed size; "S+1" is one more
-than S.
+than S. The files of an array are the business of `array_storage.py`.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from cache_schemas.errors import LayoutError
+from cache_schemas.group_path import GroupPath
 
 SCHEMA_VERSION = 1
 
@@ -25,10 +24,11 @@ POINTS_PER_CHUNK = 65_536
 
 @dataclass(frozen=True)
 class ArraySpec:
-    """What the contract promises of one array.
+    """The contract of one array.
 
-    `chunk` is the length of an inner chunk along the first axis (None: the whole array is one chunk);
-    `compressed` arrays take zstd level 1, the others crc32c alone, since they would not shrink.
+    `axes` are names or fixed sizes, `dtypes` the permitted ones. `chunk` is the length of an inner chunk along the
+    first axis (None: the whole array is one chunk). `compressed` arrays are stored with zstd level 1; the others would
+    not shrink and have only a crc32c. A group may lack an `optional` array.
     """
 
     axes: tuple[Axis, ...]
@@ -39,6 +39,18 @@ class ArraySpec:
     optional: bool = False
 
 
+@dataclass(frozen=True)
+class GroupSpec:
+    """The contract of one group: its arrays by name.
+
+    `teacher` is the name of the network that makes the arrays, or None. A shard may lack an `optional` group.
+    """
+
+    arrays: Mapping[str, ArraySpec]
+    optional: bool = False
+    teacher: str | None = None
+
+
 def _per_image(*axes: Axis, dtypes: tuple[str, ...], meaning: str, compressed: bool = False) -> ArraySpec:
     return ArraySpec(("I", *axes), dtypes, meaning, chunk=1, compressed=compressed)
 
@@ -47,87 +59,122 @@ def _per_point(axis: str, *rest: Axis, dtype: str, meaning: str, compressed: boo
     return ArraySpec((axis, *rest), (dtype,), meaning, chunk=POINTS_PER_CHUNK, compressed=compressed)
 
 
-SHARD_GROUPS: dict[str, dict[str, ArraySpec]] = {
-    "images": {
-        "rgb": _per_image("H", "W", 3, dtypes=("uint8",), meaning="pictures at training size"),
-        "intrinsics": ArraySpec(("I", 3, 3), ("float64",), "camera matrices scaled to H x W, pixels"),
-        "cam_from_cloud": ArraySpec(("I", 4, 4), ("float64",), "rigid transforms, metres"),
-        "offsets": ArraySpec(("S+1",), ("int64",), "images of sample s: offsets[s]:offsets[s+1]"),
-    },
-    "clip": {
-        "logits": _per_image("C", "h", "w", dtypes=("float16",), meaning="cosines of patches to classes"),
-        "features": ArraySpec(
-            ("I", "D", "h", "w"), ("float16",), "unit-norm CLIP features of patches", chunk=1, optional=True
-        ),
-    },
-    "sam": {
-        "mask_ids": _per_image(
-            "H", "W", dtypes=("uint16",), meaning="0 = no mask; smaller masks on top", compressed=True
-        ),
-        "features": _per_image("hf", "wf", "E", dtypes=("int8", "float16"), meaning="valid part of the embedding"),
-        "features_scale": ArraySpec(
-            ("I", "E"), ("float32",), "int8 features times this give the embedding", optional=True
-        ),
-    },
-    "points": {
-        "xyz": _per_point("P", 3, dtype="float32", meaning="points in their sensor frame, metres"),
-        "intensity": _per_point("P", dtype="float32", meaning="return strength, 0..1"),
-        "offsets": ArraySpec(("S+1",), ("int64",), "points of sample s: offsets[s]:offsets[s+1]"),
-    },
-    "pairs": {
-        "point": _per_point("N", dtype="int32", meaning="index into the shard's points", compressed=True),
-        "image": _per_point("N", dtype="uint16", meaning="index into the shard's images", compressed=True),
-        "row": _per_point("N", dtype="uint16", meaning="pixel row at H x W", compressed=True),
-        "col": _per_point("N", dtype="uint16", meaning="pixel column at H x W", compressed=True),
-        "offsets": ArraySpec(("S+1",), ("int64",), "pairs of sample s: offsets[s]:offsets[s+1]"),
-    },
-    "labels": {
-        "image_raw": _per_image("H", "W", dtypes=("uint8",), meaning="CLIP argmax, eq 1", compressed=True),
-        "image": _per_image("H", "W", dtypes=("uint8",), meaning="after the vote in masks, eq 4", compressed=True),
-        "point_raw": _per_point("P", dtype="uint8", meaning="image_raw at the point's pixel, eq 2", compressed=True),
-        "point": _per_point("P", dtype="uint8", meaning="image at the point's pixel, eq 3-4", compressed=True),
-    },
-    "truth": {
-        "point": _per_point("P", dtype="uint8", meaning="ground truth, for scoring only", compressed=True),
-        "image": ArraySpec(
-            ("I", "H", "W"), ("uint8",), "ground truth, for scoring only", chunk=1, compressed=True, optional=True
-        ),
-        "segments": ArraySpec(
-            ("I", "H", "W"), ("uint16",), "object or stuff segment, 0 = none", chunk=1, compressed=True, optional=True
-        ),
-    },
+SHARD_GROUPS: dict[str, GroupSpec] = {
+    "images": GroupSpec(
+        {
+            "rgb": _per_image("H", "W", 3, dtypes=("uint8",), meaning="pictures at training size"),
+            "intrinsics": ArraySpec(("I", 3, 3), ("float64",), "camera matrices scaled to H x W, pixels"),
+            "cam_from_cloud": ArraySpec(("I", 4, 4), ("float64",), "rigid transforms, metres"),
+            "offsets": ArraySpec(("S+1",), ("int64",), "images of sample s: offsets[s]:offsets[s+1]"),
+        },
+    ),
+    "clip": GroupSpec(
+        {
+            "logits": _per_image("C", "h", "w", dtypes=("float16",), meaning="cosines of patches to classes"),
+            "features": ArraySpec(
+                ("I", "D", "h", "w"), ("float16",), "unit-norm CLIP features of patches", chunk=1, optional=True
+            ),
+        },
+        teacher="clip",
+    ),
+    "sam": GroupSpec(
+        {
+            "mask_ids": _per_image(
+                "H", "W", dtypes=("uint16",), meaning="0 = no mask; smaller masks on top", compressed=True
+            ),
+            "features": _per_image("hf", "wf", "E", dtypes=("int8", "float16"), meaning="valid part of the embedding"),
+            "features_scale": ArraySpec(
+                ("I", "E"), ("float32",), "int8 features times this give the embedding", optional=True
+            ),
+        },
+        teacher="sam",
+    ),
+    "points": GroupSpec(
+        {
+            "xyz": _per_point("P", 3, dtype="float32", meaning="points in their sensor frame, metres"),
+            "intensity": _per_point("P", dtype="float32", meaning="return strength, 0..1"),
+            "offsets": ArraySpec(("S+1",), ("int64",), "points of sample s: offsets[s]:offsets[s+1]"),
+        },
+    ),
+    "pairs": GroupSpec(
+        {
+            "point": _per_point("N", dtype="int32", meaning="index into the shard's points", compressed=True),
+            "image": _per_point("N", dtype="uint16", meaning="index into the shard's images", compressed=True),
+            "row": _per_point("N", dtype="uint16", meaning="pixel row at H x W", compressed=True),
+            "col": _per_point("N", dtype="uint16", meaning="pixel column at H x W", compressed=True),
+            "offsets": ArraySpec(("S+1",), ("int64",), "pairs of sample s: offsets[s]:offsets[s+1]"),
+        },
+    ),
+    "labels": GroupSpec(
+        {
+            "image_raw": _per_image("H", "W", dtypes=("uint8",), meaning="CLIP argmax, eq 1", compressed=True),
+            "image": _per_image("H", "W", dtypes=("uint8",), meaning="after the vote in masks, eq 4", compressed=True),
+            "point_raw": _per_point(
+                "P", dtype="uint8", meaning="image_raw at the point's pixel, eq 2", compressed=True
+            ),
+            "point": _per_point("P", dtype="uint8", meaning="image at the point's pixel, eq 3-4", compressed=True),
+        },
+    ),
+    "truth": GroupSpec(
+        {
+            "point": _per_point("P", dtype="uint8", meaning="ground truth, for scoring only", compressed=True),
+            "image": ArraySpec(
+                ("I", "H", "W"), ("uint8",), "ground truth, for scoring only", chunk=1, compressed=True, optional=True
+            ),
+            "segments": ArraySpec(
+                ("I", "H", "W"),
+                ("uint16",),
+                "object or stuff segment, 0 = none",
+                chunk=1,
+                compressed=True,
+                optional=True,
+            ),
+        },
+        optional=True,
+    ),
 }
-"""The groups of one shard, each written by one task and sealed on its own."""
+"""The groups of a shard. Each is written and sealed by one task."""
 
-OPTIONAL_GROUPS = frozenset({"truth"})
+OPTIONAL_GROUPS = frozenset(name for name, group in SHARD_GROUPS.items() if group.optional)
 
-ROOT_GROUPS: dict[str, dict[str, ArraySpec]] = {
-    "text": {"embeddings": ArraySpec(("C", "D"), ("float32",), "unit-norm class embeddings")},
+ROOT_GROUPS: dict[str, GroupSpec] = {
+    "text": GroupSpec(
+        {"embeddings": ArraySpec(("C", "D"), ("float32",), "unit-norm class embeddings")},
+        teacher="clip",
+    ),
 }
-"""Sealed groups that stand beside `shards`."""
+"""The groups beside `shards`, which belong to the whole cache."""
+
+TEACHERS = tuple(
+    dict.fromkeys(group.teacher for group in (*ROOT_GROUPS.values(), *SHARD_GROUPS.values()) if group.teacher)
+)
+"""The names of the networks that make groups."""
 
 
-def group_specs(group_path: str) -> dict[str, ArraySpec]:
-    """Return the array specs of a group path such as `text` or `shards/<shard>/clip`."""
-    name = group_path.rsplit("/", 1)[-1]
-    table = SHARD_GROUPS if group_path.startswith("shards/") else ROOT_GROUPS
-    if name not in table:
-        raise LayoutError(f"{group_path}: the contract has no group {name!r}; it has {', '.join(table)}")
-    return table[name]
+def group_spec(path: GroupPath) -> GroupSpec:
+    """Return the contract of a group.
+
+    Raises:
+        LayoutError: if the contract has no such group.
+    """
+    table = ROOT_GROUPS if path.shard is None else SHARD_GROUPS
+    if path.name not in table:
+        raise LayoutError(f"{path}: the contract has no group {path.name!r}; it has {', '.join(table)}")
+    return table[path.name]
 
 
 def bind_axes(
-    group_path: str, shapes: dict[str, tuple[int, ...]], sizes: dict[str, int] | None = None
+    path: GroupPath, shapes: dict[str, tuple[int, ...]], sizes: dict[str, int] | None = None
 ) -> tuple[dict[str, int], list[str]]:
-    """Match the shapes of a group's arrays with its specs.
+    """Compare the shapes of a group's arrays with the axes of the contract.
 
-    `sizes` are axis sizes already known from other groups. Returns all axis sizes, and one sentence for each
-    array that does not fit.
+    `sizes` are the sizes of axes known from other groups. Returns the sizes of all axes, and a sentence for each array
+    that does not fit.
     """
     sizes = dict(sizes or {})
     misfits = []
     for name, shape in shapes.items():
-        axes = group_specs(group_path)[name].axes
+        axes = group_spec(path).arrays[name].axes
         if len(axes) != len(shape):
             misfits.append(f"{name} has shape {shape}, the contract says {axes}")
             continue
@@ -140,81 +187,19 @@ def bind_axes(
 
 
 def missing_scale(dtypes: Mapping[str, str]) -> list[str]:
-    """Return a sentence if `features` are int8 without the scale that gives them back their meaning."""
+    """Return a sentence if `features` are int8 and there is no `features_scale` to decode them."""
     if dtypes.get("features") == "int8" and "features_scale" not in dtypes:
-        return ["features are int8, so features_scale must be there"]
+        return ["features are int8, so features_scale is required"]
     return []
 
 
-def chunk_shapes(spec: ArraySpec, shape: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return the shapes of an inner chunk, and of the one Zarr shard that covers the whole array."""
-    length, *rest = (max(1, size) for size in shape)
-    rows = min(spec.chunk or length, length)
-    return (rows, *rest), (-(-length // rows) * rows, *rest)
-
-
-INDEX_ENTRY_BYTES, CRC_BYTES = 16, 4
-ZSTD_LEAST_BYTES = 13
-"""A frame's magic number, its header, the header of a block, and its checksum."""
-ZSTD_BYTES_PER_BYTE = 2**15
-"""A block of zstd holds at most 128 KiB and takes at least 4 bytes."""
-
-
-def least_file_bytes(spec: ArraySpec, shape: tuple[int, ...], dtype: str) -> int:
-    """Return the size below which no file can hold an array: exact if it is not compressed, else a bound."""
-    inner, outer = chunk_shapes(spec, shape)
-    chunk = math.prod(inner) * np.dtype(dtype).itemsize
-    stored = max(ZSTD_LEAST_BYTES, chunk // ZSTD_BYTES_PER_BYTE) if spec.compressed else chunk + CRC_BYTES
-    return outer[0] // inner[0] * (stored + INDEX_ENTRY_BYTES) + CRC_BYTES
-
-
-def description_misfits(spec: ArraySpec, shape: tuple[int, ...], dtype: str, document: Mapping[str, Any]) -> list[str]:
-    """Compare an array's Zarr metadata with how the contract stores an array; returns a sentence for each difference.
+def check_arrays(path: GroupPath, arrays: dict[str, AnyArray]) -> None:
+    """Check names, dtypes and shapes of the arrays that a group is to hold.
 
     Raises:
-        KeyError, TypeError, ValueError: if it is not the metadata of an array of one Zarr shard.
+        LayoutError: with every array that breaks the contract.
     """
-    inner, outer = chunk_shapes(spec, shape)
-    (sharding,) = document["codecs"]
-    chunks, details = document["chunk_grid"], sharding["configuration"]
-    keys = document["chunk_key_encoding"]
-    stored = ["bytes little", "zstd checksum" if spec.compressed else "crc32c"]
-    promised: dict[str, tuple[Any, Any]] = {
-        "zarr_format": (document["zarr_format"], 3),
-        "node_type": (document["node_type"], "array"),
-        "shape": (document["shape"], list(shape)),
-        "data_type": (document["data_type"], dtype),
-        "chunk grid": ((chunks["name"], chunks["configuration"]["chunk_shape"]), ("regular", list(outer))),
-        "chunk keys": ((keys["name"], keys.get("configuration", {}).get("separator", "/")), ("default", "/")),
-        "fill_value": (document["fill_value"], 0),
-        "dimension_names": (document["dimension_names"], [str(axis) for axis in spec.axes]),
-        "codec": (sharding["name"], "sharding_indexed"),
-        "inner chunks": (details["chunk_shape"], list(inner)),
-        "inner codecs": ([_codec(codec) for codec in details["codecs"]], stored),
-        "index codecs": ([_codec(codec) for codec in details["index_codecs"]], ["bytes little", "crc32c"]),
-        "index_location": (details.get("index_location", "end"), "end"),
-    }
-    return [
-        f"{what} is {found!r:.80}, sealed and promised is {wanted!r:.80}"
-        for what, (found, wanted) in promised.items()
-        if found != wanted
-    ]
-
-
-def _codec(codec: Mapping[str, Any]) -> str:
-    """Return a codec's name and what a reader must know to undo it."""
-    settings = codec.get("configuration", {})
-    detail = {"bytes": settings.get("endian", "little"), "zstd": "checksum" if settings.get("checksum") else ""}
-    return f"{codec['name']} {detail.get(codec['name'], '')}".strip()
-
-
-def check_arrays(group_path: str, arrays: dict[str, AnyArray]) -> None:
-    """Check names, dtypes and shapes of a group about to be written.
-
-    Raises:
-        LayoutError: naming every array that breaks the contract.
-    """
-    specs = group_specs(group_path)
+    specs = group_spec(path).arrays
     problems = [f"unknown array {name}" for name in arrays if name not in specs]
     problems += [f"missing array {name}" for name, spec in specs.items() if not spec.optional and name not in arrays]
     known = {name: array for name, array in arrays.items() if name in specs}
@@ -224,6 +209,6 @@ def check_arrays(group_path: str, arrays: dict[str, AnyArray]) -> None:
         if array.dtype.name not in specs[name].dtypes
     ]
     problems += missing_scale({name: array.dtype.name for name, array in known.items()})
-    problems += bind_axes(group_path, {name: array.shape for name, array in known.items()})[1]
+    problems += bind_axes(path, {name: array.shape for name, array in known.items()})[1]
     if problems:
-        raise LayoutError(f"{group_path}: " + "; ".join(problems))
+        raise LayoutError(f"{path}: " + "; ".join(problems))

@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cache_schemas.audit import audit
+from cache_schemas.audit_part import Part
 from cache_schemas.documents import CacheManifest, GroupSeal, QuarantinedSample
 from cache_schemas.layout import OPTIONAL_GROUPS, SHARD_GROUPS
 from cache_schemas.problems import Problem, ProblemKind
 from cache_schemas.store import Cache
-from cache_schemas.structure import Part, audit
 from labelgen.teachers.checkpoints import UNTRAINED
 
 _UNDONE = frozenset({ProblemKind.UNSEALED_GROUP, ProblemKind.STALE_GROUP, ProblemKind.MISSING_RECORD})
@@ -66,7 +67,7 @@ class Inventory:
 def take_inventory(cache: Cache, manifest: CacheManifest) -> Inventory:
     """Read a cache's documents, many at once, and compare them with one another and with its files."""
     shards, broken = [], []
-    untrained = _is_untrained([manifest.teachers.clip, manifest.teachers.sam])
+    untrained = _is_untrained([*manifest.teachers.networks.values()])
     for part in audit(cache, manifest):
         broken += [problem for problem in part.problems if problem.kind not in _UNDONE]
         untrained |= _is_untrained([seal.teacher for seal in part.seals.values()])
@@ -76,7 +77,7 @@ def take_inventory(cache: Cache, manifest: CacheManifest) -> Inventory:
 
 
 def _shard(part: Part) -> ShardInventory:
-    groups = {path.rsplit("/", 1)[-1]: seal for path, seal in part.readable.items()}
+    groups = {path.name: seal for path, seal in part.readable.items()}
     samples = part.record.samples if part.record else ()
     return ShardInventory(
         key=part.key,

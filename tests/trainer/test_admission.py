@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from cache_schemas.errors import NoCacheError, SchemaVersionError
+from cache_schemas.group_path import GroupPath
 from cache_schemas.store import Cache
 from cache_schemas.validate import validate
 from trainer.data.stream import CacheStream
@@ -21,7 +22,7 @@ def test_no_cache_is_refused(tmp_path: Path) -> None:
 
 
 def test_unsealed_groups_are_refused(own: str) -> None:
-    Cache(own, "a").remove_group("shards/scene-1-000/labels")
+    Cache(own, "a").remove_group(GroupPath("scene-1-000", "labels"))
     with pytest.raises(UnfitCacheError, match=r"scene-1-000/labels: .*not sealed.*; finish .*`labelgen run`"):
         CacheStream(own, ARRAYS)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cache_schemas.group_path import GroupPath
 from cache_schemas.store import Cache
 from tests.trainer.runs import history, overrides, run_cli
 
@@ -13,7 +14,7 @@ from tests.trainer.runs import history, overrides, run_cli
 @pytest.mark.slow
 def test_both_networks_learn_what_tells_the_classes(toy: str, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    run_cli("fit", toy, "--out", run, *overrides("optimiser.epochs=30", "method.stage2_epoch=15"))
+    run_cli("fit", toy, "--out", run, *overrides("optimiser.epochs=30", "method.stage2_epoch=15", "optimiser.lr=0.05"))
     rows = history(run)
     assert rows[-1]["loss"] < 0.5 * rows[0]["loss"]
     found = json.loads(run_cli("evaluate", run, toy, "--json").stdout)
@@ -23,7 +24,7 @@ def test_both_networks_learn_what_tells_the_classes(toy: str, tmp_path: Path) ->
     run_cli("predict", run, toy, "--out", tmp_path)
     files = sorted((tmp_path / "lidarseg/all").glob("*_lidarseg.bin"))
     labels = np.concatenate([np.fromfile(file, np.uint8) for file in files]) - 1
-    truth = np.concatenate([Cache(toy).read(f"shards/{key}/truth")["point"] for key in Cache(toy).shard_keys()])
+    truth = np.concatenate([Cache(toy).read(GroupPath(key, "truth"))["point"] for key in Cache(toy).shard_keys()])
     assert (labels == truth).mean() > 0.85
 
 
@@ -40,7 +41,7 @@ def test_cached_labels_are_scored_beside_the_networks(small_run: Path, toy: str)
     cache = Cache(toy)
     right = counted = 0
     for key in cache.shard_keys():
-        labels, truth = cache.read(f"shards/{key}/labels"), cache.read(f"shards/{key}/truth")
+        labels, truth = cache.read(GroupPath(key, "labels")), cache.read(GroupPath(key, "truth"))
         right += int((labels["image_raw"] == truth["image"]).sum())
         counted += labels["image_raw"].size
     assert found["labels"]["raw"]["image"]["accuracy"] == pytest.approx(right / counted)
@@ -79,7 +80,7 @@ def test_a_cache_with_other_classes_is_not_scored(small_run: Path, make_cache, t
 
 def test_a_cache_without_truth_is_not_scored_but_predicted(small_run: Path, own: str, tmp_path: Path) -> None:
     for key in Cache(own).shard_keys():
-        Cache(own, "a").remove_group(f"shards/{key}/truth")
+        Cache(own, "a").remove_group(GroupPath(key, "truth"))
     assert "truth: not sealed" in run_cli("evaluate", small_run, own, exit_code=1).stderr
     assert "6 files" in run_cli("predict", small_run, own, "--out", tmp_path / "labels").stdout
 

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from cache_schemas.documents import Provenance
+from cache_schemas.group_path import GroupPath
 from cache_schemas.store import Cache
 from tests.trainer.runs import SMALL, history, overrides, run_cli
 from trainer.fit import FitRequest, fit
@@ -69,11 +71,10 @@ def test_a_folder_with_a_run_is_not_overwritten(small_run: Path, toy: str) -> No
 
 def test_a_run_is_not_resumed_on_a_changed_cache(toy: str, small_run: Path, tmp_path: Path) -> None:
     changed = str(shutil.copytree(toy, tmp_path / "cache"))
-    path = "shards/scene-0-000/labels"
+    path = GroupPath("scene-0-000", "labels")
     arrays, seal = Cache(changed).read(path), Cache(changed).seals([path])[path]
-    Cache(changed, "a").write_group(
-        path, arrays, fingerprint="new", upstream=seal.upstream, samples=("scene-0-s0", "scene-0-s1")
-    )
+    tokens = ("scene-0-s0", "scene-0-s1")
+    Cache(changed, "a").write_group(path, arrays, Provenance("new", upstream=seal.upstream, samples=tokens))
     again = run_cli("fit", changed, "--out", small_run, "--resume", *overrides(), exit_code=1)
     assert "other cache contents" in again.stderr
 
@@ -107,15 +108,15 @@ def test_a_flipped_bit_stops_with_one_sentence(own: str, tmp_path: Path, workers
 def test_samples_without_pairs_and_absent_classes_can_be_trained_on(own: str, tmp_path: Path) -> None:
     cache = Cache(own, "a")
     for key in cache.shard_keys():
-        path = f"shards/{key}"
-        pairs, labels = cache.read(f"{path}/pairs"), cache.read(f"{path}/labels")
+        pairs_path, labels_path = GroupPath(key, "pairs"), GroupPath(key, "labels")
+        pairs, labels = cache.read(pairs_path), cache.read(labels_path)
         tokens = tuple(cache.shard_records([key])[key].samples)
         none = {name: array[:0] if name != "offsets" else array * 0 for name, array in pairs.items()}
-        upstream = cache.seals([f"{path}/pairs"])[f"{path}/pairs"].upstream
-        cache.write_group(f"{path}/pairs", none, fingerprint="f-pairs", upstream=upstream, samples=tokens)
-        upstream = cache.seals([f"{path}/labels"])[f"{path}/labels"].upstream
+        upstream = cache.seals([pairs_path])[pairs_path].upstream
+        cache.write_group(pairs_path, none, Provenance("f-pairs", upstream=upstream, samples=tokens))
+        upstream = cache.seals([labels_path])[labels_path].upstream
         only = {name: np.zeros_like(array) + (255 if "point" in name else 0) for name, array in labels.items()}
-        cache.write_group(f"{path}/labels", only, fingerprint="f-labels", upstream=upstream, samples=tokens)
+        cache.write_group(labels_path, only, Provenance("f-labels", upstream=upstream, samples=tokens))
     run_cli("fit", own, "--out", tmp_path / "run", *overrides("optimiser.epochs=2", "method.stage2_epoch=1"))
     assert all(np.isfinite(row["loss"]) for row in history(tmp_path / "run"))
 

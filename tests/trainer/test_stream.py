@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from cache_schemas.errors import DamagedGroupError
+from cache_schemas.group_path import GroupPath
 from cache_schemas.store import Cache
 from trainer.data.stream import CacheStream
 
@@ -20,11 +21,11 @@ def test_samples_read_as_the_cache_holds_them(place: str, tmp_path: Path, make_c
     assert len(stream.samples) == 6
     for ref in stream.samples:
         found = stream.read(ref)
-        shard = f"shards/{ref.shard}"
-        images, points, pairs = (cache.read(f"{shard}/{group}") for group in ("images", "points", "pairs"))
+        images, points, pairs = (cache.read(GroupPath(ref.shard, group)) for group in ("images", "points", "pairs"))
         rows = slice(*images["offsets"][ref.index : ref.index + 2])
         np.testing.assert_array_equal(found["images/rgb"], images["rgb"][rows])
-        np.testing.assert_array_equal(found["truth/image"], cache.read(f"{shard}/truth", "image")["image"][rows])
+        truth = cache.read(GroupPath(ref.shard, "truth"), "image")["image"]
+        np.testing.assert_array_equal(found["truth/image"], truth[rows])
         kept = slice(*pairs["offsets"][ref.index : ref.index + 2])
         xyz = points["xyz"][pairs["point"][kept]]
         np.testing.assert_array_equal(found["points/xyz"][found["pairs/point"]], xyz)
@@ -65,5 +66,5 @@ def test_a_flipped_bit_stops_with_shard_array_and_fix(own: str, position: int) -
 
 def test_a_flipped_bit_in_the_text_embeddings_stops_too(own: str) -> None:
     flip(Path(own) / "text/embeddings/c/0/0", 6)
-    with pytest.raises(DamagedGroupError, match=r"text: damaged .*`labelgen run` again"):
+    with pytest.raises(DamagedGroupError, match=r"text: damaged .*rerun the same `labelgen run`"):
         CacheStream(own, ARRAYS).text_embeddings()

@@ -2,16 +2,17 @@
 
 from collections.abc import Sequence
 
+from cache_schemas.audit import audit
 from cache_schemas.documents import CacheManifest, GroupSeal, ShardRecord
+from cache_schemas.group_path import GroupPath
 from cache_schemas.problems import ProblemKind
 from cache_schemas.store import Cache
-from cache_schemas.structure import audit
 from trainer.errors import UnfitCacheError
 
 
 def admit(
     cache: Cache, manifest: CacheManifest, arrays: Sequence[str]
-) -> tuple[dict[str, ShardRecord], dict[str, GroupSeal]]:
+) -> tuple[dict[str, ShardRecord], dict[GroupPath, GroupSeal]]:
     """Check a cache and return the records of its shards that hold samples, by key, and their seals, by group path.
 
     Each of `arrays`, given as `<group>/<name>`, must be present in every such shard. Stray files are accepted:
@@ -21,7 +22,7 @@ def admit(
         UnfitCacheError: if a group is unsealed, stale or damaged, or an array is missing; it names the first problem.
     """
     records: dict[str, ShardRecord] = {}
-    seals: dict[str, GroupSeal] = {}
+    seals: dict[GroupPath, GroupSeal] = {}
     for part in audit(cache, manifest):
         for problem in part.problems:
             if problem.kind is not ProblemKind.STRAY_FILE:
@@ -38,15 +39,16 @@ def admit(
 
 
 def _check_arrays_present(
-    arrays: Sequence[str], records: dict[str, ShardRecord], seals: dict[str, GroupSeal], url: str
+    arrays: Sequence[str], records: dict[str, ShardRecord], seals: dict[GroupPath, GroupSeal], url: str
 ) -> None:
     for key in records:
         for name in sorted(arrays):
             group, array = name.split("/")
-            if (seal := seals.get(f"shards/{key}/{group}")) is None:
-                raise UnfitCacheError(f"{url}/shards/{key}/{group}: not sealed; {_remedy(name)}")
+            path = GroupPath(key, group)
+            if (seal := seals.get(path)) is None:
+                raise UnfitCacheError(f"{url}/{path}: not sealed; {_remedy(name)}")
             if array not in seal.arrays:
-                raise UnfitCacheError(f"{url}/shards/{key}/{name}: not in this cache; {_remedy(name)}")
+                raise UnfitCacheError(f"{url}/{path}/{array}: not in this cache; {_remedy(name)}")
 
 
 def _remedy(name: str) -> str:

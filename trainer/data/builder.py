@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import Dataset
 
+from cache_schemas.group_path import shard_path
 from trainer.data.augment import Crop, draw_crop, draw_rotation
 from trainer.data.batch import Batch
 from trainer.data.sampler import Step
@@ -49,7 +50,7 @@ class BatchDataset(Dataset[Batch]):
         try:
             return _prepare(self._stream.read(ref, chosen), self._settings, rng)
         except ValueError as error:
-            raise UnfitCacheError(f"{self._stream.url}/shards/{ref.shard}: sample {ref.token}: {error}") from error
+            raise UnfitCacheError(f"{self._stream.url}/{shard_path(ref.shard)}: sample {ref.token}: {error}") from error
 
 
 def training_arrays(settings: RunSettings) -> tuple[list[str], list[str]]:

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache_schemas.documents import GroupSeal
+from cache_schemas.group_path import GroupPath
 from cache_schemas.layout import SHARD_GROUPS, AnyArray
-from cache_schemas.rows import RowReader, Span, StoredArray
+from cache_schemas.row_reader import RowReader, Span, StoredArray
 from cache_schemas.store import Cache
 from trainer.data.admission import admit
 
@@ -58,7 +59,8 @@ class CacheStream:
     @property
     def fingerprints(self) -> dict[str, str]:
         """The fingerprints of all groups that are read, by path; equal fingerprints give equal training."""
-        return {path: seal.fingerprint for path, seal in sorted(self._seals.items()) if self._is_read(path)}
+        read = sorted(filter(self._is_read, self._seals), key=str)
+        return {str(path): self._seals[path].fingerprint for path in read}
 
     def text_embeddings(self) -> NDArray[np.float32]:
         """Return the text embedding of each class (C, D), of unit norm.
@@ -66,7 +68,7 @@ class CacheStream:
         Raises:
             DamagedGroupError: if its bytes are not those that were written.
         """
-        return Cache(self.url).read("text", "embeddings")["embeddings"]
+        return Cache(self.url).read(GroupPath.root("text"), "embeddings")["embeddings"]
 
     def read(
         self, ref: SampleRef, images: Sequence[int] | None = None, only: Collection[str] | None = None
@@ -113,10 +115,10 @@ class CacheStream:
         if key in self._opened:
             self._opened.move_to_end(key)
             return self._opened[key]
-        present: dict[str, GroupSeal] = {}
-        names: dict[str, list[str]] = {}
+        present: dict[GroupPath, GroupSeal] = {}
+        names: dict[GroupPath, list[str]] = {}
         for group, array in (name.split("/") for name in self._arrays):
-            path = f"shards/{key}/{group}"
+            path = GroupPath(key, group)
             seal = self._seals.get(path)
             if seal is not None and array in seal.arrays:
                 present[path] = seal
@@ -131,8 +133,8 @@ class CacheStream:
             self._opened.popitem(last=False)
         return self._opened[key]
 
-    def _is_read(self, path: str) -> bool:
-        return any(name.startswith(path.rsplit("/", 1)[1] + "/") for name in self._arrays)
+    def _is_read(self, path: GroupPath) -> bool:
+        return any(name.startswith(path.name + "/") for name in self._arrays)
 
 
 @dataclass(frozen=True)
@@ -149,7 +151,7 @@ def _offsets(arrays: Sequence[str]) -> Iterator[str]:
 
 def _first_axis(path: str) -> str:
     group, name = path.split("/")
-    return str(SHARD_GROUPS[group][name].axes[0])
+    return str(SHARD_GROUPS[group].arrays[name].axes[0])
 
 
 def _consecutive_runs(rows: Sequence[int]) -> list[tuple[int, int]]:
