@@ -136,8 +136,15 @@ class OptimiserSettings(Settings):
 class RunSettings(Settings):
     """All settings of a run; not included: the cache that it reads, and the folder that it writes.
 
-    `recipe` is the name of the method's settings in trainer/recipes. `seed` determines initial weights, the order of
-    samples, augmentation and targets. A checkpoint is written after each epoch and every `checkpoint_minutes`.
+    Attributes:
+        recipe: the name of the method's settings in trainer/recipes.
+        seed: determines initial weights, the order of samples, augmentation, and the sources of targets.
+        stream: what a training step reads.
+        augment: random augmentation.
+        networks: the two networks.
+        method: the method and its ablations.
+        optimiser: the optimiser.
+        checkpoint_minutes: a checkpoint is written when the last one is older than this, and after each epoch.
     """
 
     recipe: str

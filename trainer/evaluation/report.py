@@ -72,7 +72,7 @@ def render(report: EvaluationReport) -> str:
         "'seen': points that at least one camera sees; the cached labels have only these.",
         soft_wrap=True,
     )
-    return text.getvalue().rstrip()
+    return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
 
 
 def _columns(report: EvaluationReport) -> Mapping[str, ScoreReport]:
