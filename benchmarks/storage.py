@@ -13,7 +13,7 @@ from cache_schemas.layout import SHARD_GROUPS
 from cache_schemas.store import Cache
 from labelgen.settings import SamSettings
 from labelgen.teachers.sam import SamTeacher, fit, quantise
-from trainer.stream import CacheStream, SampleArrays
+from trainer.data.stream import CacheStream, SampleArrays
 
 ARRAYS = [
     "images/rgb",
@@ -43,7 +43,7 @@ def _compare_reads(url: str, title: str, arrays: list[str], what: str) -> Iterat
     opened = {group: cache.arrays(GroupPath(ref.shard, group)) for group in SHARD_GROUPS}
     ends = {group: opened[group]["offsets"][:] for group in ("images", "points")}
     bounds = {
-        name: slice(*map(int, ends["points" if "point" in name else "images"][ref.place : ref.place + 2]))
+        name: slice(*map(int, ends["points" if "point" in name else "images"][ref.index : ref.index + 2]))
         for name in arrays
     }
 

@@ -4,7 +4,7 @@
 
 On a GPU if there is one. Each part is timed alone after a warm-up, medians over the steps. The sizes of the paper:
 `--set networks.image=deeplabv3-resnet50 --set networks.cloud=minkunet34 --set networks.voxel_m=0.1
---set stream.images=6 --set stream.samples=4 --set optimiser.precision=bf16`.
+--set stream.images=6 --set stream.batch_samples=4 --set optimiser.precision=bf16`.
 """
 
 import argparse
@@ -18,13 +18,16 @@ from typing import Any
 import torch
 
 from cache_schemas.store import Cache
-from trainer.batch import Batch, Batches
-from trainer.fit import Plan, Trainer, describe, make_optimiser, open_stream
-from trainer.losses import refine_pixels
-from trainer.model import CnsModel
-from trainer.ranks import join_ranks
+from trainer.data.batch import Batch
+from trainer.data.builder import BatchDataset
+from trainer.fit import make_run_record, open_training_stream
+from trainer.networks.model import CnsModel
 from trainer.settings import load_settings
-from trainer.targets import Predictions
+from trainer.training.optimiser import make_optimiser
+from trainer.training.plan import Plan
+from trainer.training.ranks import join_ranks
+from trainer.training.step import Trainer, predicted_classes
+from trainer.vote import refine_pixels
 
 WARM_UP_STEPS = 2
 
@@ -35,12 +38,12 @@ def measure_step(cache: str, overrides: Sequence[str], steps: int, threads: int 
         torch.set_num_threads(threads)
     ranks = join_ranks()
     settings = load_settings(Cache.open(cache)[1].dataset, overrides=overrides)
-    stream, samples = open_stream(settings, cache)
+    stream, samples = open_training_stream(settings, cache)
     text = torch.from_numpy(stream.text_embeddings())
-    model = CnsModel(settings, text, describe(settings, stream, samples).teacher_widths).to(ranks.device).train()
-    plan = Plan.of(samples, settings, ranks)
-    trainer = Trainer(model, model, make_optimiser(model, settings.optimiser), settings, plan, ranks)
-    batches, plan_steps = Batches(stream, samples, settings), plan.epoch(0)
+    model = CnsModel(settings, text, make_run_record(settings, stream, samples).teacher_widths).to(ranks.device).train()
+    plan = Plan(samples, settings, ranks)
+    trainer = Trainer(model, model, make_optimiser(model, settings.optimiser), plan)
+    batches, plan_steps = BatchDataset(stream, samples, settings), plan.steps_of(0)
     clock = PartClock(ranks.device)
     images = points = 0
     for number in range(steps + WARM_UP_STEPS):
@@ -85,18 +88,16 @@ def _time_parts(clock: PartClock, trainer: Trainer, model: CnsModel, batch: Batc
         with clock.part("2D backward"):
             pixels.float().sum().backward()
     with clock.part("3D forward"):
-        voxels = model.cloud(batch.voxel_features, batch.voxels, batch.samples)
+        voxels = model.cloud(batch.voxel_features, batch.voxels, batch.batch_size)
     with clock.part("3D backward"):
         voxels.sum().backward()
     with clock.part("both forward with heads"):
         outputs = model(batch)
-    own = Predictions(
-        outputs.pixel_scores.argmax(dim=1).to(torch.uint8), outputs.point_scores.argmax(dim=1).to(torch.uint8)
-    )
+    predictions = predicted_classes(outputs)
     with clock.part("refine predictions"):
-        refine_pixels(own.pixels, batch.mask_ids, batch.masks, len(model.text))
+        refine_pixels(predictions.pixels, batch.mask_ids, batch.mask_count, len(model.text))
     with clock.part("losses"):
-        trainer.losses(number % trainer.plan.total, batch, outputs, own)
+        trainer.losses(number % trainer.plan.total, batch, outputs, predictions)
     del outputs, pixels, voxels
     with clock.part("whole step"):
         trainer.step(number % trainer.plan.total, batch)

@@ -113,7 +113,7 @@ def fit(
         return
     from trainer.fit import FitRequest, fit
 
-    fit(FitRequest(settings, cache, out, resume), _say)
+    fit(FitRequest(settings, cache, out, resume), _say, live=sys.stderr.isatty())
 
 
 @main.command(short_help="Score a run's networks against truth.")
@@ -135,7 +135,7 @@ def evaluate(run: Path, cache: str, scenes: str | None, checkpoint: str, refine:
       trainer evaluate runs/cns out/nuscenes-val.zarr --json | jq .point.miou
     """
     from trainer.evaluate import evaluate as score_run
-    from trainer.evaluate import render
+    from trainer.evaluation.report import render
     from trainer.run_folder import RunFolder
 
     found = score_run(RunFolder(run), cache, scenes=scenes, checkpoint=checkpoint, refine=refine)

@@ -42,7 +42,7 @@ def measure(context: Context, record: StageRecord) -> None:
         record.need(SECONDS["step"], "step")
         source, manifest = Cache.open(str(context.cache))
         write_nuscenes_size(source, manifest, str(large), sizes.step_samples)
-        paper = [*sizes.networks, f"stream.samples={sizes.step_samples}", "optimiser.precision=bf16"]
+        paper = [*sizes.networks, f"stream.batch_samples={sizes.step_samples}", "optimiser.precision=bf16"]
         paper += ["stream.images=6", "stream.hold_out=0", "augment.relight=0"]
         record.add("step", {"settings": paper, **measure_step(str(large), paper, sizes.steps)})
     with record.part("throughput"):
