@@ -58,9 +58,9 @@ demo-world: setup
 	@test -e "$(DATA)/v1.0-mini" || $(BIN)/labelgen demo make --out "$(DATA)" --seed $(SEED)
 
 demo-teachers: setup
-	$(BIN)/python -m pipelines.demo.teachers.train_clip --out out/demo-clip.safetensors $(ARGS)
-	$(BIN)/python -m pipelines.demo.teachers.train_sam --out out/demo-sam.safetensors $(ARGS)
-	$(BIN)/python -m pipelines.demo.teachers.train_backbone --out out/demo-small.safetensors $(ARGS)
+	$(BIN)/python -m demo.teachers.train_clip --out out/demo-clip.safetensors $(ARGS)
+	$(BIN)/python -m demo.teachers.train_sam --out out/demo-sam.safetensors $(ARGS)
+	$(BIN)/python -m demo.teachers.train_backbone --out out/demo-small.safetensors $(ARGS)
 
 inspect: setup
 	@$(BIN)/labelgen inspect "$(CACHE)" $(ARGS)

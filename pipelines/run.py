@@ -16,7 +16,7 @@ from cache_schemas.lock import run_lock
 from cache_schemas.place import is_url
 from cache_schemas.store import Cache
 from cache_schemas.taxonomy import load_taxonomy
-from labelgen.datasets import ADAPTERS
+from labelgen.datasets import adapter_class
 from labelgen.errors import DatasetError
 from labelgen.prompts import load_prompts
 from labelgen.samples import file_sizes
@@ -101,7 +101,7 @@ def generate_labels(request: RunRequest, say: Say) -> RunSummary:
     start = time.monotonic()
     sweep_dead_clusters()
     recipe = make_recipe(request.config)
-    adapter = ADAPTERS[request.config.dataset](request.data)
+    adapter = adapter_class(request.config.dataset)(request.data)
     scenes = adapter.scenes(request.config.split, request.config.version)
     with run_lock(request.cache) as holder:
         sweep_half_written(request.cache)
@@ -132,9 +132,7 @@ def make_recipe(config: RunConfig) -> Recipe:
     Raises:
         LabelgenError: if one of them is missing or does not fit.
     """
-    if config.dataset not in ADAPTERS:
-        raise ConfigError(f"no dataset {config.dataset!r}; choose {', '.join(ADAPTERS)}")
-    taxonomy = load_taxonomy(ADAPTERS[config.dataset].taxonomy)
+    taxonomy = load_taxonomy(adapter_class(config.dataset).taxonomy)
     prompts = load_prompts(config.prompts, taxonomy)
     teachers = Teachers(preset=config.teachers, clip=identify(config.clip), sam=identify(config.sam))
     return Recipe(config, taxonomy, prompts, teachers)
@@ -256,7 +254,7 @@ def _work(
         from pipelines.progress import Progress
         from pipelines.tasks import Job
 
-        adapter = ADAPTERS[request.config.dataset](request.data.resolve())
+        adapter = adapter_class(request.config.dataset)(request.data.resolve())
         cache_url = request.cache if "://" in request.cache else str(Path(request.cache).resolve())
         job = Job(cache_url, adapter, recipe, holder)
         expected = {

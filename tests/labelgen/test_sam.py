@@ -18,6 +18,9 @@ from segment_anything.modeling import Sam
 from segment_anything.utils.amg import remove_small_regions as stock_small_regions
 
 from cache_schemas.errors import ConfigError
+from demo.world.layout import make_scene
+from demo.world.render import render_view
+from demo.world.sensors import make_cameras
 from labelgen.settings import SamSettings
 from labelgen.teachers import mask_scan, survivors
 from labelgen.teachers.box_bounds import bound_boxes, cut_gaps
@@ -26,9 +29,6 @@ from labelgen.teachers.masks import Masks, nearest_pixels, paint_ids
 from labelgen.teachers.prompt_decoder import PromptDecoder
 from labelgen.teachers.sam import SamTeacher, build_sam, fit, quantise
 from labelgen.teachers.small_regions import remove_small_regions
-from pipelines.demo.layout import make_scene
-from pipelines.demo.render import render_view
-from pipelines.demo.sensors import make_cameras
 
 Refused = Callable[..., AbstractContextManager[None]]
 TeacherOf = Callable[..., SamTeacher]

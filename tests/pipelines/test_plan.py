@@ -7,7 +7,7 @@ import pytest
 
 from cache_schemas.documents import QuarantinedSample
 from cache_schemas.store import Cache
-from labelgen.datasets import ADAPTERS
+from labelgen.datasets import adapter_class
 from pipelines.config import load_config
 from pipelines.plan import Planner, ShardPlan
 from pipelines.run import make_recipe
@@ -28,7 +28,7 @@ def todo(made: Path, data: Path, finished: Path):
 def plans(made: Path, data: Path, cache: Path, *overrides: str, **how: object) -> list[ShardPlan]:
     prompts = f"prompts={made / 'prompts.yaml'}"
     config = load_config("nuscenes", teachers="untrained", overrides=[*SMALL, prompts, *overrides])
-    scenes = ADAPTERS["nuscenes"](data).scenes(config.split, config.version)
+    scenes = adapter_class("nuscenes")(data).scenes(config.split, config.version)
     return Planner(data, Cache(str(cache)), make_recipe(config)).plan(scenes, **how)
 
 

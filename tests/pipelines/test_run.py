@@ -12,7 +12,7 @@ from PIL import Image
 
 from cache_schemas.store import Cache
 from cache_schemas.validate import validate
-from labelgen.datasets import ADAPTERS
+from labelgen.datasets import adapter_class
 from tests.pipelines.processes import users_of, wait_for
 
 GROUPS = ("images", "clip", "sam", "points", "pairs", "labels", "truth")
@@ -149,7 +149,7 @@ def test_new_prompts_redo_clip_and_labels_and_say_so_first(made: Path, cache: Pa
 def test_bad_samples_are_left_out_with_their_reasons_and_come_back_once_mended(
     made: Path, data: Path, finished: Path, tmp_path: Path, labelgen
 ) -> None:
-    samples = [sample for scene in ADAPTERS["nuscenes"](data).scenes("all", None) for sample in scene.samples]
+    samples = [sample for scene in adapter_class("nuscenes")(data).scenes("all", None) for sample in scene.samples]
     truncated, cut_cloud, missing, bent = samples[0], samples[2], samples[3], samples[4]
     picture = data / truncated.cameras[1].image_path
     picture.write_bytes(picture.read_bytes()[:-400])
@@ -212,7 +212,7 @@ def test_samples_that_kill_or_fail_their_workers_are_left_out_and_the_run_goes_o
 ) -> None:
     (tmp_path / "sitecustomize.py").write_text(KILLER)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    samples = [sample for scene in ADAPTERS["nuscenes"](data).scenes("all", None) for sample in scene.samples]
+    samples = [sample for scene in adapter_class("nuscenes")(data).scenes("all", None) for sample in scene.samples]
     kills_reader, kills_sam, fails_sam = samples[1], samples[3], samples[4]
     picture = data / kills_reader.cameras[3].image_path
     picture.write_bytes(picture.read_bytes() + b"KILLS ITS READER")
