@@ -29,7 +29,8 @@ def draw_crops(
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Draw crops (count, CROP_PX, CROP_PX, 3) of evenly chosen classes (count,), mirrored and relit at random."""
     present = [label for label, found in enumerate(places) if len(found)]
-    crops, classes = [], []
+    crops: list[NDArray[np.uint8]] = []
+    classes: list[int] = []
     while len(crops) < count:
         label = present[int(rng.integers(len(present)))]
         index, row, column = places[label][int(rng.integers(len(places[label])))]

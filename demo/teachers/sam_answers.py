@@ -1,5 +1,7 @@
 """What the demo SAM in training makes of squares and their points, beside what it should."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -8,25 +10,30 @@ from torch.nn import functional
 from demo.teachers.loop import half_precision
 from demo.teachers.sam_squares import PADDING, Square
 
+if TYPE_CHECKING:
+    from segment_anything.modeling import Sam
+
 SURELY_OFF = -20.0
 """Logit of pixels that are no part of the prompted picture."""
 
 
-def encode(model: torch.nn.Module, squares: list[Square], device: str) -> tuple[Tensor, Tensor]:
+def encode(model: "Sam", squares: list[Square], device: str) -> tuple[Tensor, Tensor]:
     """Return the features (B, E, h, w) and segments (B, S, S) of squares."""
     segments = torch.from_numpy(np.stack([square.segments for square in squares])).to(device)
     with half_precision(device):
-        return model.image_encoder(_preprocess(model, squares, segments)), segments
+        features: Tensor = model.image_encoder(_preprocess(model, squares, segments))
+    return features, segments
 
 
-def _preprocess(model: torch.nn.Module, squares: list[Square], segments: Tensor) -> Tensor:
+def _preprocess(model: "Sam", squares: list[Square], segments: Tensor) -> Tensor:
     """Normalise pictures (B, 3, S, S) as SAM does, which pads after that, with zeros."""
     pictures = torch.from_numpy(np.stack([square.rgb for square in squares])).to(segments.device)
-    return model.preprocess(pictures.permute(0, 3, 1, 2)) * (segments[:, None] != PADDING)
+    normal: Tensor = model.preprocess(pictures.permute(0, 3, 1, 2))
+    return normal * (segments[:, None] != PADDING)
 
 
 def answer(
-    model: torch.nn.Module, feature: Tensor, ids: Tensor, square: Square, device: str
+    model: "Sam", feature: Tensor, ids: Tensor, square: Square, device: str
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Let the decoder answer a square's P points, from its feature (E, h, w) and segment ids (S, S).
 
@@ -38,19 +45,20 @@ def answer(
     return masks.float().masked_fill(elsewhere[:, None], SURELY_OFF), predicted.float(), target, elsewhere
 
 
-def _decode(model: torch.nn.Module, feature: Tensor, square: Square, device: str) -> tuple[Tensor, Tensor]:
+def _decode(model: "Sam", feature: Tensor, square: Square, device: str) -> tuple[Tensor, Tensor]:
     """Return mask logits (P, 3, m, m) and predicted IoU (P, 3) for the square's points."""
     points = torch.from_numpy(np.stack([square.columns, square.rows], axis=1)[:, None]).float().to(device)
     ones = torch.ones(len(points), 1, dtype=torch.int, device=device)
     sparse, dense = model.prompt_encoder(points=(points, ones), boxes=None, masks=None)
     with half_precision(device):
-        return model.mask_decoder(
+        masks, predicted = model.mask_decoder(
             image_embeddings=feature,
             image_pe=model.prompt_encoder.get_dense_pe(),
             sparse_prompt_embeddings=sparse,
             dense_prompt_embeddings=dense,
             multimask_output=True,
         )
+    return masks, predicted
 
 
 def _targets(ids: Tensor, square: Square, masks: int) -> tuple[Tensor, Tensor]:

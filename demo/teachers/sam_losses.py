@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -14,6 +15,9 @@ from demo.teachers.sam_answers import answer, encode
 from demo.teachers.sam_course import Course
 from demo.teachers.sam_squares import PADDING, Square
 
+if TYPE_CHECKING:
+    from segment_anything.modeling import Sam
+
 PAIRS_A_SQUARE, NEAREST_PAIR_PX = 2000, 3
 PAIR_WEIGHT = ATTENTION_WEIGHT = 0.5
 
@@ -24,16 +28,14 @@ POINT_TOKEN = 5
 """Place of the point among the decoder's tokens, after one for the IoU and four for masks."""
 
 
-def encoder_loss(
-    model: torch.nn.Module, squares: list[Square], rng: np.random.Generator, device: str
-) -> tuple[Tensor, float]:
+def encoder_loss(model: "Sam", squares: list[Square], rng: np.random.Generator, device: str) -> tuple[Tensor, float]:
     """Return the pair loss of the squares' features, and the share of pairs told right."""
     features, segments = encode(model, squares, device)
     return _pair_loss(model, features, segments, rng)
 
 
 def prompt_loss(
-    model: torch.nn.Module, squares: list[Square], course: Course, rng: np.random.Generator, device: str
+    model: "Sam", squares: list[Square], course: Course, rng: np.random.Generator, device: str
 ) -> tuple[Tensor, float]:
     """Return the loss of the masks that answer the squares' points, with the other two, and the mean best IoU."""
     features, segments = encode(model, squares, device)
@@ -48,9 +50,7 @@ def prompt_loss(
     return torch.stack(losses).mean() + PAIR_WEIGHT * pair_loss, float(torch.stack(ious).mean())
 
 
-def _pair_loss(
-    model: torch.nn.Module, features: Tensor, segments: Tensor, rng: np.random.Generator
-) -> tuple[Tensor, float]:
+def _pair_loss(model: "Sam", features: Tensor, segments: Tensor, rng: np.random.Generator) -> tuple[Tensor, float]:
     """Return the loss of telling from features whether one segment covers a pair of pixels, and the share told right.
 
     Asked of the encoder's features (B, E, h, w), and of what the decoder's upscaling makes of them.
@@ -118,11 +118,11 @@ def _by_area(entropy: Tensor, masks: Tensor, target: Tensor) -> Tensor:
 
 
 @contextmanager
-def _watched_attention(model: torch.nn.Module) -> Iterator[list[Tensor]]:
+def _watched_attention(model: "Sam") -> Iterator[list[Tensor]]:
     """Collect, block by block, how much image tokens attend to the point's token: (P, N), the mean over heads."""
     found: list[Tensor] = []
 
-    def watch(attention: torch.nn.Module, _: tuple, inputs: dict[str, Tensor]) -> None:
+    def watch(attention: Any, _: tuple[()], inputs: dict[str, Tensor]) -> None:
         heads = (attention.num_heads, -1)
         query = attention.q_proj(inputs["q"]).unflatten(-1, heads).transpose(1, 2)
         key = attention.k_proj(inputs["k"]).unflatten(-1, heads).transpose(1, 2)

@@ -36,8 +36,9 @@ def at_width(views: Views, width: int) -> Views:
     """Return the views (N, H, W) at SAM's input width: pictures averaged, ids of the nearest pixel."""
     height, columns = views.rgb.shape[1] * width // views.rgb.shape[2], nearest_index(views.rgb.shape[2], width)
     rows = nearest_index(views.rgb.shape[1], height)
-    rgb = np.stack([Image.fromarray(picture).resize((width, height), Image.Resampling.BOX) for picture in views.rgb])
-    return Views(rgb, *(ids[:, rows][:, :, columns] for ids in (views.class_ids, views.instance_ids)))
+    resized = [Image.fromarray(picture).resize((width, height), Image.Resampling.BOX) for picture in views.rgb]
+    rgb = np.stack([np.asarray(picture) for picture in resized])
+    return Views(rgb, views.class_ids[:, rows][:, :, columns], views.instance_ids[:, rows][:, :, columns])
 
 
 def draw_squares(views: Views, course: Course, rng: np.random.Generator) -> list[Square]:

@@ -15,7 +15,7 @@ FEATURE_SCALE, TOKEN_SCALE = 0.5, 0.1
 
 
 @torch.no_grad()
-def start_decoder(model: torch.nn.Module, squares: list[Square], device: str) -> None:
+def start_decoder(model: Sam, squares: list[Square], device: str) -> None:
     """Set the decoder's attention to compare the picture's features with the one under the point.
 
     Principal directions of the features fall into a loud and a quiet half. Through the quiet half, a point's token

@@ -5,6 +5,8 @@ class's names. The loss is contrastive over the batch, where captions of one cla
 label is ever shown.
 """
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -18,6 +20,9 @@ from demo.teachers.views import Light
 from labelgen.prompts import PromptSet, load_prompts
 from labelgen.settings import ClipSettings
 from labelgen.teachers.clip import build_clip, normalise
+
+if TYPE_CHECKING:
+    from open_clip import CLIP
 
 ARCHITECTURE = "demo-vit-16"
 STEPS = 5000
@@ -53,7 +58,7 @@ def _captions(prompts: PromptSet, classes: NDArray[np.int64], rng: np.random.Gen
     return [prompts.templates[int(rng.integers(len(prompts.templates)))].format(word) for word in words]
 
 
-def _loss(model: torch.nn.Module, pixels: Tensor, tokens: Tensor, classes: Tensor) -> tuple[Tensor, float]:
+def _loss(model: "CLIP", pixels: Tensor, tokens: Tensor, classes: Tensor) -> tuple[Tensor, float]:
     """Contrast pictures with captions, both ways; returns the loss and the share of pictures closest to their class."""
     images = model.encode_image(pixels, normalize=True)
     texts = model.encode_text(tokens, normalize=True)

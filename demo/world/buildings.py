@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from demo.world.mesh import Model, Patch, Surface, quads
+from demo.world.mesh import Model, Patch, Surface, quads, scaled
 from demo.world.palette import DARK_METAL, GLASS, STEEL, WALLS, Palette
 from demo.world.shapes import box, facade_box, tube
 
@@ -48,7 +48,7 @@ def building(palette: Palette, length: float, depth: float, tall: bool, lit: flo
             parts += _awnings(palette, length, depth, base)
     elif palette.chance(0.9):
         parts += _door(palette, depth)
-    trim = Surface("plain", (tuple(0.85 * c for c in wall),))  # type: ignore[arg-type]
+    trim = Surface("plain", (scaled(wall, 0.85),))
     if not tall and palette.chance(0.6):
         parts.append(
             _gable(
@@ -170,8 +170,8 @@ def traffic_light(palette: Palette) -> Model:
     colours = ((0.9, 0.08, 0.05), (0.95, 0.65, 0.05), (0.1, 0.8, 0.35))
     lamps = []
     for row, colour in enumerate(colours):
-        shade = colour if row == lit else tuple(0.25 * c for c in colour)
-        look = Surface("plain", (shade,), glow=1.0 if row == lit else 0.0)  # type: ignore[arg-type]
+        shade = colour if row == lit else scaled(colour, 0.25)
+        look = Surface("plain", (shade,), glow=1.0 if row == lit else 0.0)
         z = 3.28 - 0.3 * row
         lamps.append(tube(look, (-0.16, 0, z), (-0.19, 0, z), 0.115, sides=12))
     case = Surface("plain", ((0.1, 0.1, 0.1),))

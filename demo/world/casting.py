@@ -57,7 +57,8 @@ class Caster:
         """Return for each ray (N,) whether anything lies on it nearer than `limit`."""
         if not len(self.corners) or not len(origins):
             return np.zeros(len(origins), bool)
-        return self._embree.run(origins, directions, dists=limit.copy(), query="OCCLUDED") >= 0
+        blocked: NDArray[np.bool_] = self._embree.run(origins, directions, dists=limit.copy(), query="OCCLUDED") >= 0
+        return blocked
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,8 @@ def cast(casters: Sequence[Caster], origins: Floats, directions: Floats) -> Hits
         rows = np.flatnonzero(whose == index)
         if not len(rows):
             continue
-        face, a, b = (found.take(ray.take(rows)) for found in (triangle, u, v))
+        here = ray.take(rows)
+        face, a, b = triangle.take(here), u.take(here), v.take(here)
         normals[rows] = _blend(caster.normals, face, a, b)
         coords[rows] = _blend(caster.coords, face, a, b)
         surface[rows], thing[rows] = caster.surface.take(face), caster.thing.take(face)
@@ -115,7 +117,7 @@ def cast(casters: Sequence[Caster], origins: Floats, directions: Floats) -> Hits
 
 def turned(vectors: Floats, matrix: NDArray[np.floating]) -> Floats:
     """Return `matrix` (3, 3) applied to vectors (N, 3); far faster than a thin product of matrices in many threads."""
-    return _weighed(vectors.T, matrix.astype(np.float32))
+    return _weighed(tuple(vectors.T), matrix.astype(np.float32))
 
 
 def _blend(corners: Floats, face: Ints, u: Floats, v: Floats) -> Floats:

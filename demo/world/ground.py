@@ -5,9 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from demo.world.mesh import Patch, Surface, quads
+from demo.world.mesh import Patch, Surface, quads, scaled
 from demo.world.palette import Palette
 from demo.world.street import KERB_M, LANE_M, PARKING_M, ZEBRA_M, Street
+
+Floats = NDArray[np.float64]
 
 REACH_M = (-170.0, 230.0)
 SIDE_M = 110.0
@@ -57,16 +59,16 @@ def _looks(palette: Palette, street: Street) -> dict[str, Surface]:
     stone = palette.near((0.62, 0.6, 0.57), 0.04)
     if palette.chance(0.5 * hard):
         grey, stone = stone, grey
-    road = Surface("asphalt", (grey, tuple(c * 0.75 for c in grey)), (palette.between(0.5, 1.0),), intensity=0.07)  # type: ignore[arg-type]
-    walk = Surface("slabs", (stone, tuple(c * 0.62 for c in stone)), (palette.between(0.45, 0.8),), intensity=0.16)  # type: ignore[arg-type]
-    kerb = Surface("concrete", (tuple(min(c * 1.12, 1) for c in stone), stone), (1.0,), intensity=0.22)  # type: ignore[arg-type]
+    road = Surface("asphalt", (grey, scaled(grey, 0.75)), (palette.between(0.5, 1.0),), intensity=0.07)
+    walk = Surface("slabs", (stone, scaled(stone, 0.62)), (palette.between(0.45, 0.8),), intensity=0.16)
+    kerb = Surface("concrete", (scaled(stone, 1.12), stone), (1.0,), intensity=0.22)
     brick = palette.near((0.6, 0.3, 0.22) if palette.chance(0.6) else (0.72, 0.56, 0.32), 0.04)
-    median = Surface("pavers", (brick, tuple(c * 0.55 for c in brick)), (0.2,), intensity=0.2)  # type: ignore[arg-type]
+    median = Surface("pavers", (brick, scaled(brick, 0.55)), (0.2,), intensity=0.2)
     edge = Surface("bars", ((0.95, 0.8, 0.1), (0.12, 0.12, 0.12)), (0.8,), intensity=0.4)
     green = palette.pick(((0.3, 0.45, 0.14), (0.36, 0.48, 0.18), (0.42, 0.47, 0.2)), 0.03)
-    grass = Surface("grass", (green, (0.45, 0.36, 0.24), tuple(c * 0.5 for c in green)), (0.35,), intensity=0.22)  # type: ignore[arg-type]
+    grass = Surface("grass", (green, (0.45, 0.36, 0.24), scaled(green, 0.5)), (0.35,), intensity=0.22)
     bare = palette.near((0.52, 0.41, 0.28), 0.03)
-    dirt = Surface("dirt", (bare, tuple(c * 0.72 for c in bare)), (1.0,), intensity=0.18)  # type: ignore[arg-type]
+    dirt = Surface("dirt", (bare, scaled(bare, 0.72)), (1.0,), intensity=0.18)
     looks = {"edge": edge}
     for side, name in ((-1, "right"), (1, "left")):
         yard = street.yards[(side + 1) // 2]
@@ -125,7 +127,7 @@ def _class_of(key: str, street: Street) -> str:
     return {"road": "driveable_surface", "median": "other_flat", "walk": "sidewalk"}.get(kind, "terrain")
 
 
-def _tops(cells: NDArray[np.int64], s_edges: NDArray, t_edges: NDArray, heights: NDArray) -> NDArray[np.float64]:
+def _tops(cells: NDArray[np.int64], s_edges: Floats, t_edges: Floats, heights: Floats) -> NDArray[np.float64]:
     """Return the tops (Q, 4, 3) of grid cells (Q, 2) in street coordinates."""
     i, j = cells.T
     z = heights[i, j]
@@ -134,7 +136,7 @@ def _tops(cells: NDArray[np.int64], s_edges: NDArray, t_edges: NDArray, heights:
     return np.stack([np.stack(corner, axis=-1) for corner in corners], axis=1)
 
 
-def _walls(cells: NDArray[np.int64], s_edges: NDArray, t_edges: NDArray, heights: NDArray) -> NDArray[np.float64]:
+def _walls(cells: NDArray[np.int64], s_edges: Floats, t_edges: Floats, heights: Floats) -> NDArray[np.float64]:
     """Return the upright sides (Q, 4, 3) of cells that stand higher than their neighbours."""
     quads_: list[list[tuple[float, float, float]]] = []
     for i, j in cells:
@@ -174,7 +176,8 @@ def paint(street: Street, palette: Palette) -> list[Patch]:
                 for lane in range(1, street.lanes)
             ]
             strips.append((s, s + 6, edge - 0.05, edge + 0.05))
-            strips.append((s, s + 0.1, *sorted((edge, side * street.half))))
+            inner, outer = sorted((edge, side * street.half))
+            strips.append((s, s + 0.1, inner, outer))
     middles = [
         (s, s + 5, side * street.gap * 0.93 - 0.06, side * street.gap * 0.93 + 0.06)
         for side in (-1, 1)

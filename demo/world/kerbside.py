@@ -9,6 +9,7 @@ import numpy as np
 from demo.world.buildings import shelter
 from demo.world.cycles import bicycle, motorcycle
 from demo.world.machines import construction_vehicle
+from demo.world.mesh import Model
 from demo.world.palette import Palette
 from demo.world.people import pedestrian
 from demo.world.roadworks import barrier, traffic_cone
@@ -57,7 +58,7 @@ def fill_kerb(kerb: Kerb, wanted: list[str]) -> None:
         s += LENGTHS_M[kind] + palette.between(0.4, 1.6) / (1 + palette.difficulty)
 
 
-def _vehicle(build: Callable, name: str) -> Callable[[Kerb, float], None]:
+def _vehicle(build: Callable[[Palette], Model], name: str) -> Callable[[Kerb, float], None]:
     def park(kerb: Kerb, s: float) -> None:
         turned = math.pi if kerb.palette.chance(0.08) else 0.0
         kerb.roster.add(

@@ -43,21 +43,21 @@ def make_street(palette: Palette) -> Street:
     median = palette.chance(0.5)
     first = palette.between(16.5, 20) if junction is None else junction[1] + 9
     islands = () if median else ((-14.0, palette.between(-4, 4)), (first, first + palette.between(8, 14)))
-    verge = tuple(palette.between(1.6, 2.6) if palette.chance(0.55) else 0.0 for _ in range(2))
-    yards = tuple(("lawn", "dirt", "plaza")[palette.index((0.45, 0.1, 0.45))] for _ in range(2))
-    if "plaza" in yards and not any(verge):
-        verge = (2.0, verge[1]) if palette.chance(0.5) else (verge[0], 2.0)
+    right, left = (palette.between(1.6, 2.6) if palette.chance(0.55) else 0.0 for _ in range(2))
+    right_yard, left_yard = (("lawn", "dirt", "plaza")[palette.index((0.45, 0.1, 0.45))] for _ in range(2))
+    if "plaza" in (right_yard, left_yard) and not (right or left):
+        right, left = (2.0, left) if palette.chance(0.5) else (right, 2.0)
     return Street(
         heading=palette.between(-np.pi, np.pi),
         curvature=palette.between(-1 / 220, 1 / 220),
         gap=palette.between(1.0, 1.5),
         lanes=1 if palette.chance(0.6) else 2,
-        verge=verge,  # type: ignore[arg-type]
+        verge=(right, left),
         walk=palette.between(2.6, 4.2),
         junction=junction,
         median=median,
         islands=islands,
-        yards=yards,  # type: ignore[arg-type]
+        yards=(right_yard, left_yard),
     )
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from demo.world.mesh import Colour
+from demo.world.mesh import Colour, scaled
 from demo.world.noise import smooth
 from demo.world.palette import Palette
 
@@ -67,12 +67,16 @@ def make_mood(palette: Palette) -> Mood:
     base = (NOON, OVERCAST, LOW_SUN, DUSK)[index]
     low, high = ((0.8, 1.25), (1.2, 1.5), (0.22, 0.42), (0.5, 0.9))[index]
     height, around = palette.between(low, high), palette.between(0, 2 * np.pi)
-    sun = (np.cos(height) * np.cos(around), np.cos(height) * np.sin(around), np.sin(height))
+    sun = (
+        float(np.cos(height) * np.cos(around)),
+        float(np.cos(height) * np.sin(around)),
+        float(np.sin(height)),
+    )
     dim = 1 - hard * palette.between(0.0, 0.5)
     return replace(
         base,
-        sun=tuple(float(value) for value in sun),
-        sky_colour=tuple(value * (1 - 0.35 * hard) for value in base.sky_colour),
+        sun=sun,
+        sky_colour=scaled(base.sky_colour, 1 - 0.35 * hard, limit=np.inf),
         haze_m=base.haze_m * palette.between(0.7, 1.4) * (1 - 0.7 * hard * palette.between(0, 1)),
         cloud=float(np.clip(base.cloud + palette.between(-0.25, 0.25), 0.05, 1)),
         exposure=base.exposure * palette.between(0.9, 1.12) * dim,
@@ -82,33 +86,37 @@ def make_mood(palette: Palette) -> Mood:
 def sky(mood: Mood, directions: Floats) -> Floats:
     """Return the sky's linear colour (N, 3) along unit directions (N, 3)."""
     up = np.clip(directions[:, 2], 0, 1)
-    horizon, zenith = np.float32(mood.horizon), np.float32(mood.zenith)
+    horizon, zenith = np.array(mood.horizon, np.float32), np.array(mood.zenith, np.float32)
     colour = horizon + (zenith - horizon) * (1 - (1 - up[:, None]) ** 3.5)
     reach = 1 / (up + 0.12)
     x, y = directions[:, 0] * reach, directions[:, 1] * reach
     cover = smooth(x, y, 9.0) * 0.75 + smooth(y, x, 3.1) * 0.25
     cloud = np.clip((cover - 0.82 + 0.62 * mood.cloud) * 3.2, 0, 0.92) * np.clip(up * 9, 0, 1)
-    bright = np.float32(0.35) * np.float32(mood.sun_colour) + np.float32(0.62) * np.float32(mood.sky_colour)
+    sun_colour, sky_colour = np.array(mood.sun_colour, np.float32), np.array(mood.sky_colour, np.float32)
+    bright = np.float32(0.35) * sun_colour + np.float32(0.62) * sky_colour
     colour += (np.minimum(bright, 1.05) * (1.04 - 0.3 * cloud[:, None]) - colour) * cloud[:, None]
-    glow = np.clip(directions @ np.float32(mood.sun), 0, 1) ** 60
+    glow = np.clip(directions @ np.array(mood.sun, np.float32), 0, 1) ** 60
     strength = np.float32(0.5 * (1 - mood.cloud * 0.8))
-    return colour + (glow * strength)[:, None] * np.float32(mood.sun_colour)
+    colour += (glow * strength)[:, None] * sun_colour
+    return colour
 
 
 def sky_base(mood: Mood, up: Floats) -> Floats:
     """Return the cloudless sky (N, 3) at heights `up` (N,) in -1..1, for mirrors; below the horizon it is dark."""
-    horizon, zenith = np.float32(mood.horizon), np.float32(mood.zenith)
+    horizon, zenith = np.array(mood.horizon, np.float32), np.array(mood.zenith, np.float32)
     above = horizon + (zenith - horizon) * (1 - (1 - np.clip(up, 0, 1)[:, None]) ** 2.5)
     ground = np.float32(0.22) * horizon
-    return ground + (above - ground) * np.clip(up * 5 + 0.5, 0, 1)[:, None]
+    colour: Floats = ground + (above - ground) * np.clip(up * 5 + 0.5, 0, 1)[:, None]
+    return colour
 
 
 def light_rays(mood: Mood, count: int, rng: np.random.Generator) -> Floats:
     """Return directions (count, 3) towards the light, each astray by the mood's softness."""
-    sun = np.float32(mood.sun)
+    sun = np.array(mood.sun, np.float32)
     if mood.softness == 0:
         return np.broadcast_to(sun, (count, 3))
     stray = rng.standard_normal((count, 3), dtype=np.float32) * np.float32(mood.softness)
     rays = sun + stray
     rays[:, 2] = np.maximum(rays[:, 2], 0.05)
-    return rays / np.sqrt(np.einsum("ij,ij->i", rays, rays))[:, None]
+    rays /= np.sqrt(np.einsum("ij,ij->i", rays, rays))[:, None]
+    return rays

@@ -1,4 +1,4 @@
-"""Surfaces and triangle patches: what objects are made of."""
+"""Surfaces and triangle patches, which all objects are made of."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -8,7 +8,13 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
 Colour = tuple[float, float, float]
-"""Red, green, blue as a picture shows them, 0..1."""
+"""Red, green, blue as a picture shows them (sRGB), 0..1."""
+
+
+def scaled(colour: Colour, factor: float, limit: float = 1.0) -> Colour:
+    """Return a colour whose channels are multiplied by `factor`, and at most `limit`."""
+    red, green, blue = (min(channel * factor, limit) for channel in colour)
+    return red, green, blue
 
 
 @dataclass(frozen=True)
@@ -17,11 +23,11 @@ class Surface:
 
     Attributes:
         texture: name of a function in `textures.py`.
-        colours: up to three colours, whose part the texture decides.
+        colours: up to three colours; the texture defines what each one is used for.
         params: up to four numbers for the texture.
         gloss: share of the sky that the surface mirrors, 0..1.
-        glow: light of its own, in units of its colour.
-        intensity: what the lidar sees of it head on, 0..1.
+        glow: emitted light, in units of its colour.
+        intensity: lidar reflectance at normal incidence, 0..1.
     """
 
     texture: str
@@ -68,7 +74,7 @@ def flat(triangles: NDArray[np.floating], surface: Surface, coords: NDArray[np.f
 
 
 def quads(corners: NDArray[np.floating], surface: Surface, coords: NDArray[np.floating] | None = None) -> Patch:
-    """Return quads (Q, 4, 3), corners in order around, as triangles; `coords` (Q, 4, 3) go along."""
+    """Return a patch of quads (Q, 4, 3) whose corners run around the edge; `coords` (Q, 4, 3) are split alike."""
     return flat(split_quads(corners), surface, None if coords is None else split_quads(coords))
 
 
@@ -99,7 +105,7 @@ def moved(
 
 
 def rotated(corners: NDArray[np.floating], turn: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Return `turn` (3, 3) applied to corners (F, 3, 3): as one product, not as F small ones, seven times as fast."""
+    """Return `turn` (3, 3) applied to corners (F, 3, 3): as one product, seven times as fast as F small ones."""
     return (corners.reshape(-1, 3) @ turn.T).reshape(corners.shape)
 
 

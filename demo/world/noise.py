@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
+Coordinates = NDArray[np.floating]
 SIZE = 512
 
 
@@ -18,10 +19,11 @@ def tile() -> Floats:
     radius[0, 0] = np.inf
     spectrum = np.fft.fft2(rng.standard_normal((SIZE, SIZE))) / np.maximum(radius, 4.0) ** 1.15
     field = np.fft.ifft2(spectrum).real
-    return (0.5 + 0.22 * (field - field.mean()) / field.std()).astype(np.float32)
+    noise: Floats = (0.5 + 0.22 * (field - field.mean()) / field.std()).astype(np.float32)
+    return noise
 
 
-def smooth(x: Floats, y: Floats, period: float | Floats) -> Floats:
+def smooth(x: Coordinates, y: Coordinates, period: float | Floats) -> Floats:
     """Return the tile at (x, y) metres, repeated every `period` metres, interpolated between its cells."""
     scale = np.float32(SIZE) / np.asarray(period, np.float32)
     column, row = x * scale, y * scale
@@ -31,10 +33,11 @@ def smooth(x: Floats, y: Floats, period: float | Floats) -> Floats:
     flat, j2, i2 = tile().ravel(), (j + 1) & (SIZE - 1), (i + 1) & (SIZE - 1)
     i, i2 = i * SIZE, i2 * SIZE
     upper = flat[i + j] * (1 - a) + flat[i + j2] * a
-    return upper + ((flat[i2 + j] * (1 - a) + flat[i2 + j2] * a) - upper) * b
+    value: Floats = upper + ((flat[i2 + j] * (1 - a) + flat[i2 + j2] * a) - upper) * b
+    return value
 
 
-def rough(x: Floats, y: Floats, period: float | Floats) -> Floats:
+def rough(x: Coordinates, y: Coordinates, period: float | Floats) -> Floats:
     """Return the tile's nearest cell at (x, y) metres: cheaper, for fine grain."""
     scale = np.float32(SIZE) / np.asarray(period, np.float32)
     j, i = (np.floor(value * scale).astype(np.int32) & (SIZE - 1) for value in (x, y))
@@ -50,4 +53,6 @@ def cell(i: Floats, j: Floats, k: Floats | float = 0.0) -> Floats:
     )
     mixed = (mixed ^ (mixed >> np.uint32(15))) * np.uint32(0x2C1B3C6D)
     mixed = (mixed ^ (mixed >> np.uint32(12))) * np.uint32(0x297A2D39)
-    return ((mixed ^ (mixed >> np.uint32(15))) >> np.uint32(8)).astype(np.float32) / np.float32(1 << 24)
+    mixed = (mixed ^ (mixed >> np.uint32(15))) >> np.uint32(8)
+    value: Floats = mixed.astype(np.float32) / np.float32(1 << 24)
+    return value

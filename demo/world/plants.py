@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from demo.world.mesh import Model, Patch, Surface
+from demo.world.mesh import Model, Patch, Surface, scaled
 from demo.world.palette import Palette
 from demo.world.shapes import blob, box, sphere, tube
 
@@ -14,9 +14,8 @@ def foliage(palette: Palette) -> Surface:
     """Return leaves; difficulty makes some of them brown."""
     brown = palette.chance(0.45 * palette.difficulty)
     colour = palette.pick(_BROWNS if brown else _GREENS, 0.04)
-    dark = tuple(channel * 0.42 for channel in colour)
-    light = tuple(min(channel * 1.5, 1.0) for channel in colour)
-    return Surface("leaves", (colour, dark, light), (palette.between(0.9, 1.6),), intensity=0.2)  # type: ignore[arg-type]
+    colours = (colour, scaled(colour, 0.42), scaled(colour, 1.5))
+    return Surface("leaves", colours, (palette.between(0.9, 1.6),), intensity=0.2)
 
 
 def tree(palette: Palette) -> Model:

@@ -58,7 +58,8 @@ def render_view(scene: Scene, camera: CameraModel, time: float) -> View:
     class_ids[hits.ray], instance_ids[hits.ray] = scene.class_ids[hits.thing], hits.thing + 1
     depth[hits.ray] = hits.distance
     rgb = _develop(light.reshape(height, width, 3), scene, camera, rng)
-    return View(rgb, *(truth.reshape(height, width) for truth in (class_ids, instance_ids, depth)))
+    shape = (height, width)
+    return View(rgb, class_ids.reshape(shape), instance_ids.reshape(shape), depth.reshape(shape))
 
 
 def _look(scene: Scene, camera: CameraModel, time: float, columns: Floats, rows: Floats) -> tuple[Hits, Floats]:
@@ -98,7 +99,7 @@ def _light(
         plane, weight = np.zeros(len(unit), np.float32), np.zeros(len(unit), np.float32)
         plane[hits.ray], weight[hits.ray] = sun, 1
         sun = _smoothed(plane, weight, size).take(hits.ray)
-    light = np.empty_like(unit)
+    light: Floats = np.empty_like(unit)
     light[hits.ray] = lit(scene, hits, albedo(scene, hits, pixel), sun, open_sky.take(hits.ray), heading, metres)
     missed = np.ones(len(unit), bool)
     missed[hits.ray] = False
@@ -121,7 +122,8 @@ def _refined(
     more_rows = np.concatenate([rows + np.float32(v) for _, v in SUBPIXELS])
     hits, directions = _look(scene, camera, time, more_columns, more_rows)
     light = _light(scene, camera, time, hits, directions, np.tile(first[1], count), rng).reshape(count, -1, 3)
-    return (np.minimum(first[0], 1.5) + np.minimum(light, 1.5).sum(axis=0)) / (1 + count)
+    mean: Floats = (np.minimum(first[0], 1.5) + np.minimum(light, 1.5).sum(axis=0)) / (1 + count)
+    return mean
 
 
 def _edges(surface: NDArray[np.int32]) -> NDArray[np.bool_]:
@@ -160,11 +162,12 @@ def _develop(light: Floats, scene: Scene, camera: CameraModel, rng: np.random.Ge
     height, width = light.shape[:2]
     v, u = np.linspace(-1, 1, height, dtype=np.float32)[:, None], np.linspace(-1, 1, width, dtype=np.float32)
     fall = 1 - np.float32(0.13) * (u * u + v * v)
-    gain = np.float32(scene.mood.exposure * camera.exposure) * np.float32(camera.tint)
+    gain = np.float32(scene.mood.exposure * camera.exposure) * np.array(camera.tint, np.float32)
     exposed = light * fall[..., None] * gain
     toned = np.clip(exposed * (1 + exposed * np.float32(0.16)) / (1 + exposed * np.float32(0.62)), 0, 1)
     bright = np.sqrt(toned)
     noise = rng.standard_normal(light.shape, dtype=np.float32) * (
         np.float32(0.009) + np.float32(0.006) / (scene.mood.exposure + 0.3)
     )
-    return np.clip((bright + noise) * 255 + 0.5, 0, 255).astype(np.uint8)
+    rgb: NDArray[np.uint8] = np.clip((bright + noise) * 255 + 0.5, 0, 255).astype(np.uint8)
+    return rgb

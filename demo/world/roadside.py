@@ -109,8 +109,8 @@ def build_lots(kerb: Kerb, lit: float) -> None:
     s = -120.0
     while s < 170:
         length, depth = palette.between(10, 19), palette.between(9, 13)
-        if street.in_junction(s + length / 2, 4 + length / 2):
-            s = float(street.junction[1]) + 4.5  # type: ignore[index]
+        if street.junction and street.in_junction(s + length / 2, 4 + length / 2):
+            s = street.junction[1] + 4.5
             continue
         middle = s + length / 2
         if plaza or palette.chance(0.85):

@@ -40,7 +40,7 @@ class CameraModel:
         width_px, height_px: size of its pictures.
         intrinsics: (3, 3) f64, integer pixel centres.
         ego_from_cam: (4, 4) f64 rigid, metres; camera z forward, x right, y down.
-        delay_us: when it fires, against the lidar's time.
+        delay_us: exposure time minus the time of the lidar sweep.
         exposure: factor on the scene's exposure.
         tint: factors on red, green, blue.
     """
@@ -74,11 +74,11 @@ def make_cameras(seed: int, width_px: int = WIDTH_PX, height_px: int = HEIGHT_PX
         angles = (math.radians(yaw) + rng.normal(0, 0.006), rng.normal(0.004, 0.006), rng.normal(0, 0.005))
         principal = (816 + rng.normal(0, 6), 480 + rng.normal(0, 8))
         native = np.array([[focal, 0, principal[0]], [0, focal, principal[1]], [0, 0, 1.0]])
+        delay_us, exposure = delay + int(rng.integers(-900, 900)), float(np.exp(rng.normal(0, 0.1)))
+        red, green, blue = (1 + rng.normal(0, 0.018, 3)).tolist()
+        ego_from_cam = rigid(turn(*angles) @ _FORWARD_IS_Z, place)
         camera = CameraModel(
-            *(channel, NATIVE_WIDTH_PX, 900, native, rigid(turn(*angles) @ _FORWARD_IS_Z, place)),
-            delay_us=delay + int(rng.integers(-900, 900)),
-            exposure=float(np.exp(rng.normal(0, 0.1))),
-            tint=tuple(float(value) for value in 1 + rng.normal(0, 0.018, 3)),
+            channel, NATIVE_WIDTH_PX, 900, native, ego_from_cam, delay_us, exposure, (red, green, blue)
         )
         cameras.append(camera.resized(width_px, height_px))
     return tuple(cameras)
@@ -104,7 +104,9 @@ def turn(yaw: float, pitch: float, roll: float) -> Matrix:
     cy, sy, cp, sp, cr, sr = (f(a) for a in (yaw, pitch, roll) for f in (math.cos, math.sin))
     about_z = np.array([[cy, -sy, 0], [sy, cy, 0], [0, 0, 1]])
     about_y = np.array([[cp, 0, sp], [0, 1, 0], [-sp, 0, cp]])
-    return about_z @ about_y @ np.array([[1, 0, 0], [0, cr, -sr], [0, sr, cr]])
+    about_x = np.array([[1, 0, 0], [0, cr, -sr], [0, sr, cr]])
+    rotation: Matrix = about_z @ about_y @ about_x
+    return rotation
 
 
 def rigid(rotation: Matrix, translation: tuple[float, float, float]) -> Matrix:

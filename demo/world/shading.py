@@ -53,7 +53,8 @@ def albedo(scene: Scene, hits: Hits, pixel: Floats) -> Floats:
             continue
         surface, coords = hits.surface.take(rows), hits.coords.take(rows, axis=0)
         colours, params = table.colours.take(surface, axis=0), table.params.take(surface, axis=0)
-        at = At(*coords.T, hits.normals[:, 2].take(rows), pixel.take(rows), colours, params)
+        x, y, z = coords.T
+        at = At(x, y, z, hits.normals[:, 2].take(rows), pixel.take(rows), colours, params)
         colour[rows] = _FUNCTIONS[name](at)
     return colour
 
@@ -98,7 +99,8 @@ def lit(
     sky_share = (0.5 + 0.5 * hits.normals[:, 2]) * (0.35 + 0.65 * open_sky)
     reach = 0.55 + 0.45 * open_sky
     weights = np.stack([(1 - sky_share) * reach, sky_share * reach, sun * np.float32(0.62)], axis=1)
-    light = colour * turned(weights, np.float32([mood.ground_colour, mood.sky_colour, mood.sun_colour]).T)
+    sources = np.array([mood.ground_colour, mood.sky_colour, mood.sun_colour], np.float32)
+    light: Floats = colour * turned(weights, sources.T)
     gloss, glow = table.gloss.take(hits.surface), table.glow.take(hits.surface)
     if len(rows := np.flatnonzero(glow > 0)):
         light[rows] += colour[rows] * glow[rows, None] * np.float32(1.4)
@@ -108,5 +110,5 @@ def lit(
         share = gloss[rows] + (1 - gloss[rows]) * (1 + np.clip(cosine, -1, 0)) ** 5 * 0.6
         light[rows] += (sky_base(mood, mirrored_up) * (0.4 + 0.6 * open_sky[rows, None]) - light[rows]) * share[:, None]
     haze = (1 - np.exp(-metres / np.float32(mood.haze_m)))[:, None]
-    light += (np.float32(mood.horizon) * np.float32(0.9) - light) * haze
+    light += (np.array(mood.horizon, np.float32) * np.float32(0.9) - light) * haze
     return light

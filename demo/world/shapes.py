@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from demo.world.mesh import Patch, Surface, flat, quads, split_quads
 
-Point = Sequence[float]
+Point = Sequence[float] | NDArray[np.floating]
 
 _BOX_SIDES = np.array(
     [
@@ -26,9 +26,9 @@ _BOX_SIDES = np.array(
 
 def box(surface: Surface, low: Point, high: Point, taper: Sequence[float] = (1.0, 1.0), lean: float = 0.0) -> Patch:
     """Return a box between two corners; its top is `taper` times as long and wide, and shifted by `lean` along x."""
-    low, high = np.asarray(low, np.float64), np.asarray(high, np.float64)
-    centre = (low + high) / 2
-    corners = low + _BOX_SIDES * (high - low)
+    lowest, highest = np.asarray(low, np.float64), np.asarray(high, np.float64)
+    centre = (lowest + highest) / 2
+    corners = lowest + _BOX_SIDES * (highest - lowest)
     top = _BOX_SIDES[..., 2] > 0.5
     for axis in (0, 1):
         shrunk = centre[axis] + (corners[..., axis] - centre[axis]) * taper[axis]
@@ -107,9 +107,9 @@ def blob(
 ) -> Patch:
     """Return a smooth ellipsoid; `bumps` (V,) scale its radius at the vertices of `sphere(detail)`."""
     vertices, faces = sphere(detail)
-    radii = np.asarray(radii, np.float64)
-    points = vertices * radii * (1.0 if bumps is None else bumps[:, None])
-    normal = vertices / radii
+    radius = np.asarray(radii, np.float64)
+    points = vertices * radius * (1.0 if bumps is None else bumps[:, None])
+    normal = vertices / radius
     normal /= np.linalg.norm(normal, axis=1, keepdims=True)
     return Patch(
         (points + np.asarray(centre, np.float64))[faces].astype(np.float32), normal[faces].astype(np.float32), surface

@@ -39,15 +39,16 @@ class At:
         a = self.colours[:, first]
         return a + (self.colours[:, second] - a) * share[:, None]
 
-    def fade(self, detail: float | Floats) -> Floats:
+    def fade(self, detail: float | np.float32 | Floats) -> Floats:
         """Return (H,) 1 where detail of this size in metres shows, falling to 0 where a pixel is larger."""
         return np.clip(1.5 * detail / np.maximum(self.pixel, 1e-4) - 0.5, 0, 1).astype(np.float32)
 
 
-def _inside(value: Floats, low: float | Floats, high: float | Floats, blur: Floats) -> Floats:
+def inside(value: Floats, low: float | Floats, high: float | Floats, blur: Floats) -> Floats:
     """Return 1 inside an interval, with edges as soft as `blur`."""
     width = np.maximum(blur, 1e-3)
-    return np.clip((value - low) / width + 0.5, 0, 1) * np.clip((high - value) / width + 0.5, 0, 1)
+    share = np.clip((value - low) / width + 0.5, 0, 1) * np.clip((high - value) / width + 0.5, 0, 1)
+    return share.astype(np.float32, copy=False)
 
 
 def plain(at: At) -> Floats:
@@ -62,7 +63,7 @@ def cloth(at: At) -> Floats:
 
 def vest(at: At) -> Floats:
     """Bright cloth with two reflecting bands."""
-    band = np.maximum(_inside(at.z, 1.06, 1.13, at.pixel), _inside(at.z, 1.22, 1.29, at.pixel))
+    band = np.maximum(inside(at.z, 1.06, 1.13, at.pixel), inside(at.z, 1.22, 1.29, at.pixel))
     return at.mix(band)
 
 
@@ -137,7 +138,8 @@ def grass(at: At) -> Floats:
     tuft = smooth(at.x, at.y, 5.3) - 0.5
     colour = at.mix(bare)
     shade = np.clip(0.35 - 1.1 * blades * at.fade(0.03) - 0.9 * tuft * at.fade(0.3), 0, 1)[:, None]
-    return colour + (at.colours[:, 2] - colour) * shade
+    grown: Floats = colour + (at.colours[:, 2] - colour) * shade
+    return grown
 
 
 def dirt(at: At) -> Floats:
@@ -155,7 +157,8 @@ def leaves(at: At) -> Floats:
     tone = np.clip((leaf + clump) * at.params[:, 0] * 1.4, -1, 1)
     dark, light = np.clip(-tone, 0, 1), np.clip(tone, 0, 1)
     colour = at.mix(dark)
-    return colour + (at.colours[:, 2] - colour) * (0.55 * light)[:, None]
+    lightened: Floats = colour + (at.colours[:, 2] - colour) * (0.55 * light)[:, None]
+    return lightened
 
 
 def bark(at: At) -> Floats:
@@ -167,7 +170,7 @@ def bands(at: At) -> Floats:
     """A cone's rings: the second colour in two rings; params: height."""
     height = at.z / at.params[:, 0]
     blur = at.pixel / at.params[:, 0]
-    return at.mix(np.maximum(_inside(height, 0.32, 0.52, blur), _inside(height, 0.68, 0.86, blur)))
+    return at.mix(np.maximum(inside(height, 0.32, 0.52, blur), inside(height, 0.68, 0.86, blur)))
 
 
 def diagonal(at: At) -> Floats:
@@ -184,15 +187,16 @@ def bars(at: At) -> Floats:
 def _wave(phase: Floats, blur: Floats) -> Floats:
     """Return a soft square wave (H,) of period 1."""
     part = phase - np.floor(phase)
-    share = _inside(part, 0.25, 0.75, blur * 1.5)
-    return share + (0.5 - share) * np.clip(2 * blur - 0.6, 0, 1)
+    share = inside(part, 0.25, 0.75, blur * 1.5)
+    wave: Floats = share + (0.5 - share) * np.clip(2 * blur - 0.6, 0, 1)
+    return wave
 
 
 def planks(at: At) -> Floats:
     """Boards across x; params: width of a board."""
     along = at.x / at.params[:, 0]
     part = along - np.floor(along)
-    gap = (1 - _inside(part, 0.14, 0.86, at.pixel / at.params[:, 0])) * at.fade(at.params[:, 0] * 0.5)
+    gap = (1 - inside(part, 0.14, 0.86, at.pixel / at.params[:, 0])) * at.fade(at.params[:, 0] * 0.5)
     tone = 1 + 0.35 * (cell(np.floor(along), np.zeros_like(along)) - 0.5)
     return at.mix(gap) * tone[:, None]
 
@@ -201,9 +205,9 @@ def panels(at: At) -> Floats:
     """Sheet metal with ribs and, with the second parameter, a coloured stripe and lettering."""
     width = at.params[:, 0]
     part = at.x / width - np.floor(at.x / width)
-    rib = (1 - _inside(part, 0.05, 0.95, at.pixel / width)) * at.fade(width * 0.2) * 0.25
-    stripe = _inside(at.z, 1.25, 1.5, at.pixel) * (at.params[:, 1] > 0.5)
-    block = _inside(at.z, 1.8, 2.25, at.pixel) * (cell(np.floor(at.x / 0.28), np.floor(at.z / 9.0), 3.0) > 0.42)
+    rib = (1 - inside(part, 0.05, 0.95, at.pixel / width)) * at.fade(width * 0.2) * 0.25
+    stripe = inside(at.z, 1.25, 1.5, at.pixel) * (at.params[:, 1] > 0.5)
+    block = inside(at.z, 1.8, 2.25, at.pixel) * (cell(np.floor(at.x / 0.28), np.floor(at.z / 9.0), 3.0) > 0.42)
     block = block * (at.params[:, 1] > 0.5) * (np.abs(at.x) < 1.6) * (np.abs(at.normal_z) < 0.5)
     dirt_ = 1 - 0.16 * smooth(at.x + at.y, at.z, 5.0)
     return at.mix(np.maximum(stripe, block.astype(np.float32))) * ((1 - rib) * dirt_)[:, None]
@@ -229,7 +233,7 @@ def letters(at: At) -> Floats:
     line = at.params[:, 0]
     across, up = (at.x + at.y) / (0.3 * line), at.z / line
     filled = cell(np.floor(across), np.floor(up)) > 0.35
-    inked = _inside(up - np.floor(up), 0.25, 0.8, at.pixel / line) * filled
+    inked = inside(up - np.floor(up), 0.25, 0.8, at.pixel / line) * filled
     return at.mix(inked.astype(np.float32) * (0.35 + 0.65 * at.fade(0.1 * line)))
 
 
