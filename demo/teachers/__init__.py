@@ -1,1 +1,1 @@
-"""Training of the demo's own CLIP and SAM on a draw of the demo world that no demo cache ever shows."""
+"""Training of the demo's CLIP, SAM and image backbone, on scenes that are never labelled."""

@@ -1,4 +1,4 @@
-"""Crops of the training views that each show mostly one class: all that a demo classifier ever sees."""
+"""Crops of the training views, each named after one class: the only input of the demo's CLIP and backbone."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,25 +9,25 @@ from demo.teachers.views import Light, Views, relight
 CROP_PX = 64
 SMALLEST_CROP_PX, LARGEST_CROP_PX = 40, 120
 LEAST_SHARE = 0.3
-"""A crop is named after a class only if the class fills this share of it."""
+"""Least share of a crop that its class fills."""
 
 
 def places_by_class(views: Views, classes: int) -> list[NDArray[np.int64]]:
-    """Return, for each class, some pixels (N, 3) of it: view, row, column; at most 300 of one class a view."""
+    """Return for each class sampled pixels (N, 3) as view, row, column; at most 300 of a class in each view."""
     rng = np.random.default_rng(1)
     places: list[list[NDArray[np.int64]]] = [[] for _ in range(classes)]
     for index, ids in enumerate(views.class_ids):
         for label in np.unique(ids[ids < classes]):
             rows, columns = np.nonzero(ids == label)
-            some = rng.choice(len(rows), min(300, len(rows)), replace=False)
-            places[label].append(np.stack([np.full(len(some), index), rows[some], columns[some]], axis=1))
+            sampled = rng.choice(len(rows), min(300, len(rows)), replace=False)
+            places[label].append(np.stack([np.full(len(sampled), index), rows[sampled], columns[sampled]], axis=1))
     return [np.concatenate(found) if found else np.zeros((0, 3), np.int64) for found in places]
 
 
 def draw_crops(
     views: Views, places: list[NDArray[np.int64]], rng: np.random.Generator, count: int, light: Light
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Draw crops (count, CROP_PX, CROP_PX, 3) of evenly chosen classes (count,), mirrored and relit at random."""
+    """Draw crops (count, CROP_PX, CROP_PX, 3) and their classes (count,), uniform over classes, with augmentation."""
     present = [label for label, found in enumerate(places) if len(found)]
     crops: list[NDArray[np.uint8]] = []
     classes: list[int] = []

@@ -1,4 +1,4 @@
-"""What the demo SAM in training makes of squares and their points, beside what it should."""
+"""Forward pass of the demo SAM in training: features, and masks for point prompts with their targets."""
 
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from segment_anything.modeling import Sam
 
 SURELY_OFF = -20.0
-"""Logit of pixels that are no part of the prompted picture."""
+"""Mask logit of pixels outside the prompted picture."""
 
 
 def encode(model: "Sam", squares: list[Square], device: str) -> tuple[Tensor, Tensor]:
@@ -26,23 +26,24 @@ def encode(model: "Sam", squares: list[Square], device: str) -> tuple[Tensor, Te
 
 
 def _preprocess(model: "Sam", squares: list[Square], segments: Tensor) -> Tensor:
-    """Normalise pictures (B, 3, S, S) as SAM does, which pads after that, with zeros."""
+    """Return normalised pictures (B, 3, S, S); padding is zero, because SAM pads after normalisation."""
     pictures = torch.from_numpy(np.stack([square.rgb for square in squares])).to(segments.device)
     normal: Tensor = model.preprocess(pictures.permute(0, 3, 1, 2))
     return normal * (segments[:, None] != PADDING)
 
 
-def answer(
+def predict_masks(
     model: "Sam", feature: Tensor, ids: Tensor, square: Square, device: str
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Let the decoder answer a square's P points, from its feature (E, h, w) and segment ids (S, S).
+    """Predict masks for the P point prompts of a square, from its feature (E, h, w) and segment ids (S, S).
 
-    Returns mask logits (P, 3, m, m) and predicted IoU (P, 3); the masks' targets (P, m, m), shares from 0 to 1; and
-    elsewhere (P, m, m), the pixels of another picture or none, where masks are `SURELY_OFF`.
+    Returns:
+        Mask logits (P, 3, m, m), `SURELY_OFF` where ignored; predicted IoU (P, 3); mask targets (P, m, m), the share
+        of each decoder pixel inside the segment, 0..1; ignored pixels (P, m, m) bool, outside the prompted picture.
     """
     masks, predicted = _decode(model, feature[None], square, device)
-    target, elsewhere = _targets(ids, square, masks.shape[-1])
-    return masks.float().masked_fill(elsewhere[:, None], SURELY_OFF), predicted.float(), target, elsewhere
+    target, ignored = _targets(ids, square, masks.shape[-1])
+    return masks.float().masked_fill(ignored[:, None], SURELY_OFF), predicted.float(), target, ignored
 
 
 def _decode(model: "Sam", feature: Tensor, square: Square, device: str) -> tuple[Tensor, Tensor]:
@@ -62,13 +63,14 @@ def _decode(model: "Sam", feature: Tensor, square: Square, device: str) -> tuple
 
 
 def _targets(ids: Tensor, square: Square, masks: int) -> tuple[Tensor, Tensor]:
-    """Return the share (P, m, m) of each decoder pixel that the segment under each point covers, and what to ignore.
+    """Return targets (P, m, m) of masks of side `masks`, and ignored pixels (P, m, m).
 
-    Ignored (P, m, m) is what is not the point's picture, since masks are cut to the picture in use.
+    A target is the share of a decoder pixel that the segment under the point covers. Pixels outside the point's picture
+    are ignored, since masks are cropped to the picture later.
     """
     rows, columns = torch.from_numpy(square.rows), torch.from_numpy(square.columns)
     inside = ids[None] == ids[rows, columns][:, None, None]
     step = ids.shape[-1] // masks
     pictures = torch.from_numpy(square.pictures).to(ids.device)
-    elsewhere = pictures[None, ::step, ::step] != pictures[rows, columns][:, None, None]
-    return functional.avg_pool2d(inside.float(), step), elsewhere
+    ignored = pictures[None, ::step, ::step] != pictures[rows, columns][:, None, None]
+    return functional.avg_pool2d(inside.float(), step), ignored

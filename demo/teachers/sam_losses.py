@@ -1,4 +1,4 @@
-"""The losses of the demo SAM's training: of pairs of pixels, of masks and their IoU, of attention."""
+"""Losses of the demo SAM's training: on pairs of pixels, on masks and their IoU, on attention."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from demo.teachers.loop import half_precision
-from demo.teachers.sam_answers import answer, encode
-from demo.teachers.sam_course import Course
+from demo.teachers.sam_answers import encode, predict_masks
 from demo.teachers.sam_squares import PADDING, Square
+from demo.teachers.sam_stages import Stage
 
 if TYPE_CHECKING:
     from segment_anything.modeling import Sam
@@ -22,38 +22,39 @@ PAIRS_A_SQUARE, NEAREST_PAIR_PX = 2000, 3
 PAIR_WEIGHT = ATTENTION_WEIGHT = 0.5
 
 LEAST_AREA_PX = 4
-"""Below which a mask and its segment together do not count as smaller."""
+"""Least area by which a mask loss is divided."""
 
 POINT_TOKEN = 5
-"""Place of the point among the decoder's tokens, after one for the IoU and four for masks."""
+"""Index of the point among the decoder's tokens: one for the IoU and four for masks come first."""
 
 
 def encoder_loss(model: "Sam", squares: list[Square], rng: np.random.Generator, device: str) -> tuple[Tensor, float]:
-    """Return the pair loss of the squares' features, and the share of pairs told right."""
+    """Return the pair loss of the squares' features, and the share of pairs classified correctly."""
     features, segments = encode(model, squares, device)
     return _pair_loss(model, features, segments, rng)
 
 
 def prompt_loss(
-    model: "Sam", squares: list[Square], course: Course, rng: np.random.Generator, device: str
+    model: "Sam", squares: list[Square], stage: Stage, rng: np.random.Generator, device: str
 ) -> tuple[Tensor, float]:
-    """Return the loss of the masks that answer the squares' points, with the other two, and the mean best IoU."""
+    """Return the sum of mask loss, attention loss and pair loss of squares, and the mean best IoU."""
     features, segments = encode(model, squares, device)
     pair_loss, _ = _pair_loss(model, features, segments, rng)
     losses, ious = [], []
     for feature, ids, square in zip(features, segments, squares, strict=True):
         with _watched_attention(model) as attention:
-            masks, predicted, target, elsewhere = answer(model, feature, ids, square, device)
-        loss, iou = _mask_loss(masks, predicted, target, course)
-        losses.append(loss + ATTENTION_WEIGHT * _attention_loss(attention, target, elsewhere))
+            masks, predicted, target, ignored = predict_masks(model, feature, ids, square, device)
+        loss, iou = _mask_loss(masks, predicted, target, stage)
+        losses.append(loss + ATTENTION_WEIGHT * _attention_loss(attention, target, ignored))
         ious.append(iou)
     return torch.stack(losses).mean() + PAIR_WEIGHT * pair_loss, float(torch.stack(ious).mean())
 
 
 def _pair_loss(model: "Sam", features: Tensor, segments: Tensor, rng: np.random.Generator) -> tuple[Tensor, float]:
-    """Return the loss of telling from features whether one segment covers a pair of pixels, and the share told right.
+    """Return the loss of predicting from features whether two pixels share a segment, and the accuracy.
 
-    Asked of the encoder's features (B, E, h, w), and of what the decoder's upscaling makes of them.
+    The prediction is the cosine of the two pixels' features: once of the encoder's (B, E, h, w), once of the decoder's
+    upscaled ones.
     """
     with half_precision(features.device.type):
         fine = model.mask_decoder.output_upscaling(features)
@@ -72,7 +73,7 @@ def _pair_loss(model: "Sam", features: Tensor, segments: Tensor, rng: np.random.
 
 
 def _pairs(ids: NDArray[np.int64], rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Draw pairs of pixels of a square (S, S), as two arrays (2, P) of rows and columns; near pairs more often."""
+    """Draw pairs of pixels of a square (S, S) as two arrays (2, P) of rows and columns; log-uniform in distance."""
     side = len(ids)
     one = np.stack(np.divmod(rng.choice(np.flatnonzero(ids != PADDING), PAIRS_A_SQUARE), side))
     distance = np.exp(rng.uniform(np.log(NEAREST_PAIR_PX), np.log(side / 2), PAIRS_A_SQUARE))
@@ -83,43 +84,43 @@ def _pairs(ids: NDArray[np.int64], rng: np.random.Generator) -> tuple[NDArray[np
     return one[:, shown], other[:, shown]
 
 
-def _mask_loss(masks: Tensor, predicted: Tensor, target: Tensor, course: Course) -> tuple[Tensor, Tensor]:
-    """Teach the best of three masks (P, 3, m, m) its target (P, m, m), and the IoU head all three.
+def _mask_loss(masks: Tensor, predicted: Tensor, target: Tensor, stage: Stage) -> tuple[Tensor, Tensor]:
+    """Return the loss of the best of three masks (P, 3, m, m) and of all three predicted IoUs, and the mean best IoU.
 
-    Returns the loss and the mean best IoU.
+    The best mask is the one nearest to its target (P, m, m).
     """
     with torch.no_grad():
         on, truth = masks > 0, (target > 0.5)[:, None]
         iou = (on & truth).sum((2, 3)) / (on | truth).sum((2, 3)).clamp(min=1)
     best = masks[torch.arange(len(masks), device=masks.device), best_mask(masks, target)]
     entropy = functional.binary_cross_entropy_with_logits(best, target, reduction="none")
-    weighed = _by_area(entropy, best, target) if course.even else _balanced(entropy.flatten(1), target.flatten(1))
-    loss = _dice(best, target).mean() + 0.5 * weighed + course.iou_weight * functional.mse_loss(predicted, iou)
+    weighed = _by_area(entropy, best, target) if stage.even else _balanced(entropy.flatten(1), target.flatten(1))
+    loss = _dice(best, target).mean() + 0.5 * weighed + stage.iou_weight * functional.mse_loss(predicted, iou)
     return loss, iou.max(dim=1).values.mean()
 
 
 @torch.no_grad()
 def best_mask(masks: Tensor, target: Tensor) -> Tensor:
-    """Return which of three masks (P, 3, m, m) is nearest to its target (P, m, m)."""
+    """Return the index (P,) of the mask (P, 3, m, m) with the least dice loss against its target (P, m, m)."""
     return _dice(masks, target[:, None]).argmin(dim=1)
 
 
 def _dice(masks: Tensor, target: Tensor) -> Tensor:
-    """Return the soft dice distance of mask logits to targets (.., m, m)."""
+    """Return the soft dice loss of mask logits against targets (.., m, m)."""
     probability = masks.sigmoid()
     overlap, total = (probability * target).sum((-2, -1)), probability.sum((-2, -1)) + target.sum((-2, -1))
     return 1 - (2 * overlap + 1) / (total + 1)
 
 
 def _by_area(entropy: Tensor, masks: Tensor, target: Tensor) -> Tensor:
-    """Return the cross-entropy (P, m, m) of mask logits, summed by prompt, by the area of mask and segment together."""
+    """Return cross-entropies (P, m, m) summed over each mask and divided by the areas of mask and segment; the mean."""
     area = (masks.detach().sigmoid() + target).sum((1, 2))
     return (entropy.sum((1, 2)) / area.clamp(min=LEAST_AREA_PX)).mean()
 
 
 @contextmanager
 def _watched_attention(model: "Sam") -> Iterator[list[Tensor]]:
-    """Collect, block by block, how much image tokens attend to the point's token: (P, N), the mean over heads."""
+    """Collect for each block how much image tokens attend to the point's token: (P, N), the mean over heads."""
     found: list[Tensor] = []
 
     def watch(attention: Any, _: tuple[()], inputs: dict[str, Tensor]) -> None:
@@ -138,12 +139,12 @@ def _watched_attention(model: "Sam") -> Iterator[list[Tensor]]:
             hook.remove()
 
 
-def _attention_loss(attention: list[Tensor], target: Tensor, elsewhere: Tensor) -> Tensor:
+def _attention_loss(attention: list[Tensor], target: Tensor, ignored: Tensor) -> Tensor:
     """Return the balanced cross-entropy of attention to the point (P, N) against its segment (P, m, m)."""
     grid = int(attention[0].shape[-1] ** 0.5)
     step = target.shape[-1] // grid
     share = functional.avg_pool2d(target, step).flatten(1)
-    shown = (~elsewhere[:, ::step, ::step]).float().flatten(1)
+    shown = (~ignored[:, ::step, ::step]).float().flatten(1)
     losses = [
         _balanced(functional.binary_cross_entropy(a.clamp(1e-4, 1 - 1e-4), share, reduction="none"), share, shown)
         for a in attention
@@ -152,7 +153,7 @@ def _attention_loss(attention: list[Tensor], target: Tensor, elsewhere: Tensor) 
 
 
 def _balanced(values: Tensor, inside: Tensor, shown: Tensor | None = None) -> Tensor:
-    """Return the mean of values (.., N) weighted by `inside`, plus that weighted by what is left of `shown`."""
+    """Return the mean of values (.., N) weighted by `inside`, plus the mean weighted by `shown` minus `inside`."""
     outside = (1 if shown is None else shown) - inside
     both = [(values * w).sum(dim=-1) / w.sum(dim=-1).clamp(min=1) for w in (inside, outside)]
     return torch.stack(both).sum(dim=0).mean()

@@ -1,7 +1,7 @@
-"""Draw what a step of the demo SAM's training sees: squares that show pictures, with points on their segments.
+"""Training input of the demo SAM: square images with point prompts on their segments.
 
-SAM pads pictures to a square. Half of the squares are drawn so; the other half show a second picture in the place of
-the padding, since a step costs the same either way.
+SAM pads pictures to a square. Half of the squares are padded; the other half show a second picture in place of the
+padding, because a step costs the same in both cases.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from demo.teachers.sam_course import Course
+from demo.teachers.sam_stages import Stage
 from demo.teachers.views import Light, Views, relight
 from labelgen.teachers.masks import nearest_index
 
@@ -33,7 +33,7 @@ class Square:
 
 
 def at_width(views: Views, width: int) -> Views:
-    """Return the views (N, H, W) at SAM's input width: pictures averaged, ids of the nearest pixel."""
+    """Return the views (N, H, W) resized to `width`: pictures by box filter, ids by nearest neighbour."""
     height, columns = views.rgb.shape[1] * width // views.rgb.shape[2], nearest_index(views.rgb.shape[2], width)
     rows = nearest_index(views.rgb.shape[1], height)
     resized = [Image.fromarray(picture).resize((width, height), Image.Resampling.BOX) for picture in views.rgb]
@@ -41,14 +41,14 @@ def at_width(views: Views, width: int) -> Views:
     return Views(rgb, views.class_ids[:, rows][:, :, columns], views.instance_ids[:, rows][:, :, columns])
 
 
-def draw_squares(views: Views, course: Course, rng: np.random.Generator) -> list[Square]:
-    """Draw a step's squares from pictures of the course's width."""
-    return [_draw(views, course, rng) for _ in range(course.squares)]
+def draw_squares(views: Views, stage: Stage, rng: np.random.Generator) -> list[Square]:
+    """Draw the squares of one step; the views have the width of the stage's squares."""
+    return [_draw(views, stage, rng) for _ in range(stage.squares)]
 
 
-def _draw(views: Views, course: Course, rng: np.random.Generator) -> Square:
-    """Draw a square with one or two pictures, maybe mirrored, and prompts on its segments."""
-    side = course.side
+def _draw(views: Views, stage: Stage, rng: np.random.Generator) -> Square:
+    """Draw a square with one or two pictures, and prompts on its segments."""
+    side = stage.side
     rgb = np.zeros((side, side, 3), np.uint8)
     pictures, segments = np.full((side, side), PADDING), np.full((side, side), PADDING)
     top = 0
@@ -61,12 +61,12 @@ def _draw(views: Views, course: Course, rng: np.random.Generator) -> Square:
         top = rows.stop
     _, flat, sizes = np.unique(segments, return_inverse=True, return_counts=True)
     flat = flat.ravel()
-    usable = sizes >= course.smallest
+    usable = sizes >= stage.smallest
     usable[0] &= segments.min() != PADDING
     order, ends = np.argsort(flat, kind="stable"), np.cumsum(sizes)
-    chosen = rng.choice(np.flatnonzero(usable), int(course.points * course.by_segment))
+    chosen = rng.choice(np.flatnonzero(usable), int(stage.points * stage.by_segment))
     on_segments = order[ends[chosen] - 1 - (rng.random(len(chosen)) * sizes[chosen]).astype(np.int64)]
-    anywhere = rng.choice(np.flatnonzero(usable[flat]), course.points - len(chosen))
+    anywhere = rng.choice(np.flatnonzero(usable[flat]), stage.points - len(chosen))
     return Square(rgb, pictures, segments, *np.divmod(np.concatenate([on_segments, anywhere]), side))
 
 

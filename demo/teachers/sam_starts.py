@@ -1,4 +1,4 @@
-"""Weights that parts of the demo SAM's training start from, set by hand rather than learned."""
+"""Initial weights of the demo SAM's training stages, set by hand instead of at random."""
 
 import numpy as np
 import torch
@@ -6,7 +6,7 @@ from segment_anything.modeling import Sam
 from torch import Tensor
 from torch.nn import functional
 
-from demo.teachers.sam_answers import answer, encode
+from demo.teachers.sam_answers import encode, predict_masks
 from demo.teachers.sam_losses import best_mask
 from demo.teachers.sam_squares import Square
 
@@ -16,12 +16,13 @@ FEATURE_SCALE, TOKEN_SCALE = 0.5, 0.1
 
 @torch.no_grad()
 def start_decoder(model: Sam, squares: list[Square], device: str) -> None:
-    """Set the decoder's attention to compare the picture's features with the one under the point.
+    """Initialise the decoder's attention so that it compares the picture's features with the one under the point.
 
-    Principal directions of the features fall into a loud and a quiet half. Through the quiet half, a point's token
-    finds its place by position code, hardly disturbed by features. Through the loud half it reads the feature there,
-    and image tokens attend to it as much as their features agree. One quiet direction marks the other tokens, so that
-    they stay neutral.
+    The principal directions of the features are split into those of large and of small variance. In the directions of
+    small variance, the point's token attends to its own position by position encoding, with little interference from
+    features. In those of large variance it reads the feature at that position, and image tokens attend to the point in
+    proportion to the similarity of their features. One direction of small variance marks the other tokens, which keeps
+    them neutral.
     """
     features, _ = encode(model, squares, device)
     tokens = features.float().movedim(1, 0).flatten(1)
@@ -30,8 +31,8 @@ def start_decoder(model: Sam, squares: list[Square], device: str) -> None:
     directions = torch.linalg.eigh(torch.cov(tokens)).eigenvectors.T
     heads = model.mask_decoder.transformer.num_heads
     neutral = directions[0]
-    quiet, loud = (half.unflatten(0, (-1, heads)).transpose(0, 1).flatten(0, 1) for half in directions.chunk(2))
-    quiet = torch.where((quiet @ neutral).abs()[:, None] > 0.5, 0, quiet)
+    minor, major = (half.unflatten(0, (-1, heads)).transpose(0, 1).flatten(0, 1) for half in directions.chunk(2))
+    minor = torch.where((minor @ neutral).abs()[:, None] > 0.5, 0, minor)
     for parameter in (model.image_encoder.neck[-1].weight, model.image_encoder.neck[-1].bias):
         parameter *= scale
     decoder, prompts = model.mask_decoder, model.prompt_encoder
@@ -41,12 +42,12 @@ def start_decoder(model: Sam, squares: list[Square], device: str) -> None:
     first, second = decoder.transformer.layers
     for block in (first, second):
         read, write = block.cross_attn_token_to_image, block.cross_attn_image_to_token
-        _set(read.q_proj, LOOKUP_SHARPNESS * quiet)
-        _set(read.k_proj, LOOKUP_SHARPNESS * quiet, mean)
-        _set(read.v_proj, loud, mean)
-        _set(read.out_proj, 2 / FEATURE_SCALE * loud.T)
-        _set(write.q_proj, loud, mean)
-        _set(write.k_proj, loud)
+        _set(read.q_proj, LOOKUP_SHARPNESS * minor)
+        _set(read.k_proj, LOOKUP_SHARPNESS * minor, mean)
+        _set(read.v_proj, major, mean)
+        _set(read.out_proj, 2 / FEATURE_SCALE * major.T)
+        _set(write.q_proj, major, mean)
+        _set(write.k_proj, major)
         _set(block.mlp.lin2, TOKEN_SCALE * block.mlp.lin2.weight)
     _set(second.self_attn.out_proj, TOKEN_SCALE * second.self_attn.out_proj.weight)
     first.norm1.weight.fill_(TOKEN_SCALE)
@@ -54,12 +55,12 @@ def start_decoder(model: Sam, squares: list[Square], device: str) -> None:
 
 
 def grow(small: Sam, model: Sam) -> Sam:
-    """Give a SAM the weights of one for smaller pictures; what belongs to places is interpolated."""
+    """Copy the weights of a SAM for smaller pictures into `model`; position embeddings are interpolated."""
     weights = model.state_dict()
     for name, tensor in small.state_dict().items():
         if tensor.ndim == 4 and tensor.shape != weights[name].shape:
-            places = tensor.permute(0, 3, 1, 2)
-            tensor = functional.interpolate(places, weights[name].shape[1:3], mode="bicubic").permute(0, 2, 3, 1)
+            embedding = tensor.permute(0, 3, 1, 2)
+            tensor = functional.interpolate(embedding, weights[name].shape[1:3], mode="bicubic").permute(0, 2, 3, 1)
         elif tensor.shape != weights[name].shape:
             tensor = functional.interpolate(tensor.T[None], weights[name].shape[0], mode="linear")[0].T
         weights[name] = tensor
@@ -69,31 +70,31 @@ def grow(small: Sam, model: Sam) -> Sam:
 
 @torch.no_grad()
 def revive_masks(model: Sam, squares: list[Square], rng: np.random.Generator, device: str) -> None:
-    """Start all three masks from the one that is best most often, each a little different.
+    """Reset the three mask outputs to the one that is best most often, with small random differences.
 
-    The best of three learns alone, so sooner or later one is the best everywhere and the other two learn nothing.
+    Only the best of three masks is trained, so in time one is the best everywhere and the other two learn nothing.
     """
     features, segments = encode(model, squares, device)
     wins = torch.zeros(3, dtype=torch.long)
     for feature, ids, square in zip(features, segments, squares, strict=True):
-        masks, _, target, _ = answer(model, feature, ids, square, device)
+        masks, _, target, _ = predict_masks(model, feature, ids, square, device)
         wins += best_mask(masks, target).cpu().bincount(minlength=3)
     decoder, busiest = model.mask_decoder, 1 + int(wins.argmax())
     ious = decoder.iou_prediction_head.layers[-1]
     for mask in {1, 2, 3} - {busiest}:
-        decoder.mask_tokens.weight[mask] = _stirred(decoder.mask_tokens.weight[busiest], rng)
+        decoder.mask_tokens.weight[mask] = _perturbed(decoder.mask_tokens.weight[busiest], rng)
         for to, of in zip(*(decoder.output_hypernetworks_mlps[m].parameters() for m in (mask, busiest)), strict=True):
-            to.copy_(_stirred(of, rng))
+            to.copy_(_perturbed(of, rng))
         ious.weight[mask], ious.bias[mask] = ious.weight[busiest], ious.bias[busiest]
 
 
-def _stirred(weights: Tensor, rng: np.random.Generator) -> Tensor:
+def _perturbed(weights: Tensor, rng: np.random.Generator) -> Tensor:
     """Return weights that each differ by a few percent."""
     noise = torch.from_numpy(rng.standard_normal(weights.shape, np.float32)).to(weights.device)
     return weights * (1 + 0.05 * noise)
 
 
 def _set(layer: torch.nn.Linear, weight: Tensor, centre: Tensor | None = None) -> None:
-    """Let a layer project what it is given, less `centre`, by `weight`."""
+    """Set a layer to project its input, minus `centre`, by `weight`."""
     layer.weight.copy_(weight)
     layer.bias.copy_(torch.zeros_like(layer.bias) if centre is None else -weight @ centre)

@@ -1,8 +1,8 @@
 """Train the demo's image backbone on crops: `python -m demo.teachers.train_backbone --out FILE`.
 
-It takes the place of ImageNet: the paper's 2D network starts from a classifier of everyday pictures. This one is the
-trainer's small network, which learns to name the class of a crop from the mean of its features; it sees no dense label
-and no scene that is labelled later.
+It replaces pretraining on ImageNet, from which the paper's 2D network starts. The trainer's small network learns to
+classify crops from the mean of its features. It is trained without dense labels, and on none of the scenes that are
+labelled later.
 """
 
 import numpy as np
@@ -19,7 +19,7 @@ from trainer.networks.image import ImageNetwork, build_image_network
 STEPS = 3000
 CROPS_A_STEP = 192
 LIGHT = Light(contrast=0.5, brightness=40, channels=3)
-"""Strong, so that the features hold in other lights."""
+"""Strong, so that the features are robust to changes of light."""
 
 
 class Classifier(nn.Module):
@@ -38,7 +38,7 @@ class Classifier(nn.Module):
 
 
 def main() -> None:
-    """Draw the training views, train, and write the backbone's weights as safetensors."""
+    """Render the training views, train, and write the backbone's weights as safetensors."""
     args = parse_arguments(__doc__)
     views = training_views(args)
     torch.manual_seed(0)
@@ -50,13 +50,13 @@ def main() -> None:
     def step() -> tuple[Tensor, float]:
         crops, labels = draw_crops(views, places, rng, CROPS_A_STEP, LIGHT)
         pictures = torch.from_numpy(crops).to(args.device).permute(0, 3, 1, 2)
-        wanted = torch.from_numpy(labels).to(args.device)
+        target = torch.from_numpy(labels).to(args.device)
         with half_precision(args.device):
             scores = model(pictures).float()
-        right = (scores.argmax(dim=1) == wanted).float().mean()
-        return functional.cross_entropy(scores, wanted), float(right)
+        accuracy = (scores.argmax(dim=1) == target).float().mean()
+        return functional.cross_entropy(scores, target), float(accuracy)
 
-    train(model, step, "right", STEPS, rng, args, keep=model.network.body)
+    train(model, step, "accuracy", STEPS, rng, args, keep=model.network.body)
 
 
 if __name__ == "__main__":

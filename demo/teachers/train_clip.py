@@ -1,8 +1,8 @@
 """Train the demo's CLIP on crops and captions: `python -m demo.teachers.train_clip --out FILE`.
 
-Each crop shows some object or stuff of the training scenes, its caption is one of the 85 templates around one of the
-class's names. The loss is contrastive over the batch, where captions of one class count as equally right. No dense
-label is ever shown.
+A crop shows an object or stuff of the training scenes. Its caption is one of the 85 templates with one of the names of
+its class. The loss is contrastive over the batch; all captions of the crop's class count as positives. Training uses no
+dense labels.
 """
 
 from typing import TYPE_CHECKING
@@ -30,7 +30,7 @@ CROPS_A_STEP = 256
 
 
 def main() -> None:
-    """Draw the training views, train, and write the weights as safetensors."""
+    """Render the training views, train, and write the weights as safetensors."""
     import open_clip
 
     args = parse_arguments(__doc__)
@@ -49,7 +49,7 @@ def main() -> None:
         with half_precision(args.device):
             return _loss(model, pixels, tokens, torch.from_numpy(classes).to(args.device))
 
-    train(model, step, "right", STEPS, rng, args)
+    train(model, step, "accuracy", STEPS, rng, args)
 
 
 def _captions(prompts: PromptSet, classes: NDArray[np.int64], rng: np.random.Generator) -> list[str]:
@@ -59,7 +59,7 @@ def _captions(prompts: PromptSet, classes: NDArray[np.int64], rng: np.random.Gen
 
 
 def _loss(model: "CLIP", pixels: Tensor, tokens: Tensor, classes: Tensor) -> tuple[Tensor, float]:
-    """Contrast pictures with captions, both ways; returns the loss and the share of pictures closest to their class."""
+    """Return the symmetric contrastive loss of pictures and captions, and the accuracy of picture to class."""
     images = model.encode_image(pixels, normalize=True)
     texts = model.encode_text(tokens, normalize=True)
     logits = model.logit_scale.exp().clamp(max=100) * images @ texts.T

@@ -1,18 +1,18 @@
 """Train the demo's SAM on rendered segments: `python -m demo.teachers.train_sam --out FILE`.
 
-First the encoder alone learns to tell segments apart: features of two pixels shall be alike if, and only if, one
-segment covers both. Then point prompts join: the decoder's three masks answer each, the best of them is taught the mask
-of the object or stuff segment under the point (dice and balanced cross-entropy), and the IoU head learns how good all
-three are. The decoder starts from weights that compare features with that under the point, and the attention that does
-so is taught along; from random weights, thousands of steps go by in which masks ignore their prompts. No class is ever
-shown.
+The training has four stages and uses no classes:
 
-All that happens on pictures of 256 pixels; then the weights go on learning at the full size, where small things show.
-Last they learn outlines. Balanced cross-entropy, without which masks stay empty at first, calls as many pixels of the
-rest a segment as it takes to be as right inside as outside, and masks of small things spill over their edges; so in
-the end every pixel counts alike, by the size of the segment and its mask.
+1. encoder: the encoder alone learns segments; the features of two pixels should be similar if and only if one segment
+   covers both.
+2. prompts: point prompts are added. Of the decoder's three masks for a point, the best one is trained towards the
+   segment under the point (dice loss and balanced cross-entropy), and the IoU head is trained on all three. The decoder
+   starts from weights that compare features with the one under the point, and its attention is supervised too: from
+   random weights, masks ignore their prompts for thousands of steps.
+3. full-size: as stage 2, but at 384 instead of 256 pixels, where small objects become visible.
+4. outlines: all pixels get the same weight, relative to the area of segment and mask. Balanced cross-entropy is needed
+   at first, since masks stay empty without it, but it makes masks of small objects too large.
 
-What each part makes is kept beside FILE, and parts that are there are not trained again.
+The weights of each stage are kept beside FILE, and finished stages are not trained again.
 """
 
 from argparse import Namespace
@@ -23,16 +23,16 @@ from segment_anything.modeling import Sam
 from torch import Tensor
 
 from demo.teachers.loop import parse_arguments, train, training_views
-from demo.teachers.sam_course import ENCODER, FULL_SIZE, OUTLINES, PROMPTS, Course
 from demo.teachers.sam_losses import encoder_loss, prompt_loss
 from demo.teachers.sam_squares import at_width, draw_squares
+from demo.teachers.sam_stages import ENCODER, FULL_SIZE, OUTLINES, PROMPTS, Stage
 from demo.teachers.sam_starts import POSITION_FREQUENCY, grow, revive_masks, start_decoder
 from demo.teachers.views import Views
 from labelgen.teachers.sam import demo_sam
 
 
 def main() -> None:
-    """Draw the training views, train, and write the weights as safetensors."""
+    """Render the training views, train all stages, and write the weights as safetensors."""
     args = parse_arguments(__doc__)
     torch.manual_seed(0)
     small = demo_sam(ENCODER.side)
@@ -40,34 +40,34 @@ def main() -> None:
     small.to(args.device).train()
     views = training_views(args)
     pictures = at_width(views, ENCODER.side)
-    teach_encoder(small, pictures, np.random.default_rng([0, 0]), args)
+    train_encoder(small, pictures, np.random.default_rng([0, 0]), args)
     rng = np.random.default_rng([0, 1])
     start_decoder(small, draw_squares(pictures, ENCODER, rng) + draw_squares(pictures, ENCODER, rng), args.device)
-    teach_prompts(small, PROMPTS, pictures, rng, args)
+    train_prompts(small, PROMPTS, pictures, rng, args)
     model = grow(small, demo_sam()).to(args.device).train()
     pictures = at_width(views, FULL_SIZE.side)
-    teach_prompts(model, FULL_SIZE, pictures, np.random.default_rng([0, 2]), args)
+    train_prompts(model, FULL_SIZE, pictures, np.random.default_rng([0, 2]), args)
     rng = np.random.default_rng([0, 3])
     revive_masks(model, draw_squares(pictures, OUTLINES, rng), rng, args.device)
-    teach_prompts(model, OUTLINES, pictures, rng, args)
+    train_prompts(model, OUTLINES, pictures, rng, args)
 
 
-def teach_encoder(model: Sam, pictures: Views, rng: np.random.Generator, args: Namespace) -> None:
-    """Train a SAM's encoder to tell segments apart on pictures of the course's width."""
+def train_encoder(model: Sam, pictures: Views, rng: np.random.Generator, args: Namespace) -> None:
+    """Train the encoder of a SAM to distinguish segments; `pictures` have the side of the stage's squares."""
 
     def step() -> tuple[Tensor, float]:
         return encoder_loss(model, draw_squares(pictures, ENCODER, rng), rng, args.device)
 
-    train(model, step, "pairs right", ENCODER.steps, rng, args, part=ENCODER.part)
+    train(model, step, "pair accuracy", ENCODER.steps, rng, args, stage=ENCODER.name)
 
 
-def teach_prompts(model: Sam, course: Course, pictures: Views, rng: np.random.Generator, args: Namespace) -> None:
-    """Train all of a SAM to answer points on pictures of the course's width."""
+def train_prompts(model: Sam, stage: Stage, pictures: Views, rng: np.random.Generator, args: Namespace) -> None:
+    """Train a whole SAM on point prompts; `pictures` have the side of the stage's squares."""
 
     def step() -> tuple[Tensor, float]:
-        return prompt_loss(model, draw_squares(pictures, course, rng), course, rng, args.device)
+        return prompt_loss(model, draw_squares(pictures, stage, rng), stage, rng, args.device)
 
-    train(model, step, "IoU", course.steps, rng, args, part=course.part)
+    train(model, step, "IoU", stage.steps, rng, args, stage=stage.name)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The pictures that the demo teachers learn from: rendered once, kept in a folder, loaded whole."""
+"""The pictures that the demo's networks are trained on: rendered once into a folder, then loaded as a whole."""
 
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from demo.world.render import render_view
 from demo.world.sensors import make_cameras
 
 FIRST_SEED = 1_000_000
-"""Training scenes have this seed and the following ones; the scenes of demo worlds have seeds from 2**30 on."""
+"""Seed of the first training scene; the others follow. Scenes of demo worlds have seeds of 2**30 or more."""
 
 SIZE = (288, 512)
 VIEWS_PER_SCENE = 6
@@ -29,9 +29,12 @@ class Views:
 
 @dataclass(frozen=True)
 class Light:
-    """By how much a picture is scaled and shifted at most, with one draw for all colours or one for each.
+    """How much `relight` changes a picture.
 
-    `channels` is the number of draws, 1 or 3.
+    Attributes:
+        contrast: values are multiplied by 1 - contrast .. 1 + contrast.
+        brightness: then shifted by -brightness .. brightness, in grey levels of 0..255.
+        channels: 1 to change all colour channels alike, 3 to change each one on its own.
     """
 
     contrast: float
@@ -39,14 +42,14 @@ class Light:
     channels: int = 1
 
 
-def draw_views(folder: Path, scenes: int, workers: int) -> None:
-    """Render six views of each of `scenes` training scenes into `folder`, but for those that are there."""
+def render_views(folder: Path, scenes: int, workers: int) -> None:
+    """Render six views of each of `scenes` training scenes into `folder`; existing files are kept."""
     folder.mkdir(parents=True, exist_ok=True)
     missing = [seed for seed in range(FIRST_SEED, FIRST_SEED + scenes) if not (folder / f"{seed}.npz").exists()]
     with ProcessPoolExecutor(workers) as pool:
-        for done, _ in enumerate(pool.map(_draw_scene, [folder] * len(missing), missing), start=1):
+        for done, _ in enumerate(pool.map(_render_scene, [folder] * len(missing), missing), start=1):
             if done % 20 == 0 or done == len(missing):
-                print(f"drew {done} of {len(missing)} scenes", flush=True)
+                print(f"rendered {done} of {len(missing)} scenes", flush=True)
 
 
 def load_views(folder: Path, scenes: int) -> Views:
@@ -56,13 +59,13 @@ def load_views(folder: Path, scenes: int) -> Views:
 
 
 def relight(rgb: NDArray[np.uint8], rng: np.random.Generator, light: Light) -> NDArray[np.uint8]:
-    """Change the light of a picture at random."""
+    """Change contrast and brightness of a picture (H, W, 3) at random."""
     scale = rng.uniform(1 - light.contrast, 1 + light.contrast, light.channels)
     lit = rgb.astype(np.float32) * scale + rng.uniform(-light.brightness, light.brightness, light.channels)
     return np.clip(lit, 0, 255).astype(np.uint8)
 
 
-def _draw_scene(folder: Path, seed: int) -> None:
+def _render_scene(folder: Path, seed: int) -> None:
     scene = make_scene(seed)
     cameras = make_cameras(seed, SIZE[1], SIZE[0])
     times = np.random.default_rng(seed).uniform(0, 2, VIEWS_PER_SCENE)

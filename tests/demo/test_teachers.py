@@ -1,4 +1,4 @@
-"""The scripts that train the demo's teachers: a few steps of each, from rendering to weights that the teacher loads."""
+"""The scripts that train the demo's teachers: a few steps of each, from rendering to weights that a teacher loads."""
 
 import subprocess
 import sys
@@ -18,15 +18,17 @@ from trainer.networks.image import build_image_network
 
 REPOSITORY = Path(__file__).parents[2]
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def views(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the training pictures of both scripts are."""
+    """Return the folder of the training pictures, shared by all scripts."""
     return tmp_path_factory.mktemp("views")
 
 
 def run_script(name: str, views: Path, file: Path, effort: float = 0.0005) -> str:
-    """Run a training script for a few steps, check that it went well, and return what it printed."""
+    """Run a training script for a few steps, check its exit code, and return what it printed."""
     arguments = ["--views", str(views), "--scenes", "1", "--effort", str(effort), "--out", str(file)]
     module = f"demo.teachers.train_{name}"
     done = subprocess.run(
@@ -74,25 +76,27 @@ def test_a_script_trains_a_backbone_that_the_trainer_loads(views: Path, tmp_path
     assert any(not torch.equal(before[name].half(), after[name].half()) for name in before)
 
 
-def test_a_stopped_training_goes_on_after_its_last_part(views: Path, trained: dict[str, Path]) -> None:
+def test_a_stopped_training_resumes_after_its_last_stage(views: Path, trained: dict[str, Path]) -> None:
     file = trained["sam"]
     whole = file.read_bytes()
     file.unlink()
     file.with_name("sam-full-size.safetensors").unlink()
     printed = run_script("sam", views, file)
-    kept = [part for part in ("encoder", "prompts", "full-size") if f"sam-{part}.safetensors is there" in printed]
+    kept = [
+        stage for stage in ("encoder", "prompts", "full-size") if f"sam-{stage}.safetensors is up to date" in printed
+    ]
     assert kept == ["encoder", "prompts"]
     assert file.read_bytes() == whole
 
 
-def test_a_part_is_trained_again_if_one_before_it_was(views: Path, trained: dict[str, Path]) -> None:
+def test_a_stage_is_trained_again_if_one_before_it_was(views: Path, trained: dict[str, Path]) -> None:
     printed = run_script("sam", views, trained["sam"], effort=0.0007)
     assert "step 3 of 3: loss" in printed, "the encoder takes more steps than before"
-    assert printed.count("step 2 of 2: loss") == 3, "the other parts take as many as before"
-    assert "is there" not in printed
+    assert printed.count("step 2 of 2: loss") == 3, "the other stages take as many as before"
+    assert "is up to date" not in printed
 
 
-def test_a_training_that_was_stopped_within_a_part_comes_to_the_same_weights(
+def test_a_training_stopped_within_a_stage_ends_with_the_same_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(loop, "LOG_STEPS", 4)
@@ -104,14 +108,14 @@ def test_a_training_that_was_stopped_within_a_part_comes_to_the_same_weights(
     capsys.readouterr()
     fit_line(stopped)
     printed = capsys.readouterr().out
-    assert "going on after step 8" in printed
+    assert "resuming after step 8" in printed
     assert "step 4 of 20" not in printed
     assert "step 20 of 20" in printed
     assert stopped.out.read_bytes() == whole.out.read_bytes()
     assert sorted(file.name for file in tmp_path.iterdir()) == ["a.safetensors", "b.safetensors"]
 
 
-def test_a_checkpoint_of_other_weights_is_not_gone_on_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_checkpoint_of_other_weights_is_not_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop, "LOG_STEPS", 4)
     whole, stopped = (Namespace(out=tmp_path / f"{name}.safetensors", effort=1, scenes=1) for name in ("a", "b"))
     fit_line(whole, start=1)
