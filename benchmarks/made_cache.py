@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from cache_schemas.documents import CacheManifest, ShardRecord
 from cache_schemas.layout import SHARD_GROUPS
 from cache_schemas.store import Cache
-from labelgen.teachers.sam import quantise
+from labelgen.teachers.sam.quantisation import quantise
 
 SAM_GRID = (36, 64, 256)
 """The valid part of the official SAM's embedding of a 1600x900 picture, channels last."""

@@ -16,9 +16,9 @@ from labelgen.errors import SampleError
 from labelgen.geometry import pair_points, scale_intrinsics
 from labelgen.refine import label_images, transfer_to_points
 from labelgen.samples import Camera, Cloud, Sample
-from labelgen.teachers.clip import ClipScores
-from labelgen.teachers.masks import nearest_pixels
-from labelgen.teachers.sam import SamResult
+from labelgen.teachers.clip.teacher import ClipScores
+from labelgen.teachers.sam.resampling import nearest_pixels
+from labelgen.teachers.sam.teacher import SamResult
 
 Arrays = dict[str, NDArray[Any]]
 

@@ -18,7 +18,8 @@ from labelgen import shard as steps
 from labelgen.datasets.adapter import Adapter
 from labelgen.samples import Sample
 from labelgen.settings import ClipSettings, SamSettings
-from labelgen.teachers.sam import Picture, SamResult, fit
+from labelgen.teachers.sam.preprocessing import ResizedImage, resize_for_sam
+from labelgen.teachers.sam.teacher import SamResult
 from pipelines.config import RunConfig
 from pipelines.plan import Recipe, ShardPlan
 from pipelines.pool import IN_FLIGHT
@@ -110,7 +111,7 @@ def decode(job: Job, samples: Sequence[Sample]) -> tuple[Report, list[Any]]:
     report = Report()
     with report.stage("decode"):
         pictures = [
-            fit(image, job.config.sam.architecture)
+            resize_for_sam(image, job.config.sam.architecture)
             for sample in samples
             for image in steps.read_native_images(job.adapter, sample)
         ]
@@ -174,11 +175,11 @@ class SamActor:
         self.turn = threading.Lock()
 
     @ray.method(num_returns=2)
-    def segment(self, report: Report, pictures: list[Picture]) -> tuple[Report, SamResult]:
+    def segment(self, report: Report, pictures: list[ResizedImage]) -> tuple[Report, SamResult]:
         """Segment pictures into id maps at training size; adds to the report of their decoding."""
         batch = self.teacher.upload(pictures)
         with self.turn, report.stage("sam"):
-            segmented = self.teacher.segment(batch, pictures[0].native, self.size)
+            segmented = self.teacher.segment(batch, pictures[0].native_size, self.size)
         return report, self.teacher.fetch(*segmented)
 
 
@@ -255,12 +256,12 @@ def _device(threads: int) -> str:
 
 
 def _clip_teacher(settings: ClipSettings, threads: int) -> Any:
-    from labelgen.teachers.clip import ClipTeacher
+    from labelgen.teachers.clip.teacher import ClipTeacher
 
     return ClipTeacher(settings, _device(threads))
 
 
 def _sam_teacher(settings: SamSettings, threads: int) -> Any:
-    from labelgen.teachers.sam import SamTeacher
+    from labelgen.teachers.sam.teacher import SamTeacher
 
     return SamTeacher(settings, _device(threads))

@@ -12,7 +12,7 @@ from PIL import Image
 
 from demo.teachers.sam_stages import Stage
 from demo.teachers.views import Light, Views, relight
-from labelgen.teachers.masks import nearest_index
+from labelgen.teachers.sam.resampling import nearest_index
 
 PADDING = -1
 """Segment id of pixels that show no picture."""

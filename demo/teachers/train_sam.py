@@ -22,20 +22,20 @@ import torch
 from segment_anything.modeling import Sam
 from torch import Tensor
 
+from demo.teachers.architectures import build_demo_sam
 from demo.teachers.loop import parse_arguments, train, training_views
 from demo.teachers.sam_losses import encoder_loss, prompt_loss
 from demo.teachers.sam_squares import at_width, draw_squares
 from demo.teachers.sam_stages import ENCODER, FULL_SIZE, OUTLINES, PROMPTS, Stage
 from demo.teachers.sam_starts import POSITION_FREQUENCY, grow, revive_masks, start_decoder
 from demo.teachers.views import Views
-from labelgen.teachers.sam import demo_sam
 
 
 def main() -> None:
     """Render the training views, train all stages, and write the weights as safetensors."""
     args = parse_arguments(__doc__)
     torch.manual_seed(0)
-    small = demo_sam(ENCODER.side)
+    small = build_demo_sam(ENCODER.side)
     small.prompt_encoder.pe_layer.positional_encoding_gaussian_matrix *= POSITION_FREQUENCY
     small.to(args.device).train()
     views = training_views(args)
@@ -44,7 +44,7 @@ def main() -> None:
     rng = np.random.default_rng([0, 1])
     start_decoder(small, draw_squares(pictures, ENCODER, rng) + draw_squares(pictures, ENCODER, rng), args.device)
     train_prompts(small, PROMPTS, pictures, rng, args)
-    model = grow(small, demo_sam()).to(args.device).train()
+    model = grow(small, build_demo_sam()).to(args.device).train()
     pictures = at_width(views, FULL_SIZE.side)
     train_prompts(model, FULL_SIZE, pictures, np.random.default_rng([0, 2]), args)
     rng = np.random.default_rng([0, 3])

@@ -12,8 +12,8 @@ import torch
 from demo.teachers import loop
 from labelgen.settings import ClipSettings, SamSettings
 from labelgen.teachers.checkpoints import state_digest
-from labelgen.teachers.clip import ClipTeacher
-from labelgen.teachers.sam import SamTeacher
+from labelgen.teachers.clip.teacher import ClipTeacher
+from labelgen.teachers.sam.teacher import SamTeacher
 from trainer.networks.image import build_image_network
 
 REPOSITORY = Path(__file__).parents[2]
