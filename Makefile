@@ -29,8 +29,8 @@ help:
 	@echo "make check                           lint, types, import rules, tests"
 	@echo "make parity [PARITY=<folder>]        our reading and projection against the official devkit; of the demo by default"
 	@echo "make demo-teachers [ARGS='--effort 0.1']"
-	@echo "                                     train the demo's CLIP, SAM and backbone anew: hours on a CPU; run again"
-	@echo "                                     after a stop, it keeps what is done"
+	@echo "                                     train the demo's CLIP, SAM and backbone: hours on a CPU; to resume"
+	@echo "                                     after an interruption, run it again"
 	@echo "make setup | clean                   make or remove the environment"
 
 setup: .venv/.installed

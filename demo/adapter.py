@@ -1,4 +1,4 @@
-"""The demo world: nuScenes in layout, with pixel truth beside the pictures."""
+"""Adapter of demo worlds: the nuScenes layout, with true classes and segments of all pixels beside the pictures."""
 
 from dataclasses import replace
 from pathlib import PurePosixPath
@@ -9,20 +9,20 @@ from labelgen.errors import DatasetError
 from labelgen.samples import Camera, Sample, Scene
 
 HELD_OUT_EVERY = 5
-"""Of a demo world's scenes in name order, every fifth is held out as `val`; the others are `train`."""
+"""Every fifth scene in name order belongs to `val`, the others to `train`."""
 
 SPLITS = (ALL, "train", "val")
 
 
 class Demo(NuScenes):
-    """A folder that `labelgen demo make` wrote."""
+    """A folder written by `labelgen demo make`."""
 
     remedy = "make a world with `labelgen demo make --out {data}`"
 
     def scenes(self, split: str, version: str | None) -> list[Scene]:
         """Return the scenes of `split` with their image truth; see `Adapter.scenes`."""
         if split not in SPLITS:
-            raise DatasetError(f"no split {split!r} of the demo; choose {', '.join(SPLITS)}")
+            raise DatasetError(f"no split {split!r} in the demo; choose {', '.join(SPLITS)}")
         scenes = super().scenes(ALL, version)
         held_out = scenes[HELD_OUT_EVERY - 1 :: HELD_OUT_EVERY]
         chosen = {ALL: scenes, "val": held_out, "train": [scene for scene in scenes if scene not in held_out]}[split]

@@ -1,4 +1,8 @@
-"""The demo world: rendered street scenes with truth, in the official nuScenes layout."""
+"""The demo world: rendered street scenes with truth, in the official nuScenes layout.
+
+Read in this order: `writer` writes a world, `record` records one scene, `layout` makes a scene from a seed, `render`
+and `lidar` are its sensors, `annotate` and `tables` write its truth. The other modules model and texture things.
+"""
 
 from demo.world.layout import make_scene
 from demo.world.render import View, render_view

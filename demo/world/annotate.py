@@ -1,4 +1,4 @@
-"""3D boxes of the movable things of one keyframe."""
+"""3D boxes of the movable things in one keyframe."""
 
 from dataclasses import dataclass
 
@@ -22,19 +22,19 @@ class Box:
         thing: index into the scene's things.
         global_from_box: (4, 4) f64; the box frame lies at its centre, x forward, y left, z up.
         size: (3,) f64 length, width, height in metres.
-        points: how many lidar points lie on it.
-        seen: share of its surface towards the lidar that nothing hides, 0..1.
+        points: number of lidar points on it.
+        visible: unoccluded share of the surface that faces the lidar, 0..1.
     """
 
     thing: int
     global_from_box: NDArray[np.float64]
     size: NDArray[np.float64]
     points: int
-    seen: float
+    visible: float
 
 
 def boxes(scene: Scene, sweep: Sweep, time: float) -> list[Box]:
-    """Return the boxes of all things with a lidar point, as the official set has them."""
+    """Return the boxes of all movable things with at least one lidar point, as in the official data set."""
     counts = np.bincount(sweep.instance_ids, minlength=len(scene.things) + 1)[1:]
     eye = (scene.scene_from_ego(time) @ [*LIDAR_PLACE_M, 1])[:3]
     found = []
@@ -45,13 +45,13 @@ def boxes(scene: Scene, sweep: Sweep, time: float) -> list[Box]:
         pose = thing.motion.scene_from_object(scene.street, time)
         centre = np.eye(4)
         centre[:3, 3] = (low + high) / 2
-        seen = _seen(scene, index, pose, eye, time)
-        found.append(Box(index, scene.global_from_scene @ pose @ centre, high - low, int(counts[index]), seen))
+        visible = _visible_share(scene, index, pose, eye, time)
+        found.append(Box(index, scene.global_from_scene @ pose @ centre, high - low, int(counts[index]), visible))
     return found
 
 
-def _seen(scene: Scene, index: int, pose: NDArray[np.float64], eye: NDArray[np.float64], time: float) -> float:
-    """Return the share of a thing's triangles facing `eye` (3,) that no other thing hides from it."""
+def _visible_share(scene: Scene, index: int, pose: NDArray[np.float64], eye: NDArray[np.float64], time: float) -> float:
+    """Return the share of a thing's triangles facing `eye` (3,) that no other thing occludes."""
     corners = np.concatenate([patch.triangles for patch in scene.things[index].model])
     corners = corners @ pose[:3, :3].T + pose[:3, 3]
     normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
@@ -71,11 +71,11 @@ def _seen(scene: Scene, index: int, pose: NDArray[np.float64], eye: NDArray[np.f
 
 
 def annotation_row(world: str, scene: Scene, name: str, sample_token: str, box: Box) -> Row:
-    """Return a row of sample_annotation without its links."""
+    """Return a row of sample_annotation without prev and next."""
     yaw = float(np.arctan2(box.global_from_box[1, 0], box.global_from_box[0, 0]))
     length, width, height = box.size.tolist()
     attribute = attribute_of(scene, box.thing)
-    level = int(np.searchsorted((0.4, 0.6, 0.8), box.seen, side="right")) + 1
+    level = int(np.searchsorted((0.4, 0.6, 0.8), box.visible, side="right")) + 1
     return {
         "token": token(world, sample_token, box.thing),
         "sample_token": sample_token,

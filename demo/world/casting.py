@@ -17,10 +17,10 @@ FAR = np.float32(1e6)
 
 @dataclass(frozen=True)
 class Caster:
-    """Triangles in scene coordinates and what each of them is.
+    """Triangles in scene coordinates, with the surface and the thing of each.
 
     Attributes:
-        vertices: (V, 3) f32, each of a thing's once: embree takes in shared vertices in half the time.
+        vertices: (V, 3) f32, without duplicates within a thing: embree builds shared vertices in half the time.
         corners: (F, 3) i32 indices into them.
         normals, coords: (F, 3, 3) f32 at the corners.
         surface, thing: (F,) i32 indices into the scene's surfaces and things.
@@ -54,7 +54,7 @@ class Caster:
         return found["tfar"], found["primID"], found["u"], found["v"]
 
     def blocks(self, origins: Floats, directions: Floats, limit: Floats) -> NDArray[np.bool_]:
-        """Return for each ray (N,) whether anything lies on it nearer than `limit`."""
+        """Return for each ray (N,) whether it hits anything nearer than `limit`."""
         if not len(self.corners) or not len(origins):
             return np.zeros(len(origins), bool)
         blocked: NDArray[np.bool_] = self._embree.run(origins, directions, dists=limit.copy(), query="OCCLUDED") >= 0
@@ -63,7 +63,7 @@ class Caster:
 
 @dataclass(frozen=True)
 class Hits:
-    """What N rays hit first; rows of `ray` only, in order.
+    """The first hits of N rays, in order; rays that hit nothing are left out.
 
     Attributes:
         ray: (H,) index of the ray.
@@ -98,7 +98,7 @@ def cast(casters: Sequence[Caster], origins: Floats, directions: Floats) -> Hits
     shape = (len(ray), 3)
     normals, coords = np.empty(shape, np.float32), np.empty(shape, np.float32)
     surface, thing = np.empty(len(ray), np.int32), np.empty(len(ray), np.int32)
-    whose = owner.take(ray)  # numpy takes rows in a fraction of the time that it needs to index them
+    whose = owner.take(ray)  # `take` is several times as fast as indexing
     for index, caster in enumerate(casters):
         rows = np.flatnonzero(whose == index)
         if not len(rows):
@@ -116,17 +116,17 @@ def cast(casters: Sequence[Caster], origins: Floats, directions: Floats) -> Hits
 
 
 def turned(vectors: Floats, matrix: NDArray[np.floating]) -> Floats:
-    """Return `matrix` (3, 3) applied to vectors (N, 3); far faster than a thin product of matrices in many threads."""
-    return _weighed(tuple(vectors.T), matrix.astype(np.float32))
+    """Return `matrix` (3, 3) applied to vectors (N, 3), much faster than a matrix product in many threads."""
+    return _weighted_sums(tuple(vectors.T), matrix.astype(np.float32))
 
 
 def _blend(corners: Floats, face: Ints, u: Floats, v: Floats) -> Floats:
-    """Return what is at weights u, v (H,) of the second and third corner of each `face` (H,): (H, 3)."""
+    """Interpolate corner values in each `face` (H,), at weights u, v (H,) of its second and third corner: (H, 3)."""
     at_face = corners.reshape(-1, 9).take(face, axis=0)
-    return _weighed((1 - u - v, u, v), at_face.T.reshape(3, 3, -1).swapaxes(0, 1))
+    return _weighted_sums((1 - u - v, u, v), at_face.T.reshape(3, 3, -1).swapaxes(0, 1))
 
 
-def _weighed(weights: Sequence[Floats], values: Floats) -> Floats:
+def _weighted_sums(weights: Sequence[Floats], values: Floats) -> Floats:
     """Return the sums (N, 3) of three weights (N,) times `values` (3, 3) or (3, 3, N), weights along its second axis.
 
     Column by column: numpy is twice as slow at rows of three.

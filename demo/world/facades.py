@@ -1,4 +1,4 @@
-"""Textures of house fronts; coordinates are x along the wall, y up, z the wall's own number."""
+"""Textures of house fronts; coordinates are x along the wall, y up, z the number of the wall."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,7 +58,7 @@ def _wall(at: At, is_brick: NDArray[np.bool_]) -> Floats:
 def _glazed(
     at: At, wall: Floats, frame: Floats, glass: Floats, v: Floats, random: Floats, lit: NDArray[np.bool_]
 ) -> Floats:
-    """Put frames and panes over a wall; panes are dark, curtained, or lit."""
+    """Return wall colours (H, 3) with frames and panes over them; panes are dark, curtained, or lit."""
     sheen = (0.55 + 0.9 * v + 0.5 * random)[:, None]
     pane = at.colours[:, 1] * sheen
     curtain = ((random > 0.3) & (random < 0.5) & (v > 0.45))[:, None]

@@ -19,7 +19,7 @@ _HEIGHTS = {"road": 0.0, "median": 0.16, "kerb": 0.14, "verge": 0.13, "walk": 0.
 
 @dataclass(frozen=True)
 class Ground:
-    """A piece of ground in scene coordinates: `key` tells one segment from another."""
+    """A piece of ground in scene coordinates; `key` identifies its segment."""
 
     patches: tuple[Patch, ...]
     class_name: str
@@ -46,9 +46,9 @@ def make_ground(street: Street, palette: Palette) -> list[Ground]:
             cells = np.argwhere(here & (kinds == kind))
             corners = _tops(cells, s_edges, t_edges, heights)
             look = looks[f"{kind} {'left' if 'left' in key else 'right'}"]
-            pieces.setdefault(key, []).append(_laid(street, corners, look))
+            pieces.setdefault(key, []).append(_in_scene(street, corners, look))
             if len(walls := _walls(cells, s_edges, t_edges, heights)):
-                pieces[key].append(_laid(street, walls, looks["kerb right"] if kind != "median" else looks["edge"]))
+                pieces[key].append(_in_scene(street, walls, looks["kerb right"] if kind != "median" else looks["edge"]))
     pieces["road"] += paint(street, palette)
     return [Ground(tuple(patches), _class_of(key, street), key) for key, patches in pieces.items()]
 
@@ -137,7 +137,7 @@ def _tops(cells: NDArray[np.int64], s_edges: Floats, t_edges: Floats, heights: F
 
 
 def _walls(cells: NDArray[np.int64], s_edges: Floats, t_edges: Floats, heights: Floats) -> NDArray[np.float64]:
-    """Return the upright sides (Q, 4, 3) of cells that stand higher than their neighbours."""
+    """Return the vertical sides (Q, 4, 3) of cells that are higher than their neighbours."""
     quads_: list[list[tuple[float, float, float]]] = []
     for i, j in cells:
         z = heights[i, j]
@@ -155,8 +155,8 @@ def _walls(cells: NDArray[np.int64], s_edges: Floats, t_edges: Floats, heights: 
     return np.array(quads_).reshape(-1, 4, 3)
 
 
-def _laid(street: Street, corners: NDArray[np.float64], look: Surface) -> Patch:
-    """Bring quads (Q, 4, 3) from street to scene coordinates; texture coordinates stay those of the street."""
+def _in_scene(street: Street, corners: NDArray[np.float64], look: Surface) -> Patch:
+    """Return quads (Q, 4, 3) of street coordinates in scene coordinates; textures use the street coordinates."""
     xy = street.xy(corners[..., 0], corners[..., 1])
     return quads(np.concatenate([xy, corners[..., 2:]], axis=-1), look, corners)
 
@@ -198,7 +198,7 @@ def paint(street: Street, palette: Palette) -> list[Patch]:
         for side in (-1, 1):
             t0, t1 = sorted((side * (street.half + 1.5), side * (street.half + 4.5)))
             strips += [(s, s + 0.5, t0, t1) for s in np.arange(low + 0.5, high - 0.5, 1.0)]
-    return [_laid(street, _strips(rows), look) for rows, look in ((strips, white), (middles, middle)) if rows]
+    return [_in_scene(street, _strips(rows), look) for rows, look in ((strips, white), (middles, middle)) if rows]
 
 
 def _strips(rows: list[tuple[float, float, float, float]]) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""What stands along the kerb: parked vehicles, a bus stop, bicycles, and a building site."""
+"""Things along the kerb: parked vehicles, a bus stop, bicycles, and a building site."""
 
 import math
 from collections.abc import Callable
@@ -32,7 +32,7 @@ class Kerb:
 
     @property
     def along(self) -> float:
-        """Turn of a vehicle that stands in driving direction on this side."""
+        """Yaw of a vehicle parked in driving direction on this side, radians."""
         return 0.0 if self.side < 0 else math.pi
 
     def at(self, s: float, out: float = 0.0, yaw: float = 0.0, z: float = 0.0) -> Motion:
@@ -41,7 +41,7 @@ class Kerb:
 
 
 def fill_kerb(kerb: Kerb, wanted: list[str]) -> None:
-    """Park `wanted` kinds where the drive passes, and cars, gaps and more over the rest of the street."""
+    """Park the `wanted` kinds where the recording car passes, and random kinds along the rest of the street."""
     palette, free, queue = kerb.palette, kerb.street.no_parking, list(wanted)
     s = -75.0
     while s < 130:
@@ -99,11 +99,11 @@ def _bicycles(kerb: Kerb, s: float) -> None:
 
 
 def _gap(kerb: Kerb, s: float) -> None:
-    return None
+    """Leave the place empty."""
 
 
 def _site(kerb: Kerb, s: float) -> None:
-    """A building site: a machine behind barriers, a taper of cones, one or two workers."""
+    """Add a building site: a machine behind barriers, a row of cones, two workers."""
     palette, roster = kerb.palette, kerb.roster
     yaw = palette.between(-0.35, 0.35) + (math.pi if palette.chance(0.4) else 0.0)
     roster.add(construction_vehicle(palette), "construction_vehicle", kerb.at(s + 1.5, 0.35, yaw))

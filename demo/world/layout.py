@@ -14,7 +14,7 @@ from demo.world.traffic import cross, drive
 
 
 def make_scene(seed: int, difficulty: float = 0.0) -> Scene:
-    """Return the scene of a seed; `difficulty` 0 is typical, 1 is odd, dark and crowded.
+    """Return the scene of a seed; `difficulty` is 0 for typical scenes, 1 for unusual, dark and crowded ones.
 
     Raises:
         ValueError: if the difficulty is not in 0..1.

@@ -16,7 +16,7 @@ RANGE_NOISE_M = 0.02
 
 @dataclass(frozen=True)
 class Sweep:
-    """One turn of the lidar, all at one time, as after motion compensation.
+    """One sweep of the lidar, all points at one time, as after motion compensation.
 
     Attributes:
         points: (P, 5) f32 x, y, z in the lidar frame, intensity 0..255, ring.
@@ -30,7 +30,7 @@ class Sweep:
 
 
 def scan(scene: Scene, time: float) -> Sweep:
-    """Return what the lidar measures at `time` seconds; the same arguments give the same bytes."""
+    """Return the sweep at `time` seconds; the same arguments give the same bytes."""
     rng = np.random.default_rng([scene.seed, 5, round(time * 1e6) + 10**9])
     rays, ring = lidar_rays()
     scene_from_lidar = scene.scene_from_ego(time) @ ego_from_lidar(scene.seed)

@@ -1,4 +1,4 @@
-"""Light: moods of the day, the sky, haze."""
+"""Light: sun, sky and haze at several times of day."""
 
 from dataclasses import dataclass, replace
 
@@ -17,15 +17,15 @@ class Mood:
     """Light of one scene; colours are linear.
 
     Attributes:
-        name: for the description.
+        name: used in the description of the scene.
         sun: (3,) unit direction towards the light.
-        softness: how far shadow rays stray from it; 0 gives hard shadows.
-        sun_colour, sky_colour, ground_colour: strength of direct light, light from above and from below.
+        softness: standard deviation of shadow rays around it; 0 gives hard shadows.
+        sun_colour, sky_colour, ground_colour: radiance of direct light, of light from above and from below.
         zenith, horizon: colours of the sky.
         cloud: share of the sky under clouds.
-        haze_m: distance at which two thirds of the light is the haze's.
-        lit: share of windows with light.
-        exposure: of all cameras.
+        haze_m: distance at which haze makes up 63 % of the light (1 - 1/e).
+        lit: share of lit windows.
+        exposure: exposure of all cameras.
     """
 
     name: str
@@ -102,7 +102,7 @@ def sky(mood: Mood, directions: Floats) -> Floats:
 
 
 def sky_base(mood: Mood, up: Floats) -> Floats:
-    """Return the cloudless sky (N, 3) at heights `up` (N,) in -1..1, for mirrors; below the horizon it is dark."""
+    """Return the cloudless sky (N, 3) for reflections, at directions whose z is `up` (N,); dark below the horizon."""
     horizon, zenith = np.array(mood.horizon, np.float32), np.array(mood.zenith, np.float32)
     above = horizon + (zenith - horizon) * (1 - (1 - np.clip(up, 0, 1)[:, None]) ** 2.5)
     ground = np.float32(0.22) * horizon
@@ -111,7 +111,7 @@ def sky_base(mood: Mood, up: Floats) -> Floats:
 
 
 def light_rays(mood: Mood, count: int, rng: np.random.Generator) -> Floats:
-    """Return directions (count, 3) towards the light, each astray by the mood's softness."""
+    """Return unit directions (count, 3) towards the sun, each randomly deviated by the mood's softness."""
     sun = np.array(mood.sun, np.float32)
     if mood.softness == 0:
         return np.broadcast_to(sun, (count, 3))

@@ -1,4 +1,4 @@
-"""Colours and surfaces by name, drawn at random; difficulty takes them away from what is typical."""
+"""Named colours and surfaces, and random draws of them; difficulty makes the draws less typical."""
 
 import colorsys
 from collections.abc import Sequence
@@ -47,19 +47,19 @@ class Palette:
 
     Attributes:
         rng: the scene's generator.
-        difficulty: 0 for what is typical, 1 for the oddest colours.
+        difficulty: 0 for typical colours, 1 for the most unusual ones.
     """
 
     rng: np.random.Generator
     difficulty: float = 0.0
 
     def pick(self, options: Sequence[Colour], spread: float = 0.05) -> Colour:
-        """Return one of the colours, a little off; with difficulty far off."""
+        """Return one of the colours with a small random change, which difficulty makes larger."""
         chosen = options[int(self.rng.integers(len(options)))]
         return self.near(chosen, spread)
 
     def near(self, colour: Colour, spread: float = 0.05) -> Colour:
-        """Return a colour near the given one; with difficulty it fades to grey or turns to another hue."""
+        """Return a colour near the given one; difficulty fades it to grey or changes its hue."""
         lightness = float(self.rng.uniform(1 - 2 * spread, 1 + 2 * spread))
         moved = np.clip(np.asarray(colour) * lightness + self.rng.uniform(-spread, spread, 3) * 0.6, 0.02, 0.98)
         odd, grey, hue = self.rng.uniform(0, 1, 3)
@@ -72,11 +72,11 @@ class Palette:
         return (float(moved[0]), float(moved[1]), float(moved[2]))
 
     def chance(self, probability: float) -> bool:
-        """Return true as often as `probability` says."""
+        """Return true with the given probability."""
         return bool(self.rng.uniform() < probability)
 
     def between(self, low: float, high: float) -> float:
-        """Return a number between two."""
+        """Return a number drawn uniformly from low to high."""
         return float(self.rng.uniform(low, high))
 
     def index(self, weights: Sequence[float]) -> int:

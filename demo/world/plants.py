@@ -100,7 +100,7 @@ def _clump(
 
 
 def _leaf_fans(palette: Palette, leaves: Surface, spots: np.ndarray, outward: np.ndarray, size: float) -> Patch:
-    """Return one triangle of random attitude at each spot (N, 3), lit as the ball's surface `outward` (N, 3)."""
+    """Return one randomly oriented triangle at each spot (N, 3), with the normals `outward` (N, 3) for shading."""
     corners = spots[:, None] + palette.rng.normal(0, size, (len(spots), 3, 3))
     corners[..., 2] = np.maximum(corners[..., 2], 0.02)
     unit = outward / np.linalg.norm(outward, axis=1, keepdims=True)

@@ -1,4 +1,4 @@
-"""Record one scene: write its pictures, clouds and truth, return its table rows."""
+"""Record one scene: write its pictures, point clouds and truth, and return its table rows."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,16 +21,17 @@ _PNG_LEVEL = 4
 
 
 @dataclass(frozen=True)
-class Order:
-    """What to record; plain values, so that it travels to worker processes.
+class SceneJob:
+    """One scene to record; plain values, which can be sent to worker processes.
 
     Attributes:
-        out: folder of the dataset.
-        world: keeps tokens of different worlds apart.
-        name, number: of the scene; the number sets its time.
-        seed, difficulty: of the scene.
-        keyframes: how many.
-        width_px, height_px: of the pictures.
+        out: folder of the data set.
+        world: name of the world; it is part of all tokens.
+        name: name of the scene.
+        number: index of the scene, which sets its timestamps.
+        seed, difficulty: arguments of `make_scene`.
+        keyframes: number of keyframes.
+        width_px, height_px: size of the pictures.
     """
 
     out: Path
@@ -44,39 +45,39 @@ class Order:
     height_px: int
 
 
-def record_scene(order: Order) -> Tables:
+def record_scene(job: SceneJob) -> Tables:
     """Write the files of one scene and return its rows."""
-    scene = make_scene(order.seed, order.difficulty)
-    cameras = make_cameras(order.seed, order.width_px, order.height_px)
+    scene = make_scene(job.seed, job.difficulty)
+    cameras = make_cameras(job.seed, job.width_px, job.height_px)
     rows: Tables = {name: [] for name in ("ego_pose", "lidarseg", "sample", "sample_annotation", "sample_data")}
     readings: dict[str, list[Row]] = {channel: [] for channel in (LIDAR, *(camera.channel for camera in cameras))}
-    start_us = FIRST_TIMESTAMP_US + order.number * 100_000_000
-    scene_token = token(order.world, order.name)
-    for index in range(order.keyframes):
+    start_us = FIRST_TIMESTAMP_US + job.number * 100_000_000
+    scene_token = token(job.world, job.name)
+    for index in range(job.keyframes):
         elapsed_us = (index + 1) * KEYFRAME_STEP_US
-        sample_token = token(order.world, order.name, "sample", index)
+        sample_token = token(job.world, job.name, "sample", index)
         rows["sample"].append({"token": sample_token, "timestamp": start_us + elapsed_us, "scene_token": scene_token})
         sweep = scan(scene, elapsed_us * 1e-6)
-        reading = _reading(order, scene, rows, LIDAR, sample_token, start_us, elapsed_us)
+        reading = _reading(job, scene, rows, LIDAR, sample_token, start_us, elapsed_us)
         readings[LIDAR].append(reading)
-        _write_sweep(order, scene, sweep, reading, rows)
+        _write_sweep(job, scene, sweep, reading, rows)
         rows["sample_annotation"] += [
-            annotation_row(order.world, scene, order.name, sample_token, box)
+            annotation_row(job.world, scene, job.name, sample_token, box)
             for box in boxes(scene, sweep, elapsed_us * 1e-6)
         ]
         for camera in cameras:
             fired_us = elapsed_us + camera.delay_us
-            reading = _reading(order, scene, rows, camera.channel, sample_token, start_us, fired_us, camera)
+            reading = _reading(job, scene, rows, camera.channel, sample_token, start_us, fired_us, camera)
             readings[camera.channel].append(reading)
-            _write_view(order, render_view(scene, camera, fired_us * 1e-6), reading)
+            _write_view(job, render_view(scene, camera, fired_us * 1e-6), reading)
     rows["sample"] = linked(rows["sample"])
     rows["sample_data"] = [row for column in readings.values() for row in linked(column)]
-    rows["sample_annotation"], rows["instance"] = _instances(order, scene, rows["sample_annotation"])
-    return rows | _scene_rows(order, scene, cameras, rows["sample"])
+    rows["sample_annotation"], rows["instance"] = _instances(job, scene, rows["sample_annotation"])
+    return rows | _scene_rows(job, scene, cameras, rows["sample"])
 
 
 def _reading(
-    order: Order,
+    job: SceneJob,
     scene: Scene,
     rows: Tables,
     channel: str,
@@ -85,56 +86,57 @@ def _reading(
     elapsed_us: int,
     camera: CameraModel | None = None,
 ) -> Row:
-    """Return a row of sample_data without its links, and add its ego pose."""
+    """Return a row of sample_data without prev and next, and add its ego pose to `rows`."""
     time_us = start_us + elapsed_us
-    this = token(order.world, order.name, channel, time_us)
+    this = token(job.world, job.name, channel, time_us)
     pose = scene.global_from_scene @ scene.scene_from_ego(elapsed_us * 1e-6)
-    rows["ego_pose"].append({"token": this, "timestamp": time_us, **_placed(pose)})
+    rows["ego_pose"].append({"token": this, "timestamp": time_us, **_pose_fields(pose)})
     ending = "jpg" if camera else "pcd.bin"
     return {
         "token": this,
         "sample_token": sample_token,
         "ego_pose_token": this,
-        "calibrated_sensor_token": token(order.world, order.name, "calibrated", channel),
+        "calibrated_sensor_token": token(job.world, job.name, "calibrated", channel),
         "timestamp": time_us,
         "fileformat": "jpg" if camera else "pcd",
         "is_key_frame": True,
         "height": camera.height_px if camera else 0,
         "width": camera.width_px if camera else 0,
-        "filename": f"samples/{channel}/{order.name}__{channel}__{time_us}.{ending}",
+        "filename": f"samples/{channel}/{job.name}__{channel}__{time_us}.{ending}",
     }
 
 
-def _write_sweep(order: Order, scene: Scene, sweep: Sweep, reading: Row, rows: Tables) -> None:
-    sweep.points.astype("<f4").tofile(_ready(order.out / reading["filename"]))
+def _write_sweep(job: SceneJob, scene: Scene, sweep: Sweep, reading: Row, rows: Tables) -> None:
+    sweep.points.astype("<f4").tofile(_with_folder(job.out / reading["filename"]))
     labels = f"lidarseg/{VERSION}/{reading['token']}_lidarseg.bin"
     raw_of_thing = np.array([CATEGORIES.index(thing.category) for thing in scene.things], np.uint8)
-    raw_of_thing[sweep.instance_ids - 1].tofile(_ready(order.out / labels))
+    raw_of_thing[sweep.instance_ids - 1].tofile(_with_folder(job.out / labels))
     rows["lidarseg"].append({"token": reading["token"], "sample_data_token": reading["token"], "filename": labels})
 
 
-def _write_view(order: Order, view: View, reading: Row) -> None:
-    Image.fromarray(view.rgb).save(_ready(order.out / reading["filename"]), quality=JPEG_QUALITY)
+def _write_view(job: SceneJob, view: View, reading: Row) -> None:
+    Image.fromarray(view.rgb).save(_with_folder(job.out / reading["filename"]), quality=JPEG_QUALITY)
     for kind, plane in (("image_truth", view.class_ids), ("image_instances", view.instance_ids)):
-        path = order.out / kind / Path(reading["filename"]).relative_to("samples").with_suffix(".png")
-        Image.fromarray(plane).save(_ready(path), compress_level=_PNG_LEVEL)
+        path = job.out / kind / Path(reading["filename"]).relative_to("samples").with_suffix(".png")
+        Image.fromarray(plane).save(_with_folder(path), compress_level=_PNG_LEVEL)
 
 
-def _ready(path: Path) -> Path:
+def _with_folder(path: Path) -> Path:
+    """Return the path after making its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     return path
 
 
-def _instances(order: Order, scene: Scene, annotations: list[Row]) -> tuple[list[Row], list[Row]]:
-    """Return annotations linked by instance, and the instances."""
+def _instances(job: SceneJob, scene: Scene, annotations: list[Row]) -> tuple[list[Row], list[Row]]:
+    """Return the annotations with prev and next set, and the rows of instance."""
     by_instance: dict[str, list[Row]] = {}
     for row in annotations:
         by_instance.setdefault(row["instance_token"], []).append(row)
-    category = {token(order.world, order.name, "instance", i): thing.category for i, thing in enumerate(scene.things)}
+    category = {token(job.world, job.name, "instance", i): thing.category for i, thing in enumerate(scene.things)}
     instances = [
         {
             "token": this,
-            "category_token": token(order.world, category[this]),
+            "category_token": token(job.world, category[this]),
             "nbr_annotations": len(rows),
             "first_annotation_token": rows[0]["token"],
             "last_annotation_token": rows[-1]["token"],
@@ -144,17 +146,17 @@ def _instances(order: Order, scene: Scene, annotations: list[Row]) -> tuple[list
     return [row for rows in by_instance.values() for row in linked(rows)], instances
 
 
-def _scene_rows(order: Order, scene: Scene, cameras: tuple[CameraModel, ...], samples: list[Row]) -> Tables:
+def _scene_rows(job: SceneJob, scene: Scene, cameras: tuple[CameraModel, ...], samples: list[Row]) -> Tables:
     """Return the rows of scene, log and calibrated_sensor."""
     mounts = [(camera.channel, camera.ego_from_cam, camera.intrinsics.tolist()) for camera in cameras]
     mounts.append((LIDAR, ego_from_lidar(scene.seed), []))
-    log = token(order.world, order.name, "log")
+    log = token(job.world, job.name, "log")
     return {
         "calibrated_sensor": [
             {
-                "token": token(order.world, order.name, "calibrated", channel),
-                "sensor_token": token(order.world, channel),
-                **_placed(pose),
+                "token": token(job.world, job.name, "calibrated", channel),
+                "sensor_token": token(job.world, channel),
+                **_pose_fields(pose),
                 "camera_intrinsic": intrinsics,
             }
             for channel, pose, intrinsics in mounts
@@ -162,7 +164,7 @@ def _scene_rows(order: Order, scene: Scene, cameras: tuple[CameraModel, ...], sa
         "log": [
             {
                 "token": log,
-                "logfile": order.name,
+                "logfile": job.name,
                 "vehicle": "demo",
                 "date_captured": "2018-07-31",
                 "location": LOCATION,
@@ -170,19 +172,19 @@ def _scene_rows(order: Order, scene: Scene, cameras: tuple[CameraModel, ...], sa
         ],
         "scene": [
             {
-                "token": token(order.world, order.name),
+                "token": token(job.world, job.name),
                 "log_token": log,
                 "nbr_samples": len(samples),
                 "first_sample_token": samples[0]["token"],
                 "last_sample_token": samples[-1]["token"],
-                "name": order.name,
+                "name": job.name,
                 "description": scene.description,
             }
         ],
     }
 
 
-def _placed(pose: NDArray[np.float64]) -> Row:
+def _pose_fields(pose: NDArray[np.float64]) -> Row:
     """Return translation and rotation (quaternion w, x, y, z) of a rigid transform (4, 4)."""
     return {"translation": pose[:3, 3].tolist(), "rotation": quaternion(pose[:3, :3]).tolist()}
 

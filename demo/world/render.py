@@ -16,7 +16,7 @@ Floats = NDArray[np.float32]
 
 SKY_CLASS = 255
 SUBPIXELS = ((-0.33, -0.2), (0.25, 0.33))
-"""Offsets, in pixels, of further rays at edges."""
+"""Offsets in pixels of the additional rays at edges."""
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,9 @@ class View:
 
 
 def render_view(scene: Scene, camera: CameraModel, time: float) -> View:
-    """Return what `camera` sees at `time` seconds; the same arguments give the same bytes.
+    """Return the picture of `camera` at `time` seconds; the same arguments give the same bytes.
 
-    Truth is that of each pixel's centre; colours at edges are averaged over a few rays.
+    Truth is that of the pixel centre; colours at edges are averaged over a few rays.
     """
     height, width = camera.height_px, camera.width_px
     key = (scene.seed, zlib.crc32(camera.channel.encode()), round(time * 1e6) + 10**9, width)
@@ -71,7 +71,7 @@ def _look(scene: Scene, camera: CameraModel, time: float, columns: Floats, rows:
 
 
 def _open_sky(scene: Scene, hits: Hits, time: float, rng: np.random.Generator, size: tuple[int, int]) -> Floats:
-    """Return the share of sky light (H * W,) at each pixel, from stray rays at a quarter of them."""
+    """Return the share of sky light (H * W,) at each pixel, sampled at a quarter of the pixels."""
     rows = np.flatnonzero((hits.ray // size[1] + hits.ray) % 4 == 0)
     plane, weight = np.zeros(size[0] * size[1], np.float32), np.zeros(size[0] * size[1], np.float32)
     plane[hits.ray[rows]], weight[hits.ray[rows]] = crevice(scene, hits, rows, time, rng), 1
@@ -88,7 +88,7 @@ def _light(
     rng: np.random.Generator,
     size: tuple[int, int] | None = None,
 ) -> Floats:
-    """Return linear light (N, 3) along all rays; with `size`, noise of soft shadows is smoothed over the picture."""
+    """Return linear light (N, 3) along all rays; with `size`, the noise of soft shadows is smoothed."""
     length = np.sqrt(np.einsum("ij,ij->i", directions, directions))
     unit = directions / length[:, None]
     heading, metres = unit.take(hits.ray, axis=0), hits.distance * length.take(hits.ray)
@@ -116,7 +116,7 @@ def _refined(
     first: tuple[Floats, Floats],
     rng: np.random.Generator,
 ) -> Floats:
-    """Return light (N, 3) averaged over a few more rays and each pixel's `first`: its light and share of sky."""
+    """Return light (N, 3) averaged over a few more rays and `first`: light and share of sky of the pixel centre."""
     count = len(SUBPIXELS)
     more_columns = np.concatenate([columns + np.float32(u) for u, _ in SUBPIXELS])
     more_rows = np.concatenate([rows + np.float32(v) for _, v in SUBPIXELS])
@@ -140,7 +140,7 @@ def _edges(surface: NDArray[np.int32]) -> NDArray[np.bool_]:
 
 
 def _smoothed(plane: Floats, weight: Floats, size: tuple[int, int]) -> Floats:
-    """Return the weighted mean (H * W,) over 7 x 7 pixels; 1 where nothing is known."""
+    """Return the weighted mean (H * W,) over 7 x 7 pixels; 1 where all weights are 0."""
     total, count = _box_sum((plane * weight).reshape(size)), _box_sum(weight.reshape(size))
     return np.where(count > 0.5, total / np.maximum(count, 0.5), 1).astype(np.float32).ravel()
 
@@ -158,7 +158,7 @@ def _box_sum(plane: Floats, reach: int = 3) -> Floats:
 
 
 def _develop(light: Floats, scene: Scene, camera: CameraModel, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Return the picture (H, W, 3): lens blur, exposure, tone curve, noise of the sensor."""
+    """Return the picture (H, W, 3) after vignetting, exposure, tone curve and sensor noise."""
     height, width = light.shape[:2]
     v, u = np.linspace(-1, 1, height, dtype=np.float32)[:, None], np.linspace(-1, 1, width, dtype=np.float32)
     fall = 1 - np.float32(0.13) * (u * u + v * v)

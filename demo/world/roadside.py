@@ -1,4 +1,4 @@
-"""What stands beyond the kerb: trees, lamps, signs, people on the sidewalk, front gardens, buildings."""
+"""Things beyond the kerb: trees, lamps, signs, people on the sidewalk, front gardens, buildings."""
 
 import math
 
@@ -76,7 +76,7 @@ def people_walk(kerb: Kerb, count: int) -> None:
 
 
 def clutter(kerb: Kerb, count: int) -> None:
-    """Strew cones, barriers and bushes over the edge of a sidewalk."""
+    """Scatter cones, barriers and bushes along the edge of a sidewalk."""
     palette, roster = kerb.palette, kerb.roster
     inner, _ = kerb.street.walk_edges(kerb.side)
     for _ in range(count):
@@ -98,7 +98,7 @@ def clutter(kerb: Kerb, count: int) -> None:
 
 
 def build_lots(kerb: Kerb, lit: float) -> None:
-    """Line a side of the street with lots: a building each, with a front garden where the yard is no plaza."""
+    """Fill a side of the street with lots: each has a building, and a front garden unless the yard is a plaza."""
     street, palette, roster, side = kerb.street, kerb.palette, kerb.roster, kerb.side
     _, outer = street.walk_edges(side)
     plaza = street.yards[(side + 1) // 2] == "plaza"

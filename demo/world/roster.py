@@ -1,4 +1,4 @@
-"""The list of things in a scene as it grows: names, classes, categories, and which ground is taken."""
+"""The things placed in a scene so far, with their classes and categories, and the ground that they occupy."""
 
 from dataclasses import dataclass, field
 
@@ -32,7 +32,7 @@ STUFF = frozenset({"driveable_surface", "other_flat", "sidewalk", "terrain", "ma
 
 @dataclass
 class Roster:
-    """Things placed so far, and circles (s, t, radius) that they stand on."""
+    """Things placed so far, and the circles (s, t, radius) that they occupy."""
 
     things: list[Thing] = field(default_factory=list)
     _taken: list[tuple[float, float, float]] = field(default_factory=list)
@@ -51,12 +51,12 @@ class Roster:
         )
 
     def is_free(self, s: float, t: float, radius: float) -> bool:
-        """Return whether a circle touches none that is taken."""
+        """Return whether a circle overlaps no occupied one."""
         if not self._taken:
             return True
         taken = np.array(self._taken)
         return bool((np.hypot(taken[:, 0] - s, taken[:, 1] - t) > taken[:, 2] + radius).all())
 
     def take(self, s: float, t: float, radius: float) -> None:
-        """Mark a circle as taken."""
+        """Mark a circle as occupied."""
         self._taken.append((s, t, radius))

@@ -1,4 +1,4 @@
-"""A scene: everything in it, where it is at a time, and the light."""
+"""A scene: its things, their positions over time, and the light."""
 
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,14 +17,14 @@ Matrix = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Motion:
-    """Where a thing stands in street coordinates, and how it moves.
+    """Position of a thing in street coordinates, and its motion.
 
     Attributes:
         s, t, z: position at time 0, metres.
-        yaw: turn against the street's direction, radians.
+        yaw: angle to the direction of the street, radians.
         speed: along the street, m/s; negative is oncoming.
         drift: to the left across the street, m/s.
-        fixed: position and turn are scene coordinates x, y, yaw instead.
+        fixed: s, t and yaw are scene coordinates x, y and yaw instead.
     """
 
     s: float
@@ -37,7 +37,7 @@ class Motion:
 
     @property
     def moves(self) -> bool:
-        """Whether it ever changes place."""
+        """Whether the position changes over time."""
         return self.speed != 0 or self.drift != 0
 
     def scene_from_object(self, street: Street, time: float) -> Matrix:
@@ -56,7 +56,7 @@ class Thing:
         model: its patches in its own frame.
         class_id: of nuscenes16.
         category: the official category name.
-        motion: where it is.
+        motion: its position over time.
         name: unique in the scene.
         has_box: whether it is annotated with a 3D box.
     """
@@ -76,7 +76,7 @@ class Thing:
 
 @dataclass(frozen=True)
 class Ego:
-    """The drive of the recording car: along a lane at constant speed, swaying a little."""
+    """Motion of the recording car: along a lane at constant speed, with small changes of pitch and roll."""
 
     lane_t: float
     speed: float
@@ -109,7 +109,7 @@ class Scene:
 
     @cached_property
     def surfaces(self) -> tuple[Surface, ...]:
-        """Every surface in the scene, once."""
+        """All surfaces in the scene, without duplicates."""
         return tuple(dict.fromkeys(patch.surface for thing in self.things for patch in thing.model))
 
     @cached_property
@@ -119,11 +119,11 @@ class Scene:
 
     @cached_property
     def still(self) -> Caster:
-        """Everything that never moves."""
+        """All things that do not move."""
         return self._caster([index for index, thing in enumerate(self.things) if not thing.motion.moves], 0.0)
 
     def moving(self, time: float) -> Caster:
-        """Everything that moves, where it is at `time` seconds."""
+        """Return all things that move, at their positions at `time` seconds."""
         if time not in self._movers:
             if len(self._movers) > 1:
                 self._movers.clear()
@@ -136,7 +136,7 @@ class Scene:
 
     @cached_property
     def global_from_scene(self) -> Matrix:
-        """The rigid transform (4, 4) to map coordinates, a kilometre or so away."""
+        """Rigid transform (4, 4) to map coordinates, whose origin is about a kilometre away."""
         pose = np.eye(4)
         pose[:2, 3] = self.origin
         return pose
@@ -153,7 +153,7 @@ class Scene:
             normals = np.concatenate([patch.normals for patch in thing.model])
             coords = [patch.triangles if patch.coords is None else patch.coords for patch in thing.model]
             whose = np.full(len(surface), index, np.int32)
-            parts.append(Caster(*_once_each(triangles), normals, np.concatenate(coords), surface, whose))
+            parts.append(Caster(*_without_duplicates(triangles), normals, np.concatenate(coords), surface, whose))
         return tuple(parts)
 
     def _caster(self, indices: list[int], time: float) -> Caster:
@@ -168,8 +168,8 @@ class Scene:
         return Caster(*(np.concatenate(column) for column in zip(*placed, strict=True))) if placed else Caster.empty()
 
 
-def _once_each(triangles: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
-    """Return the vertices (V, 3) of triangles (F, 3, 3), equal ones once, and the corners (F, 3), indices into them."""
+def _without_duplicates(triangles: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+    """Return the vertices (V, 3) of triangles (F, 3, 3), without duplicates, and the corners (F, 3) as indices."""
     points = np.ascontiguousarray(triangles).view(np.dtype((np.void, 3 * triangles.itemsize)))
     vertices, corners = np.unique(points, return_inverse=True)
     return vertices.view(np.float32).reshape(-1, 3), corners.reshape(-1, 3).astype(np.int32)

@@ -1,4 +1,4 @@
-"""The recording car's sensors: six cameras and a 32-beam lidar, mounted and timed much like those of nuScenes."""
+"""The recording car's sensors: six cameras and a 32-beam lidar, with mountings and timing similar to nuScenes."""
 
 import math
 from dataclasses import dataclass, replace

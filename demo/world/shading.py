@@ -1,4 +1,4 @@
-"""Light on hits: textures, sun and shadow, sky, gloss, haze."""
+"""Shading of hits: textures, sun and shadow, sky, gloss, haze."""
 
 from functools import lru_cache
 
@@ -19,7 +19,7 @@ _NAMES = tuple(_FUNCTIONS)
 
 
 class _Table:
-    """The numbers of all surfaces of a scene, by surface index."""
+    """The properties of all surfaces of a scene as arrays, by surface index."""
 
     def __init__(self, surfaces: tuple[Surface, ...]) -> None:
         self.texture = np.array([_NAMES.index(surface.texture) for surface in surfaces], np.int16)
@@ -60,7 +60,7 @@ def albedo(scene: Scene, hits: Hits, pixel: Floats) -> Floats:
 
 
 def shadow(scene: Scene, hits: Hits, time: float, rng: np.random.Generator) -> Floats:
-    """Return the share of sunlight (H,) that reaches each hit, and is not turned away from."""
+    """Return the share of sunlight (H,) at each hit: the cosine to the sun, 0 in shadow."""
     rays = light_rays(scene.mood, len(hits.ray), rng)
     facing = np.einsum("ij,ij->i", hits.normals, rays)
     rows = np.flatnonzero(facing > 0.01)
@@ -75,7 +75,7 @@ def shadow(scene: Scene, hits: Hits, time: float, rng: np.random.Generator) -> F
 
 
 def crevice(scene: Scene, hits: Hits, rows: NDArray[np.int64], time: float, rng: np.random.Generator) -> Floats:
-    """Return the share of sky light (R,) left near other things at hits `rows` (R,): one stray short ray each."""
+    """Return the ambient occlusion (R,) at hits `rows` (R,), from one short random ray each; 1 is unoccluded."""
     stray = rng.standard_normal((len(rows), 3), dtype=np.float32)
     stray /= np.sqrt(np.einsum("ij,ij->i", stray, stray))[:, None]
     normals = hits.normals.take(rows, axis=0)

@@ -1,4 +1,4 @@
-"""Meshes of simple parts; sizes in metres, x forward, y left, z up."""
+"""Meshes of simple shapes; sizes in metres, x forward, y left, z up."""
 
 import math
 from collections.abc import Sequence

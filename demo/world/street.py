@@ -9,7 +9,7 @@ LANE_M = 3.5
 PARKING_M = 2.7
 KERB_M = 0.15
 ZEBRA_M = (12.0, 15.5)
-"""Where the zebra crossing lies in a street with no junction, along s."""
+"""Range of s of the zebra crossing in a street without a junction."""
 
 
 @dataclass(frozen=True)
@@ -18,15 +18,15 @@ class Street:
 
     Attributes:
         heading: direction of the middle line at s = 0, radians.
-        curvature: of the middle line, 1/m; left is positive.
-        gap: half the width between the two directions of traffic, metres.
-        lanes: of each direction.
-        verge: width of the strip between kerb and sidewalk, 0 for none; (right, left).
-        walk: width of the sidewalks.
+        curvature: curvature of the middle line, 1/m; positive to the left.
+        gap: half the distance between the two directions of traffic, metres.
+        lanes: number of lanes in each direction.
+        verge: width of the strip between kerb and sidewalk (right, left), metres; 0 for none.
+        walk: width of the sidewalks, metres.
         junction: where a side street crosses, (from s, to s), or None.
-        median: whether the gap is a raised median all along.
+        median: whether the whole gap is a raised median.
         islands: stretches (from s, to s) of the gap that are raised.
-        yards: what lies behind the sidewalks, (right, left): lawn, dirt, or plaza.
+        yards: ground behind the sidewalks (right, left): lawn, dirt or plaza.
     """
 
     heading: float
@@ -74,7 +74,7 @@ class Street:
 
     @property
     def no_parking(self) -> tuple[float, float]:
-        """Where the kerb is kept free: the junction, or else the zebra crossing; from s, to s."""
+        """Range of s where nothing is parked: around the junction, otherwise around the zebra crossing."""
         return (self.junction[0] - 9, self.junction[1] + 9.5) if self.junction else (ZEBRA_M[0] - 1.5, ZEBRA_M[1] + 1.5)
 
     def in_junction(self, s: float, margin: float = 0.0) -> bool:

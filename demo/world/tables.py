@@ -25,7 +25,7 @@ CATEGORIES = (
     *(f"flat.{kind}" for kind in ("driveable_surface", "other", "sidewalk", "terrain")),
     *("static.manmade", "static.other", "static.vegetation", "vehicle.ego"),
 )
-"""The official categories; a category's lidarseg index is its place here."""
+"""The official categories; the lidarseg index of a category is its position here."""
 
 ATTRIBUTES = (
     *("vehicle.moving", "vehicle.stopped", "vehicle.parked", "cycle.with_rider", "cycle.without_rider"),
@@ -40,12 +40,12 @@ Tables = dict[str, list[Row]]
 
 
 def token(*parts: object) -> str:
-    """Return the token of what `parts` name; the same parts give the same token."""
+    """Return a token; the same parts give the same token."""
     return hashlib.md5("/".join(map(str, parts)).encode(), usedforsecurity=False).hexdigest()
 
 
 def fixed_tables(world: str) -> Tables:
-    """Return the tables that hold no scene's rows; `world` keeps tokens of different worlds apart."""
+    """Return all tables, with the rows that do not depend on scenes; `world` is part of all tokens."""
     tables: Tables = {name: [] for name in NAMES}
     tables["category"] = [
         {"token": token(world, name), "name": name, "description": "", "index": index}
@@ -70,7 +70,7 @@ def linked(rows: list[Row]) -> list[Row]:
 
 
 def map_row(world: str, logs: Iterable[Row]) -> Row:
-    """Return the one map, to which all logs belong."""
+    """Return the row of the only map, which all logs use."""
     return {
         **{"token": token(world, "map"), "category": "semantic_prior", "filename": MAP_FILE},
         "log_tokens": [row["token"] for row in logs],

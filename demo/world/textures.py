@@ -1,4 +1,4 @@
-"""Procedural textures: colour at a hit from its texture coordinates.
+"""Procedural textures: the colour of a hit from its texture coordinates.
 
 A texture takes `at` (H hits of one texture) and returns linear colours (H, 3). Detail finer than a pixel fades out.
 """
@@ -16,14 +16,14 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class At:
-    """Hits to be coloured.
+    """The hits that a texture colours.
 
     Attributes:
         x, y, z: (H,) texture coordinates, metres.
-        normal_z: (H,) how far the surface faces up.
+        normal_z: (H,) z of the unit normals.
         pixel: (H,) size of a pixel on the surface, metres.
         colours: (H, 3, 3) up to three linear colours of the surface.
-        params: (H, 4) numbers of the surface.
+        params: (H, 4) parameters of the surface.
     """
 
     x: Floats
@@ -35,17 +35,17 @@ class At:
     params: Floats
 
     def mix(self, share: Floats, first: int = 0, second: int = 1) -> Floats:
-        """Return colours between two of the surface's own; `share` (H,) of the second."""
+        """Return blends of two of the surface's colours; `share` (H,) is that of the second."""
         a = self.colours[:, first]
         return a + (self.colours[:, second] - a) * share[:, None]
 
     def fade(self, detail: float | np.float32 | Floats) -> Floats:
-        """Return (H,) 1 where detail of this size in metres shows, falling to 0 where a pixel is larger."""
+        """Return (H,) 1 where detail of this size in metres is resolved, falling to 0 where pixels are larger."""
         return np.clip(1.5 * detail / np.maximum(self.pixel, 1e-4) - 0.5, 0, 1).astype(np.float32)
 
 
 def inside(value: Floats, low: float | Floats, high: float | Floats, blur: Floats) -> Floats:
-    """Return 1 inside an interval, with edges as soft as `blur`."""
+    """Return 1 inside an interval and 0 outside, with edges `blur` wide."""
     width = np.maximum(blur, 1e-3)
     share = np.clip((value - low) / width + 0.5, 0, 1) * np.clip((high - value) / width + 0.5, 0, 1)
     return share.astype(np.float32, copy=False)

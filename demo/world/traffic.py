@@ -1,4 +1,4 @@
-"""Moving traffic, and people who cross."""
+"""Moving traffic, and people who cross the street."""
 
 import math
 from collections.abc import Callable
@@ -23,7 +23,7 @@ _KINDS: tuple[tuple[str, Callable[[Palette], Model], float, float], ...] = (
 
 
 def drive(street: Street, palette: Palette, roster: Roster, ego: Ego) -> None:
-    """Fill all lanes; every lane has one speed, so that nothing collides."""
+    """Fill all lanes with vehicles; those of a lane have one speed, so that they never collide."""
     for side in (-1, 1):
         for lane in range(street.lanes):
             t = side * street.lane(lane)
@@ -45,7 +45,7 @@ def _fill_lane(street: Street, palette: Palette, roster: Roster, lane: tuple[flo
 
 
 def cross(street: Street, palette: Palette, roster: Roster, count: int) -> None:
-    """Put people on the zebra crossing nearest ahead."""
+    """Put people on the nearest zebra crossing ahead of the recording car."""
     low = ZEBRA_M[0] + 0.2 if street.junction is None else street.junction[0] - 6.8
     for _ in range(count):
         t, leftward = palette.between(-street.half, street.half), palette.chance(0.5)

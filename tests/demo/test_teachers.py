@@ -18,8 +18,6 @@ from trainer.networks.image import build_image_network
 
 REPOSITORY = Path(__file__).parents[2]
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture(scope="module")
 def views(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -47,6 +45,7 @@ def trained(views: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
     return files
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name, teacher, settings",
     [
@@ -62,10 +61,12 @@ def test_a_script_trains_weights_that_its_teacher_loads(
     assert all(np.isfinite(tensor.numpy()).all() for tensor in loaded.model.state_dict().values())
 
 
+@pytest.mark.slow
 def test_a_training_whose_warm_up_would_be_a_single_step_runs(views: Path, tmp_path: Path) -> None:
     assert "step 20 of 20: loss" in run_script("clip", views, tmp_path / "clip.safetensors", effort=0.004)
 
 
+@pytest.mark.slow
 def test_a_script_trains_a_backbone_that_the_trainer_loads(views: Path, tmp_path: Path) -> None:
     file = tmp_path / "backbone.safetensors"
     assert "step 2 of 2: loss" in run_script("backbone", views, file)
@@ -76,6 +77,7 @@ def test_a_script_trains_a_backbone_that_the_trainer_loads(views: Path, tmp_path
     assert any(not torch.equal(before[name].half(), after[name].half()) for name in before)
 
 
+@pytest.mark.slow
 def test_a_stopped_training_resumes_after_its_last_stage(views: Path, trained: dict[str, Path]) -> None:
     file = trained["sam"]
     whole = file.read_bytes()
@@ -89,6 +91,7 @@ def test_a_stopped_training_resumes_after_its_last_stage(views: Path, trained: d
     assert file.read_bytes() == whole
 
 
+@pytest.mark.slow
 def test_a_stage_is_trained_again_if_one_before_it_was(views: Path, trained: dict[str, Path]) -> None:
     printed = run_script("sam", views, trained["sam"], effort=0.0007)
     assert "step 3 of 3: loss" in printed, "the encoder takes more steps than before"

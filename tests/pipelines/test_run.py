@@ -167,7 +167,7 @@ def test_bad_samples_are_left_out_with_their_reasons_and_come_back_once_mended(
     assert picture.name in reasons[truncated.token]
     assert "not a whole picture" in reasons[truncated.token]
     assert "No such file" in reasons[missing.token]
-    assert "no multiple of 5 floats" in reasons[cut_cloud.token]
+    assert "not a multiple of 5 floats" in reasons[cut_cloud.token]
     assert "rotation [2.0, 0.0, 0.0, 0.0] is not a unit quaternion" in reasons[bent.token]
     assert "ego_pose.json" in reasons[bent.token]
     assert problems(cache) == []
