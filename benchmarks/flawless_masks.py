@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from cache_schemas.store import Cache
-from labelgen.inspection.statistics import FOUND_IOU, SEGMENT_SHARES, best_ious
+from labelgen.inspection.counting.statistics import FOUND_IOU, SEGMENT_SHARES, best_ious
 from labelgen.teachers.masks import nearest_index
 
 

@@ -1,4 +1,4 @@
-"""Pictures of cached labels: for one sample, its images, labels, masks, voted labels, and points over the images."""
+"""Draw samples: their images, raw labels, masks, voted labels, truth, and points over the images."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,26 +11,30 @@ from cache_schemas.documents import CacheManifest
 from cache_schemas.layout import AnyArray
 from cache_schemas.store import Cache
 from cache_schemas.taxonomy import IGNORE, Taxonomy
-from labelgen.inspection.samples import Arrays, Sample, draw_shown
+from labelgen.inspection.counting.samples import Arrays, Sample, SampleId, map_samples
 
 Picture = NDArray[np.uint8]
-DRAWN = {"images": ("rgb",), "labels": (), "sam": ("mask_ids",)}
-"""What `draw_sample` needs of a sample: arrays by group."""
+"""An RGB picture (H, W, 3)."""
+
+DRAWN_ARRAYS = {"images": ("rgb",), "labels": (), "sam": ("mask_ids",)}
+"""The arrays that `draw_sample` needs, by group; no names stand for all arrays of the group."""
 
 LABEL_OPACITY = 0.6
 POINT_RADIUS_PX = 1
 PNG_LEVEL = 2
-"""A tenth more bytes than at the default level, in a quarter of the time."""
+"""This level takes a quarter of the time of the default level, and the files are a tenth larger."""
 
 _CAPTION_PX = 16
-_WRONG, _UNKNOWN = (230, 0, 0), (255, 255, 255)
+_WRONG, _NO_TRUTH = (230, 0, 0), (255, 255, 255)
+_SHEET_BACKGROUND = (20, 20, 20)
 
 
-def write_pictures(url: str, shown: Sequence[tuple[str, str]], folder: Path) -> list[Path]:
-    """Write `<shard>-<nn>.png` for each (shard, sample id), nn being its place in the shard; returns the files.
+def write_pictures(url: str, samples: Sequence[SampleId], folder: Path) -> list[Path]:
+    """Write `<shard>-<nn>.png` for each sample of the cache at `url`, nn being its index in the shard.
 
-    Rows: picture, raw labels, masks, voted labels, where there is truth of pixels that and what is wrong (red; white
-    has no truth), then points over the picture by voted label and by truth. Columns: cameras.
+    A file has a column for each camera. Its rows are: picture, raw labels, masks, voted labels; where pixels have
+    truth, the truth, and what is wrong (red; white has no truth); then points over the picture by voted label, and by
+    truth where points have it.
 
     Raises:
         OSError: if the folder cannot be written.
@@ -39,16 +43,16 @@ def write_pictures(url: str, shown: Sequence[tuple[str, str]], folder: Path) -> 
     cache, manifest = Cache.open(url)
 
     def write(sample: Sample) -> Path:
-        file = folder / f"{sample.shard}-{sample.place:02}.png"
+        file = folder / f"{sample.shard}-{sample.index:02}.png"
         sheet = _sheet(draw_sample(sample, manifest), sample.cameras, manifest)
         Image.fromarray(sheet).save(file, compress_level=PNG_LEVEL)
         return file
 
-    return list(draw_shown(cache, shown, DRAWN, write))
+    return list(map_samples(cache, samples, DRAWN_ARRAYS, write))
 
 
 def draw_sample(sample: Sample, manifest: CacheManifest) -> dict[str, list[Picture]]:
-    """Draw one sample, read with the arrays `DRAWN`: by layer (see `write_pictures`), a picture a camera."""
+    """Return the pictures of a sample, one for each camera, by layer; `write_pictures` lists the layers."""
     rgb, labels, truth, pairs = sample["images"]["rgb"], sample["labels"], sample["truth"], sample["pairs"]
     colours = colour_table(manifest.taxonomy)
     layers = {
@@ -68,7 +72,7 @@ def draw_sample(sample: Sample, manifest: CacheManifest) -> dict[str, list[Pictu
 
 
 def blend(picture: Picture, colours: Picture) -> Picture:
-    """Lay colours (H, W, 3) over a picture; black stands for no label and lets the picture through."""
+    """Blend colours (H, W, 3) over a picture; where they are black there is no label, and the picture stays."""
     opacity = np.where(colours.any(axis=-1, keepdims=True), LABEL_OPACITY, 0.0)
     return ((1 - opacity) * picture + opacity * colours).astype(np.uint8)
 
@@ -77,12 +81,12 @@ def _wrong(truth: NDArray[np.uint8], labels: NDArray[np.uint8]) -> Picture:
     """Return (H, W, 3): red where a label is not the truth, white where there is no truth."""
     colours = np.zeros((*truth.shape, 3), np.uint8)
     colours[(labels != truth) & (truth != IGNORE)] = _WRONG
-    colours[truth == IGNORE] = _UNKNOWN
+    colours[truth == IGNORE] = _NO_TRUTH
     return colours
 
 
 def mask_colours(mask_ids: NDArray[np.uint16]) -> Picture:
-    """Return (H, W, 3) colours that tell neighbouring mask ids apart; no mask is black."""
+    """Return random colours (H, W, 3) by mask id; no mask is black."""
     palette = np.random.default_rng(0).integers(40, 256, (int(mask_ids.max(initial=0)) + 1, 3), np.uint8)
     palette[0] = 0
     return palette[mask_ids]
@@ -96,6 +100,7 @@ def colour_table(taxonomy: Taxonomy) -> Picture:
 
 
 def _points_over(rgb: Picture, pairs: Arrays, ids: AnyArray, colours: Picture) -> list[Picture]:
+    """Draw labelled points over darkened pictures (I, H, W, 3); `ids` (P,) are labels of points."""
     canvases = (rgb * 0.5).astype(np.uint8)
     labels = ids[pairs["point"]]
     shown = np.flatnonzero(labels != IGNORE)
@@ -109,7 +114,7 @@ def _points_over(rgb: Picture, pairs: Arrays, ids: AnyArray, colours: Picture) -
 
 
 def _sheet(layers: Mapping[str, list[Picture]], cameras: Sequence[str], manifest: CacheManifest) -> Picture:
-    """Lay layers out as rows and cameras as columns, with captions and a legend below."""
+    """Put layers in rows and cameras in columns, with captions, and a legend below."""
     captions = [f"{camera} - {layer}" for layer in layers for camera in cameras]
     cells = [cell for row in layers.values() for cell in row]
     grid = _grid(cells, captions, columns=len(cameras))
@@ -125,13 +130,13 @@ def _grid(cells: Sequence[Picture], captions: Sequence[str], columns: int) -> Pi
 
 
 def _caption(text: str, width: int) -> Picture:
-    strip = Image.new("RGB", (width, _CAPTION_PX), (20, 20, 20))
+    strip = Image.new("RGB", (width, _CAPTION_PX), _SHEET_BACKGROUND)
     ImageDraw.Draw(strip).text((3, 2), text, fill=(240, 240, 240), font=ImageFont.load_default(11))
     return np.asarray(strip)
 
 
 def _legend(manifest: CacheManifest, width: int) -> Picture:
-    strip = Image.new("RGB", (width, 2 * _CAPTION_PX), (20, 20, 20))
+    strip = Image.new("RGB", (width, 2 * _CAPTION_PX), _SHEET_BACKGROUND)
     draw, font = ImageDraw.Draw(strip), ImageFont.load_default(12)
     draw.text((4, 2), f"teachers: {manifest.teachers.preset}", fill=(255, 255, 255), font=font)
     step = width // len(manifest.taxonomy.classes)
