@@ -120,7 +120,7 @@ def _main_errors(confusion: Counts) -> NDArray[np.int16]:
     place: NDArray[np.intp] = both.argmax(axis=1)
     other, own = place % classes, np.arange(classes)
     pairs = np.where((place < classes)[:, None], np.stack([own, other], 1), np.stack([other, own], 1))
-    return np.where(both.any(axis=1)[:, None], pairs, -1).astype(np.int16)
+    return np.where(both.any(axis=1, keepdims=True), pairs, -1).astype(np.int16)
 
 
 def without_ignore(counts: Counts) -> Counts:

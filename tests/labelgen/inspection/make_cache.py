@@ -1,4 +1,4 @@
-"""Make small caches by hand, through the store's own door, for tests of what an audit says of them."""
+"""Make small caches through the store's own functions, for tests of the audit."""
 
 from collections.abc import Sequence
 from pathlib import Path
