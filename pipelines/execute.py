@@ -12,6 +12,7 @@ from ray.exceptions import OutOfMemoryError, WorkerCrashedError
 
 from cache_schemas.documents import CacheManifest
 from cache_schemas.errors import CacheError
+from cache_schemas.group_path import GroupPath
 from cache_schemas.layout import SHARD_GROUPS
 from cache_schemas.lock import writing
 from cache_schemas.store import Cache
@@ -112,7 +113,7 @@ class _Execution:
         return -(-len(shard.samples) // step) if teacher in shard.todo else 0
 
     def _text_is_due(self) -> bool:
-        seal = self.cache.seals(["text"]).get("text")
+        seal = self.cache.seals([text := GroupPath.root("text")]).get(text)
         return seal is None or seal.fingerprint != self.job.recipe.text_fingerprint
 
     async def _embed_text(self) -> None:
@@ -266,7 +267,7 @@ class _Execution:
         """Remove groups, sealed or half written, that the shard no longer has; all others are kept or redone."""
         for group in SHARD_GROUPS:
             if group not in shard.fingerprints:
-                self.cache.remove_group(f"shards/{shard.key}/{group}")
+                self.cache.remove_group(GroupPath(shard.key, group))
 
     def _writing(self) -> AbstractContextManager[None]:
         return writing(self.job.cache_url, self.job.holder)

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from cache_schemas.documents import GroupSeal, QuarantinedSample, ShardRecord, TeacherIdentity, Teachers
-from cache_schemas.layout import SCHEMA_VERSION, SHARD_GROUPS
+from cache_schemas.group_path import GroupPath
+from cache_schemas.layout import ROOT_GROUPS, SCHEMA_VERSION, SHARD_GROUPS
 from cache_schemas.store import Cache
 from cache_schemas.taxonomy import Taxonomy
 from labelgen.prompts import PromptSet
@@ -48,18 +49,19 @@ class Recipe:
 
     def teacher_of(self, group: str) -> TeacherIdentity | None:
         """Return the network that a group's content comes from, if any."""
-        return {"text": self.teachers.clip, "clip": self.teachers.clip, "sam": self.teachers.sam}.get(group)
+        teacher = {**ROOT_GROUPS, **SHARD_GROUPS}[group].teacher
+        return self.teachers.networks[teacher] if teacher else None
 
     def own_parts(self, group: str) -> Any:
         """Return what shapes a group besides its inputs and upstream groups."""
         config = self.config
         parts: dict[str, Any] = {
-            "text": [self.prompts.digest, self.teachers.clip.to_attrs()],
+            "text": [self.prompts.digest, self.teachers.networks["clip"].to_attrs()],
             "images": config.images.model_dump(),
-            "clip": [config.clip.model_dump(exclude={"weights"}), self.teachers.clip.to_attrs()],
+            "clip": [config.clip.model_dump(exclude={"weights"}), self.teachers.networks["clip"].to_attrs()],
             "sam": [
                 config.sam.model_dump(exclude={"weights", "points_per_batch", "compile"}),
-                self.teachers.sam.to_attrs(),
+                self.teachers.networks["sam"].to_attrs(),
                 config.images.model_dump(),
             ],
             "points": [],
@@ -117,7 +119,7 @@ class Planner:
         shards = [(key, scene, samples) for key, scene, samples in self._cut(scenes) if fnmatch.fnmatch(key, pattern)]
         shards = shards[:limit]
         records = self.cache.shard_records(key for key, _, _ in shards)
-        seals = self.cache.seals(f"shards/{key}/{group}" for key, _, _ in shards for group in SHARD_GROUPS)
+        seals = self.cache.seals(GroupPath(key, group) for key, _, _ in shards for group in SHARD_GROUPS)
         plans = []
         for key, scene, samples in shards:
             known = () if retry_quarantined or key not in records else records[key].quarantined
@@ -154,7 +156,7 @@ class Planner:
         scene: str,
         samples: Sequence[Sample],
         known: Sequence[QuarantinedSample],
-        seals: Mapping[str, GroupSeal],
+        seals: Mapping[GroupPath, GroupSeal],
     ) -> ShardPlan:
         left_out = {entry.sample: entry for entry in known}
         kept, quarantined = [], []
@@ -169,7 +171,7 @@ class Planner:
                 quarantined.append(entry)
             else:
                 kept.append(sample)
-        present = {group: seals[path] for group in SHARD_GROUPS if (path := f"shards/{key}/{group}") in seals}
+        present = {group: seals[path] for group in SHARD_GROUPS if (path := GroupPath(key, group)) in seals}
         held = self._held_without_files(kept, present)
         fingerprints = self._fingerprints(tuple(kept), held)
         return ShardPlan(key, scene, tuple(kept), tuple(quarantined), fingerprints, _changed(fingerprints, present))

@@ -11,6 +11,7 @@ from typing import Any
 
 from cache_schemas.documents import CacheManifest, PromptRecord, Teachers
 from cache_schemas.errors import CacheError, ConfigError
+from cache_schemas.group_path import GroupPath
 from cache_schemas.layout import SCHEMA_VERSION, SHARD_GROUPS
 from cache_schemas.lock import run_lock
 from cache_schemas.place import is_url
@@ -136,7 +137,7 @@ def make_recipe(config: RunConfig) -> Recipe:
         raise ConfigError(f"no dataset {config.dataset!r}; choose {', '.join(ADAPTERS)}")
     taxonomy = load_taxonomy(ADAPTERS[config.dataset].taxonomy)
     prompts = load_prompts(config.prompts, taxonomy)
-    teachers = Teachers(preset=config.teachers, clip=identify(config.clip), sam=identify(config.sam))
+    teachers = Teachers(preset=config.teachers, networks={"clip": identify(config.clip), "sam": identify(config.sam)})
     return Recipe(config, taxonomy, prompts, teachers)
 
 
@@ -233,10 +234,10 @@ def announce(plan: Sequence[ShardPlan], due: Sequence[ShardPlan], recipe: Recipe
     ]
     if _untrained(recipe.teachers):
         lines.append("WARNING: teachers are untrained: geometry and plumbing are real, the labels mean nothing")
-    sealed = cache.seals(f"shards/{shard.key}/{group}" for shard in due for group in shard.todo)
+    sealed = cache.seals(GroupPath(shard.key, group) for shard in due for group in shard.todo)
     for group in SHARD_GROUPS:
         todo = [shard for shard in due if group in shard.todo]
-        changed = sum(f"shards/{shard.key}/{group}" in sealed for shard in todo)
+        changed = sum(GroupPath(shard.key, group) in sealed for shard in todo)
         counts = {"to make": len(todo) - changed, "to redo, since something changed": changed}
         if todo:
             lines.append(f"  {group:<7}" + ", ".join(f"{count} {what}" for what, count in counts.items() if count))
@@ -245,7 +246,7 @@ def announce(plan: Sequence[ShardPlan], due: Sequence[ShardPlan], recipe: Recipe
 
 
 def _untrained(teachers: Teachers) -> bool:
-    return any(teacher.weights.startswith(UNTRAINED) for teacher in (teachers.clip, teachers.sam))
+    return any(teacher.weights.startswith(UNTRAINED) for teacher in teachers.networks.values())
 
 
 def _work(

@@ -11,6 +11,8 @@ from typing import Any
 
 import ray
 
+from cache_schemas.documents import Provenance
+from cache_schemas.group_path import GroupPath
 from cache_schemas.layout import SHARD_GROUPS
 from cache_schemas.lock import writing
 from cache_schemas.store import Cache
@@ -138,14 +140,16 @@ class ClipActor:
         report, recipe = Report(), self.job.recipe
         with report.stage("text"):
             embeddings = self.teacher.embed_text(recipe.prompts.sentences())
-            with _writable_unless_sealed(self.job, "text", recipe.text_fingerprint) as cache:
+            with _writable_unless_sealed(self.job, GroupPath.root("text"), recipe.text_fingerprint) as cache:
                 if cache:
                     cache.write_group(
-                        "text",
+                        GroupPath.root("text"),
                         {"embeddings": embeddings},
-                        fingerprint=recipe.text_fingerprint,
-                        recipe=recipe.digest_of("text"),
-                        teacher=recipe.teacher_of("text"),
+                        Provenance(
+                            fingerprint=recipe.text_fingerprint,
+                            recipe=recipe.digest_of("text"),
+                            teacher=recipe.teacher_of("text"),
+                        ),
                     )
         report.sealed.append("text")
         return report, None
@@ -157,8 +161,8 @@ class ClipActor:
         with report.stage("clip"):
             cache = Cache(self.job.cache_url)
             if self.text is None:  # sealed before the first images come, but not before the network loads
-                self.text = cache.read("text")["embeddings"]
-            rgb = cache.arrays(f"shards/{shard_key}/images", "rgb")["rgb"]
+                self.text = cache.read(GroupPath.root("text"))["embeddings"]
+            rgb = cache.arrays(GroupPath(shard_key, "images"), "rgb")["rgb"]
             scores = self.teacher.score(rgb[first_image:last_image], self.text)
         return report, scores
 
@@ -207,27 +211,29 @@ def write_labels(job: Job, shard: ShardPlan) -> Report:
     with report.stage("labels"):
         cache = Cache(job.cache_url)
         clip, sam, pairs = (
-            cache.read(f"shards/{shard.key}/{group}", *names)
+            cache.read(GroupPath(shard.key, group), *names)
             for group, names in (("clip", ["logits"]), ("sam", ["mask_ids"]), ("pairs", []))
         )
-        points = cache.arrays(f"shards/{shard.key}/points")["xyz"].shape[0]
+        points = cache.arrays(GroupPath(shard.key, "points"))["xyz"].shape[0]
         _seal(job, shard, "labels", steps.make_labels(clip, sam, pairs, points), report)
     return report
 
 
 def _seal(job: Job, shard: ShardPlan, group: str, arrays: steps.Arrays, report: Report) -> None:
-    path, fingerprint = f"shards/{shard.key}/{group}", shard.fingerprints[group]
+    path, fingerprint = GroupPath(shard.key, group), shard.fingerprints[group]
     with _writable_unless_sealed(job, path, fingerprint) as cache:
         if cache:
             cache.write_group(
                 path,
                 arrays,
-                fingerprint=fingerprint,
-                upstream=shard.upstream(group, job.recipe.text_fingerprint),
-                samples=shard.record.samples,
-                counts=_counts(shard, group, arrays),
-                recipe=job.recipe.digest_of(group),
-                teacher=job.recipe.teacher_of(group),
+                Provenance(
+                    fingerprint=fingerprint,
+                    upstream=shard.upstream(group, job.recipe.text_fingerprint),
+                    samples=shard.record.samples,
+                    counts=_counts(shard, group, arrays),
+                    recipe=job.recipe.digest_of(group),
+                    teacher=job.recipe.teacher_of(group),
+                ),
             )
     report.sealed.append(group)
 
@@ -239,7 +245,7 @@ def _counts(shard: ShardPlan, group: str, arrays: steps.Arrays) -> dict[str, int
 
 
 @contextmanager
-def _writable_unless_sealed(job: Job, path: str, fingerprint: str) -> Iterator[Cache | None]:
+def _writable_unless_sealed(job: Job, path: GroupPath, fingerprint: str) -> Iterator[Cache | None]:
     """Open the cache to write a group; None if a try of this task sealed it before its worker died."""
     with writing(job.cache_url, job.holder):
         cache = Cache(job.cache_url, "a")

@@ -97,9 +97,7 @@ def _make_report(
 
 def _teacher_networks(manifest: CacheManifest, untrained: bool) -> TeacherNetworks:
     teachers = manifest.teachers
-    return TeacherNetworks(
-        preset=teachers.preset, networks={"clip": teachers.clip, "sam": teachers.sam}, untrained=untrained
-    )
+    return TeacherNetworks(preset=teachers.preset, networks=teachers.networks, untrained=untrained)
 
 
 def _compare(report: Report, other_url: str, selection: Selection | None) -> Comparison:

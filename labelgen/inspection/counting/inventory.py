@@ -73,7 +73,7 @@ class Inventory:
 def take_inventory(cache: Cache, manifest: CacheManifest) -> Inventory:
     """Read the documents of a cache, and compare them with one another and with the sizes of its files."""
     shards, broken = [], []
-    untrained = _has_untrained([manifest.teachers.clip, manifest.teachers.sam])
+    untrained = _has_untrained(manifest.teachers.networks.values())
     for part in audit(cache, manifest):
         broken += [problem for problem in part.problems if problem.kind not in _UNFINISHED_WORK]
         untrained |= _has_untrained(seal.teacher for seal in part.seals.values())
@@ -83,7 +83,7 @@ def take_inventory(cache: Cache, manifest: CacheManifest) -> Inventory:
 
 
 def _inventory_of_shard(part: Part) -> ShardInventory:
-    groups = {path.rsplit("/", 1)[-1]: seal for path, seal in part.readable.items()}
+    groups = {path.name: seal for path, seal in part.readable.items()}
     samples = part.record.samples if part.record else ()
     return ShardInventory(
         key=part.key,

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from cache_schemas.group_path import GroupPath
 from cache_schemas.store import Cache
 from labelgen.inspection.counting.statistics import Counts, count_together
 
@@ -39,7 +40,7 @@ def _compare_shard(here: str, there: str, key: str, classes: int) -> LabelChange
     ours, theirs = (cache.shard_records([key])[key].samples for cache in caches)
     if ours != theirs:
         return LabelChanges(key, None, None, "holds other samples there")
-    labels, other_labels = (cache.read(f"shards/{key}/labels", "image", "point") for cache in caches)
+    labels, other_labels = (cache.read(GroupPath(key, "labels"), "image", "point") for cache in caches)
     counts: dict[str, Counts | None] = {}
     reasons = []
     for target, ids in labels.items():

@@ -1,12 +1,13 @@
 """Read single samples out of finished shards, each as if it were alone in its shard."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple, TypeVar
 
+from cache_schemas.group_path import GroupPath
 from cache_schemas.layout import SHARD_GROUPS, AnyArray
 from cache_schemas.store import Cache
 
@@ -21,9 +22,9 @@ _SAMPLES_IN_MEMORY = 8
 
 _GROUP_WITH_OFFSETS = {
     str(array.axes[0]): group
-    for group, arrays in SHARD_GROUPS.items()
-    if "offsets" in arrays
-    for name, array in arrays.items()
+    for group, spec in SHARD_GROUPS.items()
+    if "offsets" in spec.arrays
+    for name, array in spec.arrays.items()
     if name != "offsets"
 }
 """The group whose `offsets` say where along an axis a sample begins and ends: `images` for I, `points` for P, ..."""
@@ -61,14 +62,17 @@ def read_samples(cache: Cache, key: str, tokens: Collection[str], wanted: Arrays
     Raises:
         CacheError: if a group is unsealed or damaged.
     """
-    path = f"shards/{key}"
     record = cache.shard_records([key])[key]
-    arrays: dict[str, Arrays] = {
-        group: cache.read(f"{path}/{group}", *names) for group, names in {**wanted, "pairs": ()}.items()
+    offsets = {
+        axis: cache.read(GroupPath(key, group), "offsets")["offsets"]
+        for axis, group in _GROUP_WITH_OFFSETS.items()
+        if axis in _first_axes((*wanted, "pairs", "truth"))
     }
-    arrays["truth"] = cache.read(f"{path}/truth") if cache.seals([f"{path}/truth"]) else {}
-    axes = {"I", "P"} | {_first_axis(group, name) for group in arrays for name in arrays[group] if name != "offsets"}
-    offsets = {axis: cache.read(f"{path}/{_GROUP_WITH_OFFSETS[axis]}", "offsets")["offsets"] for axis in sorted(axes)}
+    arrays: dict[str, Arrays] = {
+        group: cache.read(GroupPath(key, group), *names) for group, names in {**wanted, "pairs": ()}.items()
+    }
+    truth = GroupPath(key, "truth")
+    arrays["truth"] = cache.read(truth) if cache.seals([truth]) else {}
     samples = []
     for index, token in enumerate(record.samples):
         if token in tokens:
@@ -101,7 +105,11 @@ def map_samples(
 
 
 def _first_axis(group: str, array: str) -> str:
-    return str(SHARD_GROUPS[group][array].axes[0])
+    return str(SHARD_GROUPS[group].arrays[array].axes[0])
+
+
+def _first_axes(groups: Iterable[str]) -> set[str]:
+    return {_first_axis(group, array) for group in groups for array in SHARD_GROUPS[group].arrays}
 
 
 def _cut_out(group: str, arrays: Arrays, ranges: Mapping[str, slice]) -> dict[str, AnyArray]:
