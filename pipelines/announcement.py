@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from cache_schemas.group_path import GroupPath
 from cache_schemas.store import Cache
 from labelgen.errors import DatasetError
 from labelgen.samples import file_sizes
@@ -23,11 +24,11 @@ def announce(
     ]
     if has_untrained_teacher(resolved):
         lines.append("WARNING: a teacher is untrained: geometry and files are real, but the labels mean nothing")
-    sealed = cache.seals(f"shards/{shard.key}/{group}" for shard in due for group in shard.todo)
+    sealed = cache.seals(GroupPath(shard.key, group) for shard in due for group in shard.todo)
     width = max(map(len, SHARD_GROUPS)) + 1
     for group in SHARD_GROUPS:
         todo = [shard for shard in due if group in shard.todo]
-        changed = sum(f"shards/{shard.key}/{group}" in sealed for shard in todo)
+        changed = sum(GroupPath(shard.key, group) in sealed for shard in todo)
         counts = {"to make": len(todo) - changed, "to redo, since something changed": changed}
         if todo:
             what = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
@@ -38,7 +39,7 @@ def announce(
 
 def has_untrained_teacher(resolved: ResolvedSettings) -> bool:
     """Tell whether any network has random weights."""
-    return any(identity.weights.startswith(UNTRAINED) for identity in (resolved.teachers.clip, resolved.teachers.sam))
+    return any(network.weights.startswith(UNTRAINED) for network in resolved.teachers.networks.values())
 
 
 def refuse_missing_dataset(due: Sequence[ShardPlan], data: Path) -> None:

@@ -41,7 +41,8 @@ def cluster(address: str | None) -> Iterator[dict[str, float]]:
         import ray
 
         take_sigterm_for_ctrl_c()  # again, since Ray has installed its own handler
-        yield ray.cluster_resources()
+        resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]  # so in Ray
+        yield resources
 
 
 @contextmanager

@@ -26,11 +26,12 @@ class PoolSettings(Settings):
     samples_per_call: int = Field(1, ge=1)
 
 
-_Pools: Any = create_model("_Pools", __base__=Settings, **{name: (PoolSettings, PoolSettings()) for name in TEACHERS})
+_POOLS: dict[str, Any] = {name: (PoolSettings, PoolSettings()) for name in TEACHERS}
+_PoolSections: Any = create_model("_PoolSections", __base__=Settings, **_POOLS)
 """One section for each teacher in the table of stages."""
 
 
-class RaySettings(_Pools):  # type: ignore[misc]  # the base class is made from the table, so mypy cannot know it
+class RaySettings(_PoolSections):
     """How work is distributed. Nothing here changes a label.
 
     A call or task that fails is retried `retries` times before its sample is quarantined. `shards_in_flight` bounds

@@ -12,6 +12,7 @@ from ray.exceptions import OutOfMemoryError, WorkerCrashedError
 
 from cache_schemas.documents import CacheManifest
 from cache_schemas.errors import CacheError
+from cache_schemas.group_path import GroupPath
 from cache_schemas.lock import writing
 from cache_schemas.store import Cache
 from labelgen.errors import LabelgenError
@@ -97,7 +98,7 @@ class _Execution:
             await self._load_teachers(plan, due_roots)
             with self._writing():
                 Cache.create(self.job.cache_url, manifest)
-            self.roots = {group.stage: asyncio.create_task(self._make_root(group)) for group in due_roots}
+            self.roots = {group.path.name: asyncio.create_task(self._make_root(group)) for group in due_roots}
             work = [*self.roots.values(), *(asyncio.create_task(self._make_shard(shard)) for shard in plan)]
             await asyncio.gather(*work)
         finally:
@@ -111,10 +112,10 @@ class _Execution:
         self.progress.note("loading the teachers")
         calls = dict.fromkeys(TEACHERS, 0)
         for shard in plan:
-            for teacher, count in count_calls(shard, self.settings).items():
-                calls[teacher] += count
+            for name, count in count_calls(shard, self.settings).items():
+                calls[name] += count
         for group in roots:
-            if teacher := STAGES[group.stage].teacher:
+            if teacher := STAGES[group.path.name].teacher:
                 calls[teacher.name] = max(1, calls[teacher.name])
         await self.pools.start(calls)
 
@@ -124,7 +125,7 @@ class _Execution:
         Raises:
             PipelineError: if that fails.
         """
-        stage = STAGES[group.stage]
+        stage = STAGES[group.path.name]
         if not stage.teacher:
             await self._run(tasks.build_groups, stage.name, [group])
             return
@@ -222,7 +223,7 @@ class _Execution:
         """Remove groups, sealed or half written, that the shard no longer has."""
         for group in SHARD_GROUPS:
             if group not in shard.fingerprints:
-                self.cache.remove_group(f"shards/{shard.key}/{group}")
+                self.cache.remove_group(GroupPath(shard.key, group))
 
     def _writing(self) -> AbstractContextManager[None]:
         return writing(self.job.cache_url, self.job.holder)

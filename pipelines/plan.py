@@ -5,7 +5,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cache_schemas.documents import GroupSeal, QuarantinedSample, ShardRecord
+from cache_schemas.documents import GroupSeal, Provenance, QuarantinedSample, ShardRecord
+from cache_schemas.group_path import GroupPath
 from cache_schemas.store import Cache
 from labelgen.samples import Sample, Scene, file_sizes
 from labelgen.stages import STAGES
@@ -27,18 +28,11 @@ class BadSample:
 
 @dataclass(frozen=True)
 class GroupPlan:
-    """One group to make: its place, its samples, and what its seal will say. `shard` is "" outside the shards."""
+    """One group to make: its place, its samples (none for a root group), and what its seal will say besides counts."""
 
-    stage: str
-    shard: str
+    path: GroupPath
     samples: tuple[Sample, ...]
-    fingerprint: str
-    upstream: dict[str, str]
-
-    @property
-    def path(self) -> str:
-        """The path of the group in the cache."""
-        return f"shards/{self.shard}/{self.stage}" if self.shard else self.stage
+    provenance: Provenance
 
 
 @dataclass(frozen=True)
@@ -84,7 +78,7 @@ class Planner:
         shards = [(key, scene, samples) for key, scene, samples in self._cut(scenes) if fnmatch.fnmatch(key, pattern)]
         shards = shards[:limit]
         records = self.cache.shard_records(key for key, _, _ in shards)
-        seals = self.cache.seals(f"shards/{key}/{group}" for key, _, _ in shards for group in SHARD_GROUPS)
+        seals = self.cache.seals(GroupPath(key, group) for key, _, _ in shards for group in SHARD_GROUPS)
         plans = []
         for key, scene, samples in shards:
             known = () if retry_quarantined or key not in records else records[key].quarantined
@@ -113,14 +107,24 @@ class Planner:
 
     def group(self, shard: ShardPlan, name: str) -> GroupPlan:
         """Return the plan of one group of a shard."""
-        known = {**self.roots, **shard.fingerprints}
-        upstream = {source: known[source] for source in STAGES[name].made_from}
-        return GroupPlan(name, shard.key, shard.samples, shard.fingerprints[name], upstream)
+        return self._group(GroupPath(shard.key, name), shard.samples, {**self.roots, **shard.fingerprints})
 
     def due_roots(self) -> list[GroupPlan]:
-        """Return the plans of the groups outside the shards that are missing or changed."""
-        due = _changed(self.roots, self.cache.seals(self.roots))
-        return [GroupPlan(name, "", (), self.roots[name], {}) for name in self.roots if name in due]
+        """Return the plans of the root groups that are missing or changed."""
+        seals = self.cache.seals(GroupPath.root(name) for name in self.roots)
+        due = _changed(self.roots, {path.name: seal for path, seal in seals.items()})
+        return [self._group(GroupPath.root(name), (), self.roots) for name in self.roots if name in due]
+
+    def _group(self, path: GroupPath, samples: tuple[Sample, ...], fingerprints: Mapping[str, str]) -> GroupPlan:
+        stage = STAGES[path.name]
+        provenance = Provenance(
+            fingerprint=fingerprints[path.name],
+            recipe=recipe_of(path.name, self.resolved),
+            teacher=self.resolved.teachers.networks[stage.teacher.name] if stage.teacher else None,
+            upstream={source: fingerprints[source] for source in stage.made_from},
+            samples=tuple(sample.token for sample in samples),
+        )
+        return GroupPlan(path, samples, provenance)
 
     def _cut(self, scenes: Iterable[Scene]) -> Iterator[tuple[str, str, tuple[Sample, ...]]]:
         size = self.resolved.settings.shard_samples
@@ -134,7 +138,7 @@ class Planner:
         scene: str,
         samples: Sequence[Sample],
         known: Sequence[QuarantinedSample],
-        seals: Mapping[str, GroupSeal],
+        seals: Mapping[GroupPath, GroupSeal],
     ) -> ShardPlan:
         left_out = {entry.sample: entry for entry in known}
         kept, quarantined = [], []
@@ -149,7 +153,7 @@ class Planner:
                 quarantined.append(entry)
             else:
                 kept.append(sample)
-        present = {group: seals[path] for group in SHARD_GROUPS if (path := f"shards/{key}/{group}") in seals}
+        present = {group: seals[path] for group in SHARD_GROUPS if (path := GroupPath(key, group)) in seals}
         accepted = self._made_from_lost_files(kept, present)
         fingerprints = shard_fingerprints(kept, self._file_sizes, self.resolved, accepted)
         return ShardPlan(key, scene, tuple(kept), tuple(quarantined), fingerprints, _changed(fingerprints, present))

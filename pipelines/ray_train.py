@@ -34,6 +34,7 @@ def fit_on_ray(settings: RunSettings, cache: str, out: Path, workers: int, *, re
     cores = None if address else max(os.cpu_count() or 1, workers + 1)
     ray.init(address=address, num_cpus=cores, include_dashboard=False)
     try:
+        gpus = ray.cluster_resources().get("GPU", 0)  # type: ignore[no-untyped-call]  # so in Ray
         trainer = TorchTrainer(
             _fit_on_worker,
             train_loop_config={
@@ -42,7 +43,7 @@ def fit_on_ray(settings: RunSettings, cache: str, out: Path, workers: int, *, re
                 "out": str(out.resolve()),
                 "resume": resume,
             },
-            scaling_config=ScalingConfig(num_workers=workers, use_gpu=ray.cluster_resources().get("GPU", 0) >= workers),
+            scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpus >= workers),
             run_config=RunConfig(name=out.name, storage_path=str(out.resolve() / "ray")),
         )
         trainer.fit()

@@ -44,4 +44,4 @@ def resolve(settings: LabelSettings) -> ResolvedSettings:
     taxonomy = load_taxonomy(adapter_class(settings.dataset).taxonomy)
     prompts = load_prompts(settings.prompts, taxonomy)
     networks = {name: identify(settings.of_teacher(name)) for name in TEACHERS}
-    return ResolvedSettings(settings, taxonomy, prompts, Teachers(preset=settings.teachers, **networks))
+    return ResolvedSettings(settings, taxonomy, prompts, Teachers(preset=settings.teachers, networks=networks))

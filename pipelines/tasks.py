@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import ray
@@ -17,8 +17,6 @@ from labelgen.datasets.adapter import Adapter
 from labelgen.samples import Sample
 from labelgen.stages import STAGES, TEACHERS
 from labelgen.stages.stage import Arrays, BadSamplesError, ResolvedSettings, ShardInputs, TeacherCall
-from pipelines.actor_pool import IN_FLIGHT
-from pipelines.fingerprints import recipe_of
 from pipelines.plan import GroupPlan
 
 
@@ -37,7 +35,7 @@ class Chunk:
     """The samples of one call to a teacher; `first_image` is the index in the shard of their first image."""
 
     stage: str
-    shard: str = ""
+    shard: str | None = None
     samples: tuple[Sample, ...] = ()
     first_image: int = 0
 
@@ -64,10 +62,10 @@ class Report:
 def build_groups(job: Job, name: str, groups: Sequence[GroupPlan]) -> Report:
     """Build groups of one shard from the same inputs, and seal them; nothing is sealed if a sample is bad."""
     report = Report()
-    inputs = ShardInputs(job.resolved, job.adapter, groups[0].samples, Cache(job.cache_url), groups[0].shard)
+    inputs = ShardInputs(job.resolved, job.adapter, groups[0].samples, Cache(job.cache_url), groups[0].path.shard)
     try:
         with report.timed(name):
-            built = [_build(group.stage, inputs) for group in groups]
+            built = [_build(group.path.name, inputs) for group in groups]
             for group, arrays in zip(groups, built, strict=True):
                 _seal(job, group, arrays, report)
     except BadSamplesError as error:
@@ -79,7 +77,7 @@ def build_groups(job: Job, name: str, groups: Sequence[GroupPlan]) -> Report:
 def check_sample(job: Job, stages: Sequence[str], sample: Sample) -> Report:
     """Build groups of one sample and discard them, to see whether its files kill the worker that reads them."""
     report = Report()
-    inputs = ShardInputs(job.resolved, job.adapter, [sample], Cache(job.cache_url), "")
+    inputs = ShardInputs(job.resolved, job.adapter, [sample], Cache(job.cache_url), None)
     try:
         for stage in stages:
             _build(stage, inputs)
@@ -98,9 +96,9 @@ def decode(job: Job, chunk: Chunk) -> tuple[Report, Any]:
     return report, decoded
 
 
-@ray.remote(max_concurrency=IN_FLIGHT)
+@ray.remote
 class TeacherActor:
-    """Holds the model of one teacher. While a chunk is computed, the next one is already received."""
+    """Holds the model of one teacher. While a chunk is computed, another call may already receive the next one."""
 
     def __init__(self, job: Job, teacher: str, threads: int) -> None:
         """Load the model.
@@ -127,8 +125,8 @@ class TeacherActor:
 def gather_parts(job: Job, group: GroupPlan, *parts: Any) -> Report:
     """Join the parts that a teacher made, and seal the group."""
     report = Report()
-    with report.timed(f"write {group.stage}"):
-        _seal(job, group, _teacher_call(group.stage).gather(parts), report)
+    with report.timed(f"write {group.path.name}"):
+        _seal(job, group, _teacher_call(group.path.name).gather(parts), report)
     return report
 
 
@@ -151,23 +149,15 @@ def _chunk_inputs(job: Job, chunk: Chunk, root_groups: dict[str, Arrays]) -> Sha
 
 def _seal(job: Job, group: GroupPlan, arrays: Arrays, report: Report) -> None:
     """Write and seal a group, unless an earlier try of this task sealed it before its worker died."""
-    stage = STAGES[group.stage]
+    stage, provenance = STAGES[group.path.name], group.provenance
     with writing(job.cache_url, job.holder):
         cache = Cache(job.cache_url, "a")
         seal = cache.seals([group.path]).get(group.path)
-        if not seal or seal.fingerprint != group.fingerprint:
+        if not seal or seal.fingerprint != provenance.fingerprint:
             samples = {} if stage.at_root else {"samples": len(group.samples)}
-            cache.write_group(
-                group.path,
-                arrays,
-                fingerprint=group.fingerprint,
-                upstream=group.upstream,
-                samples=tuple(sample.token for sample in group.samples),
-                counts={**samples, **stage.counts(arrays)},
-                recipe=recipe_of(group.stage, job.resolved),
-                teacher=getattr(job.resolved.teachers, stage.teacher.name) if stage.teacher else None,
-            )
-    report.sealed.append(group.stage)
+            counts = {**samples, **stage.counts(arrays)}
+            cache.write_group(group.path, arrays, replace(provenance, counts=counts))
+    report.sealed.append(stage.name)
 
 
 def _device(threads: int) -> str:

@@ -2,10 +2,11 @@
 
 import asyncio
 from collections.abc import Mapping
+from typing import Any
 
 import ray
 
-from pipelines.actor_pool import ActorPool
+from pipelines.actor_pool import IN_FLIGHT, ActorPool
 from pipelines.config import RaySettings
 from pipelines.errors import PipelineError
 from pipelines.progress import Progress
@@ -68,7 +69,8 @@ class TeacherPools:
     def _pool(self, teacher: str, actors: int, threads: int) -> ActorPool:
         settings = self._settings.pool(teacher)
         gpus = settings.num_gpus if self._gpus else 0
-        actor = TeacherActor.options(num_gpus=gpus, num_cpus=settings.num_cpus)
+        actor_class: Any = TeacherActor  # Ray replaces the class by one with `options`
+        actor = actor_class.options(num_gpus=gpus, num_cpus=settings.num_cpus, max_concurrency=IN_FLIGHT)
         pool = ActorPool(teacher, lambda: actor.remote(self._job_ref, teacher, threads), actors, self._settings.retries)
         self._pools[teacher] = pool
         return pool

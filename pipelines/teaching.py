@@ -64,15 +64,12 @@ class Teaching:
             SampleError: if a raw file of the chunk cannot be used.
             PipelineError: if the pool has not answered a single call.
         """
+        steps = STAGES[chunk.stage].build
+        decodes = isinstance(steps, TeacherCall) and steps.decode is not None
 
         def submit(actor: Any) -> "Sequence[ray.ObjectRef[Any]]":
-            steps = STAGES[chunk.stage].build
-            if isinstance(steps, TeacherCall) and steps.decode:
-                refs: Sequence[ray.ObjectRef[Any]] = actor.answer.remote(
-                    chunk, *tasks.decode.remote(self._job_ref, chunk)
-                )
-            else:
-                refs = actor.answer.remote(chunk, Report(), None)
+            decoded: Any = tasks.decode.remote(self._job_ref, chunk) if decodes else (Report(), None)
+            refs: Sequence[ray.ObjectRef[Any]] = actor.answer.remote(chunk, *decoded)
             return refs
 
         pool = await self._pools.of(teacher.name)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from cache_schemas.errors import CacheError
+from cache_schemas.group_path import GroupPath
 from cache_schemas.scoring import json_number
 from cache_schemas.store import Cache
 from labelgen.inspection.findings import inspect_cache
@@ -108,7 +109,7 @@ def _shard_moves(ours: str, theirs: str, key: str, classes: int) -> _Moves:
     caches = Cache(ours), Cache(theirs)
     if caches[0].shard_records([key])[key].samples != caches[1].shard_records([key])[key].samples:
         return _Moves(key, None, None, "holds other samples there")
-    here, there = (cache.read(f"shards/{key}/labels", "image", "point") for cache in caches)
+    here, there = (cache.read(GroupPath(key, "labels"), "image", "point") for cache in caches)
     sized = {name: here[name].shape == there[name].shape for name in here}
     counts = {name: count_together(there[name], here[name], classes) if same else None for name, same in sized.items()}
     unlike = [

@@ -66,7 +66,7 @@ class Inventory:
 def take_inventory(cache: Cache, manifest: CacheManifest) -> Inventory:
     """Read a cache's documents, many at once, and compare them with one another and with its files."""
     shards, broken = [], []
-    untrained = _is_untrained([manifest.teachers.clip, manifest.teachers.sam])
+    untrained = _is_untrained([*manifest.teachers.networks.values()])
     for part in audit(cache, manifest):
         broken += [problem for problem in part.problems if problem.kind not in _UNDONE]
         untrained |= _is_untrained([seal.teacher for seal in part.seals.values()])
@@ -76,7 +76,7 @@ def take_inventory(cache: Cache, manifest: CacheManifest) -> Inventory:
 
 
 def _shard(part: Part) -> ShardInventory:
-    groups = {path.rsplit("/", 1)[-1]: seal for path, seal in part.readable.items()}
+    groups = {path.name: seal for path, seal in part.readable.items()}
     samples = part.record.samples if part.record else ()
     return ShardInventory(
         key=part.key,

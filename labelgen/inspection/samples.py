@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TypeVar
 
+from cache_schemas.group_path import GroupPath
 from cache_schemas.layout import SHARD_GROUPS, AnyArray
 from cache_schemas.store import Cache
 
@@ -45,11 +46,10 @@ def read_samples(cache: Cache, key: str, tokens: Collection[str], wanted: Mappin
     Raises:
         CacheError: if a group is unsealed or damaged.
     """
-    path = f"shards/{key}"
     record = cache.shard_records([key])[key]
-    offsets = {axis: cache.read(f"{path}/{group}", "offsets")["offsets"] for axis, group in _GROUP_OF_AXIS.items()}
-    shard = {group: cache.read(f"{path}/{group}", *names) for group, names in {**wanted, "pairs": ()}.items()}
-    shard["truth"] = cache.read(f"{path}/truth") if cache.seals([f"{path}/truth"]) else {}
+    offsets = {axis: cache.read(GroupPath(key, group), "offsets")["offsets"] for axis, group in _GROUP_OF_AXIS.items()}
+    shard = {group: cache.read(GroupPath(key, group), *names) for group, names in {**wanted, "pairs": ()}.items()}
+    shard["truth"] = cache.read(truth) if cache.seals([truth := GroupPath(key, "truth")]) else {}
     samples = []
     for place, token in enumerate(record.samples):
         if token in tokens:
@@ -84,7 +84,7 @@ def draw_shown(
 
 def _cut(group: str, arrays: Arrays, own: Mapping[str, slice]) -> dict[str, AnyArray]:
     """Cut a sample's own part out of a shard's arrays, `offsets` left out."""
-    part = {name: a[own[SHARD_GROUPS[group][name].axes[0]]] for name, a in arrays.items() if name != "offsets"}
+    part = {name: a[own[SHARD_GROUPS[group].arrays[name].axes[0]]] for name, a in arrays.items() if name != "offsets"}
     if group == "pairs":
         part |= {"point": part["point"] - own["P"].start, "image": part["image"] - own["I"].start}
     return part

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def settings(resolved: ResolvedSettings) -> Any:
     """Return the refinements, and the network. Its weights are known by their digest and not by their name."""
-    return [resolved.settings.clip.model_dump(exclude={"weights"}), resolved.teachers.clip.to_attrs()]
+    return [resolved.settings.clip.model_dump(exclude={"weights"}), resolved.teachers.networks[TEACHER.name].to_attrs()]
 
 
 def load(resolved: ResolvedSettings, device: str) -> "ClipTeacher":

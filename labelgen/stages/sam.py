@@ -30,7 +30,7 @@ def settings(resolved: ResolvedSettings) -> Any:
     """Return the thresholds, the network, and the size of the id maps."""
     return [
         resolved.settings.sam.model_dump(exclude=CHANGE_NOTHING),
-        resolved.teachers.sam.to_attrs(),
+        resolved.teachers.networks[TEACHER.name].to_attrs(),
         resolved.settings.images.model_dump(),
     ]
 

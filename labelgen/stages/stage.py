@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache_schemas.documents import Teachers
+from cache_schemas.group_path import GroupPath
 from cache_schemas.layout import ROOT_GROUPS
 from cache_schemas.store import Cache
 from cache_schemas.taxonomy import Taxonomy
@@ -61,7 +62,7 @@ class ShardInputs:
         resolved: the settings.
         adapter: reads the raw files.
         samples: all samples of the shard, or a chunk of them.
-        cache, shard_key: where the sealed groups are.
+        cache, shard_key: where the sealed groups are; no key for a group that belongs to the whole cache.
         first_image: index in the shard of the first image of `samples`.
         root_groups: values of groups outside the shards, kept by whoever makes several `ShardInputs`.
     """
@@ -70,7 +71,7 @@ class ShardInputs:
     adapter: Adapter
     samples: Sequence[Sample]
     cache: Cache
-    shard_key: str
+    shard_key: str | None
     first_image: int = 0
     root_groups: dict[str, Arrays] = field(default_factory=dict)
 
@@ -95,16 +96,16 @@ class ShardInputs:
 
     def read(self, group: str, *names: str) -> Arrays:
         """Return values of a sealed group of this shard: the arrays named, or all."""
-        return self.cache.read(f"shards/{self.shard_key}/{group}", *names)
+        return self.cache.read(GroupPath(self.shard_key, group), *names)
 
     def open(self, group: str, name: str) -> Any:
         """Return one Zarr array of a sealed group of this shard, without reading its values."""
-        return self.cache.arrays(f"shards/{self.shard_key}/{group}", name)[name]
+        return self.cache.arrays(GroupPath(self.shard_key, group), name)[name]
 
     def read_root(self, group: str) -> Arrays:
         """Return all values of a sealed group outside the shards, read once."""
         if group not in self.root_groups:
-            self.root_groups[group] = self.cache.read(group)
+            self.root_groups[group] = self.cache.read(GroupPath.root(group))
         return self.root_groups[group]
 
 

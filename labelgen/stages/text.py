@@ -9,7 +9,7 @@ from labelgen.stages.stage import Arrays, ResolvedSettings, ShardInputs, Stage, 
 
 def settings(resolved: ResolvedSettings) -> Any:
     """Return the prompts and the network."""
-    return [resolved.prompts.digest, resolved.teachers.clip.to_attrs()]
+    return [resolved.prompts.digest, resolved.teachers.networks[TEACHER.name].to_attrs()]
 
 
 def receive(model: Any, inputs: ShardInputs, decoded: None) -> list[list[str]]:

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from cache_schemas.documents import CacheManifest, PromptRecord, ShardRecord, TeacherIdentity, Teachers
+from cache_schemas.documents import CacheManifest, PromptRecord, Provenance, ShardRecord, TeacherIdentity, Teachers
+from cache_schemas.group_path import GroupPath
 from cache_schemas.layout import SCHEMA_VERSION
 from cache_schemas.store import Cache
 from cache_schemas.taxonomy import Taxonomy, TaxonomyClass
@@ -35,18 +36,18 @@ def make_cache(place: Path, scenes: dict[str, Sequence[dict[str, Any]]], names: 
         taxonomy=taxonomy,
         taxonomy_digest=taxonomy.digest,
         prompts=prompts,
-        teachers=Teachers(preset="toy", clip=teacher, sam=teacher),
+        teachers=Teachers(preset="toy", networks={"clip": teacher, "sam": teacher}),
         config={},
         config_digest="0",
         software={"labelgen": "0"},
     )
     cache = Cache.create(str(place), manifest)
-    cache.write_group("text", {"embeddings": np.eye(3, 4, dtype=np.float32)}, fingerprint="text")
+    cache.write_group(GroupPath.root("text"), {"embeddings": np.eye(3, 4, dtype=np.float32)}, Provenance("text"))
     for scene, samples in scenes.items():
         key, tokens = f"{scene}-000", tuple(f"{scene}-{i}" for i in range(len(samples)))
         cache.write_shard_record(key, ShardRecord(scene=scene, samples=tokens, cameras=("FRONT", "BACK")))
         for group, arrays in _groups(samples).items():
-            cache.write_group(f"shards/{key}/{group}", arrays, fingerprint=f"{key}-{group}", samples=tokens)
+            cache.write_group(GroupPath(key, group), arrays, Provenance(f"{key}-{group}", samples=tokens))
     return str(place)
 
 

@@ -110,7 +110,7 @@ def test_weights_are_known_by_their_bytes_not_their_name(todo, made: Path, tmp_p
     state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     save_file(state, tmp_path / "w.safetensors")
     config = load_config("nuscenes", teachers="untrained", overrides=[f"clip.weights={tmp_path / 'w.safetensors'}"])
-    identity = make_recipe(config).teachers.clip
+    identity = make_recipe(config).teachers.networks["clip"]
     assert identity.sha256 == hashlib.sha256((tmp_path / "w.safetensors").read_bytes()).hexdigest()
     assert identity.weights == "w.safetensors"
     assert first(todo(f"clip.weights={tmp_path / 'w.safetensors'}")) == {"clip", "labels"}
