@@ -58,7 +58,7 @@ def vote_in_masks(labels: Labels, mask_ids: NDArray[np.uint16], logits: NDArray[
 
     If classes have equal votes, the one with the larger score summed over the pixels of the mask wins, then the lower
     id. Only for these ties `logits` (B, C, h, w) are resampled to full size. Pixels under no mask (id 0) keep their
-    label.
+    label. The vote of the trainer breaks ties by the lower id alone; trainer/vote.py says why.
     """
     return np.stack([_vote_in_image(*image) for image in zip(labels, mask_ids, logits, strict=True)])
 
