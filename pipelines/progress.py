@@ -5,9 +5,11 @@ import sys
 import time
 from typing import TextIO
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as Rows
+from rich.text import Text
 
 from cache_schemas.plain import printable
 from labelgen.stages import STAGES
@@ -90,34 +92,33 @@ class Progress:
 
 
 class _Rows:
-    """The live rows of a terminal: one for each stage, and one for the shards."""
+    """The live rows of a terminal: one for each stage, one for the shards, and a line with the time left."""
 
     def __init__(self, stream: TextIO, shards: int, samples: dict[str, int]) -> None:
-        self._rows = Rows(
+        columns = (
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[unit]}", markup=False),
-            console=Console(file=stream, force_terminal=True),
-            refresh_per_second=2,
+            TextColumn("{task.fields[unit]}"),
         )
-        self._stages: dict[str, TaskID] = {
-            stage: self._rows.add_task(stage, total=count, unit="samples") for stage, count in samples.items()
-        }
-        self._shards = self._rows.add_task("shards", total=shards, unit="")
-        self._rows.start()
+        self._rows = Rows(*columns)
+        self._tasks = {stage: self._rows.add_task(stage, total=n, unit="samples") for stage, n in samples.items()}
+        self._shards = self._rows.add_task("all", total=shards, unit="shards")
+        console = Console(file=stream, force_terminal=True)
+        self._live = Live(self._rows, console=console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False)
+        self._live.start()
 
     def show(self, done: dict[str, int], shards: int, state: str) -> None:
         for stage, count in done.items():
-            self._rows.update(self._stages[stage], completed=count)
-        self._rows.update(self._shards, completed=shards, unit=state)
-        self._rows.refresh()
+            self._rows.update(self._tasks[stage], completed=count)
+        self._rows.update(self._shards, completed=shards)
+        self._live.update(Group(self._rows, Text(state, style="dim")), refresh=True)
 
     def note(self, text: str) -> None:
-        self._rows.console.print(printable(text), markup=False, highlight=False)
+        self._live.console.print(Text(printable(text)))
 
     def stop(self) -> None:
-        self._rows.stop()
+        self._live.stop()
 
 
 def _clock(seconds: float) -> str:
