@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from labelgen.stages.stage import Arrays, ResolvedSettings, ShardInputs, Stage, Teacher, TeacherCall
 
 if TYPE_CHECKING:
-    from labelgen.teachers.clip import ClipScores, ClipTeacher
+    from labelgen.teachers.clip.teacher import ClipScores, ClipTeacher
 
 
 def settings(resolved: ResolvedSettings) -> Any:
@@ -23,7 +23,7 @@ def load(resolved: ResolvedSettings, device: str) -> "ClipTeacher":
     Raises:
         LabelgenError: if the weights do not fit the architecture, or the training size does not fit the patches.
     """
-    from labelgen.teachers.clip import ClipTeacher
+    from labelgen.teachers.clip.teacher import ClipTeacher
 
     teacher = ClipTeacher(resolved.settings.clip, device)
     teacher.check_size(resolved.settings.images.size)

@@ -20,7 +20,8 @@ from labelgen.stages.stage import (
 )
 
 if TYPE_CHECKING:
-    from labelgen.teachers.sam import Picture, SamResult, SamTeacher
+    from labelgen.teachers.sam.preprocessing import ResizedImage
+    from labelgen.teachers.sam.teacher import SamResult, SamTeacher
 
 CHANGE_NOTHING = {"weights", "points_per_batch", "compile"}
 """Settings that do not take part in fingerprints: weights are known by their digest, the others change only speed."""
@@ -46,28 +47,30 @@ def load(resolved: ResolvedSettings, device: str) -> "SamTeacher":
     Raises:
         LabelgenError: if there is no such architecture, or the weights do not fit it.
     """
-    from labelgen.teachers.sam import SamTeacher
+    from labelgen.teachers.sam.teacher import SamTeacher
 
     return SamTeacher(resolved.settings.sam, device)
 
 
-def decode(inputs: ShardInputs) -> "list[Picture]":
+def decode(inputs: ShardInputs) -> "list[ResizedImage]":
     """Decode pictures at their own size, and resize them for the encoder.
 
     Raises:
         SampleError: if a picture cannot be used.
     """
-    from labelgen.teachers.sam import fit
+    from labelgen.teachers.sam.preprocessing import resize_for_sam
 
     architecture = inputs.settings.sam.architecture
     return [
-        fit(image, architecture) for sample in inputs.samples for image in read_native_images(inputs.adapter, sample)
+        resize_for_sam(image, architecture)
+        for sample in inputs.samples
+        for image in read_native_images(inputs.adapter, sample)
     ]
 
 
-def receive(model: "SamTeacher", inputs: ShardInputs, decoded: "list[Picture]") -> tuple[Any, ...]:
+def receive(model: "SamTeacher", inputs: ShardInputs, decoded: "list[ResizedImage]") -> tuple[Any, ...]:
     """Upload the pictures; returns the arguments of `SamTeacher.segment`."""
-    return model.upload(decoded), decoded[0].native, inputs.settings.images.size
+    return model.upload(decoded), decoded[0].native_size, inputs.settings.images.size
 
 
 def compute(model: "SamTeacher", batch: tuple[Any, ...]) -> tuple[Any, ...]:

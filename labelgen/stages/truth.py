@@ -10,7 +10,7 @@ from labelgen.pictures import read_id_picture
 from labelgen.samples import Camera, Sample
 from labelgen.stages.points import TASK
 from labelgen.stages.stage import Arrays, FileSizes, ResolvedSettings, ShardInputs, Stage, each_sample
-from labelgen.teachers.masks import nearest_pixels
+from labelgen.teachers.sam.resampling import nearest_pixels
 
 
 def settings(resolved: ResolvedSettings) -> Any:

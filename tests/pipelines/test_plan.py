@@ -103,7 +103,7 @@ def test_weights_are_known_by_their_bytes_not_their_name(todo, made: Path, tmp_p
     from safetensors.torch import save_file
 
     from labelgen.settings import ClipSettings
-    from labelgen.teachers.clip import build_clip
+    from labelgen.teachers.clip.network import build_clip
 
     model = build_clip(ClipSettings(architecture="tiny-vit-16", weights="untrained:0"))
     state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
