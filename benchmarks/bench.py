@@ -39,9 +39,9 @@ from cache_schemas.group_path import GroupPath
 from cache_schemas.store import Cache
 from labelgen.datasets import ADAPTERS
 from labelgen.datasets.adapter import Adapter
+from labelgen.pictures import read_native_images
 from labelgen.samples import Sample
 from labelgen.settings import ClipSettings, SamSettings
-from labelgen.shard import read_native_images
 
 NATIVE = (900, 1600)
 """Height and width of nuScenes' pictures."""

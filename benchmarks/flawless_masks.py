@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from cache_schemas.group_path import GroupPath
 from cache_schemas.store import Cache
 from labelgen.inspection.counting.statistics import FOUND_IOU, SEGMENT_SHARES, best_ious
-from labelgen.teachers.masks import nearest_index
+from labelgen.teachers.sam.resampling import nearest_index
 
 
 def main() -> None:

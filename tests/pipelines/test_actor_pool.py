@@ -13,8 +13,8 @@ import ray
 
 from cache_schemas.errors import ConfigError
 from labelgen.errors import SampleError
+from pipelines.actor_pool import BROKEN_AFTER_CALLS, ActorPool, CallFailedError
 from pipelines.errors import PipelineError
-from pipelines.pool import HOPELESS, ActorPool, CallFailedError
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 
@@ -99,13 +99,13 @@ def test_errors_that_trying_again_cannot_mend_are_raised_as_they_are(tmp_path: P
 
 
 def test_a_pool_that_never_succeeds_stops_the_run(tmp_path: Path) -> None:
-    results = ask(pool_of(tmp_path, retries=0), *((n, "raise") for n in range(HOPELESS + 2)))
+    results = ask(pool_of(tmp_path, retries=0), *((n, "raise") for n in range(BROKEN_AFTER_CALLS + 2)))
     assert {type(error) for error in results} == {PipelineError}, "no call is blamed for what the pool does to all"
     assert "CUDA out of memory" in str(results[0])
 
 
 def test_few_calls_that_all_fail_are_each_given_up(tmp_path: Path) -> None:
-    results = ask(pool_of(tmp_path, retries=0), *((n, "raise") for n in range(HOPELESS - 1)))
+    results = ask(pool_of(tmp_path, retries=0), *((n, "raise") for n in range(BROKEN_AFTER_CALLS - 1)))
     assert {type(error) for error in results} == {CallFailedError}
 
 
@@ -143,7 +143,7 @@ class Slow:
 @pytest.mark.parametrize(("deaths", "said"), [(1, None), (9, "its worker died 2 times while loading it")])
 def test_an_actor_that_is_killed_while_it_loads_is_replaced(tmp_path: Path, deaths: int, said: str | None) -> None:
     async def start() -> None:
-        await ActorPool("frail", lambda: Frail.remote(str(tmp_path), deaths), 1, 1).started(print)
+        await ActorPool("frail", lambda: Frail.remote(str(tmp_path), deaths), 1, 1).wait_until_ready(print)
 
     if said is None:
         asyncio.run(start())
@@ -163,7 +163,7 @@ def test_a_pool_that_loads_while_another_fails_ends_in_silence(caplog: pytest.Lo
     async def start() -> None:
         pools = [ActorPool("slow", lambda: Slow.remote(60), 1, 0), ActorPool("broken", Broken.remote, 1, 0)]
         try:
-            await asyncio.gather(*(pool.started(print) for pool in pools))
+            await asyncio.gather(*(pool.wait_until_ready(print) for pool in pools))
         finally:
             for pool in pools:
                 pool.close()
@@ -175,11 +175,11 @@ def test_a_pool_that_loads_while_another_fails_ends_in_silence(caplog: pytest.Lo
 
 
 def test_a_long_wait_for_actors_is_said_until_they_stand(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipelines.pool.PLACING_SECONDS", 0.5)
+    monkeypatch.setattr("pipelines.actor_pool.REMINDER_SECONDS", 0.5)
     said: list[str] = []
 
     async def start() -> int:
-        await ActorPool("slow", lambda: Slow.remote(2), 1, 0).started(said.append)
+        await ActorPool("slow", lambda: Slow.remote(2), 1, 0).wait_until_ready(said.append)
         heard = len(said)
         await asyncio.sleep(1.2)
         return heard

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from labelgen.refine import ImageLabels, classify, label_images, transfer_to_points, upsample_scores, vote_in_masks
+from labelgen.labelling import ImageLabels, classify, label_images, transfer_to_points, upsample_scores, vote_in_masks
 
 CAR, ROAD, TREE = 0, 1, 2
 

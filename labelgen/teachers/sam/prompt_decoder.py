@@ -13,7 +13,7 @@ tokens stay fp32, and with them the predicted IoU, whose order decides which mas
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from labelgen.teachers.fusing import Fuse, as_it_is
+from labelgen.teachers.sam.compilation import Fuse, as_it_is
 
 if TYPE_CHECKING:
     from segment_anything.modeling import Sam

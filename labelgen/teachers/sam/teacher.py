@@ -1,50 +1,27 @@
 """SAM: automatic masks as one id a pixel, and the image embedding that the trainer aligns features to."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from cache_schemas.errors import ConfigError
 from labelgen.settings import SamSettings
-from labelgen.teachers.automatic_masks import MaskMaker
-from labelgen.teachers.checkpoints import UNTRAINED, load_into, untrained_seed
-from labelgen.teachers.fusing import as_it_is, compiled
-from labelgen.teachers.image_encoder import apply_block, encode
-from labelgen.teachers.masks import Masks, paint_ids
+from labelgen.teachers.sam.compilation import as_it_is, compiled
+from labelgen.teachers.sam.image_encoder import apply_block, encode
+from labelgen.teachers.sam.mask_generator import MaskMaker
+from labelgen.teachers.sam.mask_painting import Masks, paint_ids
+from labelgen.teachers.sam.network import build_sam
+from labelgen.teachers.sam.preprocessing import ResizedImage
+from labelgen.teachers.sam.quantisation import quantise
 
 if TYPE_CHECKING:
     import torch
-    from segment_anything.modeling import Sam
     from torch import Tensor
 
 ENCODED_AT_ONCE = {"cpu": 1, "cuda": 6}
 """Images that the encoder takes at once: one stays nearer a CPU's cache, six fill a GPU with 4 GB of scores (ViT-H)."""
-
-OFFICIAL_SIDE, DEMO_SIDE = 1024, 384
-"""Pixels that the longer side of a picture has where SAM takes it."""
-
-
-@dataclass(frozen=True)
-class Picture:
-    """An image as SAM takes it, its longer side resized: `pixels` (H1, W1, 3) u8, and its `native` height and width."""
-
-    pixels: NDArray[np.uint8]
-    native: tuple[int, int]
-
-
-def fit(image: NDArray[np.uint8], architecture: str) -> Picture:
-    """Resize a native image (H0, W0, 3) for one of the architectures, as the stock predictor does.
-
-    By Pillow alone: the workers that decode would need seconds to import the stock transform, which brings torch along.
-    """
-    native = image.shape[0], image.shape[1]
-    scale = (DEMO_SIDE if architecture == "demo" else OFFICIAL_SIDE) / max(native)
-    height, width = (int(length * scale + 0.5) for length in native)
-    return Picture(np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)), native)
 
 
 @dataclass(frozen=True)
@@ -87,12 +64,12 @@ class SamTeacher:
         self._makers: dict[tuple[int, int], MaskMaker] = {}
         self._copies = torch.cuda.Stream(device) if device.startswith("cuda") else None
 
-    def run(self, pictures: Sequence[Picture], size: tuple[int, int]) -> SamResult:
+    def run(self, pictures: Sequence[ResizedImage], size: tuple[int, int]) -> SamResult:
         """Segment pictures of one native size into id maps of `size`."""
         batch = self.upload(pictures)
-        return self.fetch(*self.segment(batch, pictures[0].native, size))
+        return self.fetch(*self.segment(batch, pictures[0].native_size, size))
 
-    def upload(self, pictures: Sequence[Picture]) -> "Tensor":
+    def upload(self, pictures: Sequence[ResizedImage]) -> "Tensor":
         """Start to copy pictures of one size to the device: (B, 3, H1, W1) u8, channels last."""
         import torch
 
@@ -152,95 +129,3 @@ class SamTeacher:
         stride = self.model.image_encoder.img_size // embeddings.shape[-1]
         rows, cols = (-(-length // stride) for length in resized)
         return embeddings[:, :, :rows, :cols].permute(0, 2, 3, 1)
-
-
-def quantise(features: "Tensor") -> "tuple[Tensor, Tensor]":
-    """Return features (B, hf, wf, 256) as int8 and the scale (B, 256) that brings them back."""
-    import torch
-
-    scale = features.abs().amax(dim=(1, 2)) / 127
-    steps = scale.where(scale > 0, 1.0)
-    return (features / steps[:, None, None]).round().to(torch.int8), scale
-
-
-def build_sam(settings: SamSettings) -> "Sam":
-    """Build one of the architectures and load or seed its weights.
-
-    Raises:
-        ConfigError: if there is no such architecture.
-        WeightsError: if the weights are absent or do not fit.
-    """
-    import torch
-    from segment_anything import sam_model_registry
-
-    builders: dict[str, Callable[[], Sam]] = {
-        **{name: sam_model_registry[name] for name in ("vit_b", "vit_l", "vit_h")},
-        "tiny": _tiny_sam,
-        "demo": demo_sam,
-    }
-    if settings.architecture not in builders:
-        raise ConfigError(f"sam.architecture {settings.architecture!r} is none of {', '.join(builders)}")
-    untrained = settings.weights.startswith(UNTRAINED)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(untrained_seed(settings.weights) if untrained else 0)
-        model = builders[settings.architecture]()
-    if not untrained:
-        load_into(model, settings.weights)
-    return model
-
-
-def small_sam(
-    side: int,
-    patch: int,
-    width: int,
-    heads: int,
-    encoder_width: int,
-    encoder_depth: int,
-    global_blocks: tuple[int, ...],
-) -> "Sam":
-    """Return a SAM of the stock parts for images of `side` pixels in patches of `patch`, with `width` channels.
-
-    Encoder blocks attend in windows, those in `global_blocks` over the whole image; `heads` are the decoder's.
-    """
-    from functools import partial
-
-    import torch
-    from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
-
-    grid = side // patch
-    return Sam(
-        image_encoder=ImageEncoderViT(
-            img_size=side,
-            patch_size=patch,
-            embed_dim=encoder_width,
-            depth=encoder_depth,
-            num_heads=encoder_width // 32,
-            out_chans=width,
-            norm_layer=partial(torch.nn.LayerNorm, eps=1e-6),
-            use_rel_pos=True,
-            window_size=8,
-            global_attn_indexes=global_blocks,
-        ),
-        prompt_encoder=PromptEncoder(
-            embed_dim=width, image_embedding_size=(grid, grid), input_image_size=(side, side), mask_in_chans=16
-        ),
-        mask_decoder=MaskDecoder(
-            transformer_dim=width,
-            transformer=TwoWayTransformer(depth=2, embedding_dim=width, num_heads=heads, mlp_dim=4 * width),
-            num_multimask_outputs=3,
-            iou_head_depth=3,
-            iou_head_hidden_dim=width,
-        ),
-    )
-
-
-def _tiny_sam() -> "Sam":
-    """Return a SAM for runs without weights: the official input size and width, two encoder blocks."""
-    return small_sam(
-        side=OFFICIAL_SIDE, patch=16, width=256, heads=8, encoder_width=64, encoder_depth=2, global_blocks=()
-    )
-
-
-def demo_sam(side: int = DEMO_SIDE) -> "Sam":
-    """Return the SAM of the demo world, small enough to train and run without a GPU."""
-    return small_sam(side=side, patch=8, width=64, heads=2, encoder_width=160, encoder_depth=6, global_blocks=(2, 5))

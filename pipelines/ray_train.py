@@ -1,4 +1,4 @@
-"""The trainer under Ray Train: the same function on every worker of a cluster."""
+"""Training under Ray Train: the same function on every worker of a cluster."""
 
 import os
 from pathlib import Path
@@ -9,13 +9,13 @@ from trainer.settings import RunSettings
 
 
 def fit_on_ray(settings: RunSettings, cache: str, out: Path, workers: int, *, resume: bool) -> None:
-    """Train on `workers` workers of a Ray cluster, a GPU each where the cluster has any.
+    """Train on `workers` workers of a Ray cluster, with one GPU each if the cluster has enough.
 
-    `out` and a local `cache` must be on a file system that all nodes share. A worker that dies ends the run; go on
-    with `resume`.
+    `out` and a local `cache` must be on a file system that all nodes share. A worker that dies ends the run; call
+    again with `resume` to continue.
 
     Raises:
-        RunFolderError: if `out` holds a run and this is none to resume.
+        RunFolderError: if `out` holds a run and `resume` is false.
         TrainerError: if Ray Train is not installed, or a worker failed, with its reason.
     """
     if not resume:
@@ -30,10 +30,11 @@ def fit_on_ray(settings: RunSettings, cache: str, out: Path, workers: int, *, re
         ) from None
 
     address = os.environ.get("RAY_ADDRESS")
-    # On a machine of its own, Ray Train wants a core for itself besides those of its workers.
+    # On a local cluster, Ray Train needs one core in addition to those of its workers.
     cores = None if address else max(os.cpu_count() or 1, workers + 1)
     ray.init(address=address, num_cpus=cores, include_dashboard=False)
     try:
+        gpus = ray.cluster_resources().get("GPU", 0)  # type: ignore[no-untyped-call]  # so in Ray
         trainer = TorchTrainer(
             _fit_on_worker,
             train_loop_config={
@@ -42,7 +43,7 @@ def fit_on_ray(settings: RunSettings, cache: str, out: Path, workers: int, *, re
                 "out": str(out.resolve()),
                 "resume": resume,
             },
-            scaling_config=ScalingConfig(num_workers=workers, use_gpu=ray.cluster_resources().get("GPU", 0) >= workers),
+            scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpus >= workers),
             run_config=RunConfig(name=out.name, storage_path=str(out.resolve() / "ray")),
         )
         trainer.fit()

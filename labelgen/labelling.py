@@ -1,6 +1,7 @@
-"""From class scores and masks to labels: equations 1 to 4 of the CNS paper, on numpy arrays.
+"""Where labels are decided: equations 1 to 4 of the CNS paper, from class scores, masks and pixel-point pairs.
 
-Everything here is deterministic and works from what the cache stores, so labels can be redone from the cache alone.
+Everything here is deterministic and needs only arrays that the cache stores, so labels can be redone from the cache.
+Axes: B images, C classes, h x w the grid of patches, H x W the training size, P points, N pixel-point pairs.
 """
 
 from dataclasses import dataclass
@@ -15,14 +16,15 @@ Labels = NDArray[np.uint8]
 
 
 def upsample_scores(logits: NDArray[np.floating], size: tuple[int, int]) -> Scores:
-    """Bring scores (B, C, h, w) to (B, C, H, W), bilinear with pixel areas aligned (align_corners=False)."""
+    """Resample scores (B, C, h, w) to `size`, (B, C, H, W), bilinearly as torch does with align_corners=False."""
     rows = _bilinear_weights(logits.shape[2], size[0])
     columns = _bilinear_weights(logits.shape[3], size[1])
-    return np.matmul(rows, logits.astype(np.float32) @ columns.T)
+    scores: Scores = np.matmul(rows, logits.astype(np.float32) @ columns.T)
+    return scores
 
 
 def _bilinear_weights(source: int, target: int) -> NDArray[np.float32]:
-    """Return the (target, source) matrix of linear interpolation between pixel centres, clamped at the borders."""
+    """Return the (target, source) matrix of bilinear sampling along one axis, clamped at the borders."""
     position = np.clip((np.arange(target) + 0.5) * source / target - 0.5, 0, source - 1)
     low = np.minimum(position.astype(np.intp), source - 1)
     high = np.minimum(low + 1, source - 1)
@@ -34,10 +36,10 @@ def _bilinear_weights(source: int, target: int) -> NDArray[np.float32]:
 
 
 def classify(logits: NDArray[np.floating], size: tuple[int, int]) -> tuple[Labels, Scores]:
-    """Eq 1: the class of the highest score at full size, and that score; (B, H, W) each, from patches (B, C, h, w).
+    """Eq 1: argmax over classes at full size; returns class ids and their scores, (B, H, W) each.
 
-    Of equal scores the lower id wins. Classes are brought to full size one at a time: a picture's share of one stays
-    in the processor's cache, scores of all (B, C, H, W) would not.
+    `logits` are patch scores (B, C, h, w). If scores are equal, the lower id wins. Classes are resampled one at a
+    time, because one class of one picture fits in the cache of the processor.
     """
     rows, columns = _bilinear_weights(logits.shape[2], size[0]), _bilinear_weights(logits.shape[3], size[1])
     labels, best = np.zeros((len(logits), *size), np.uint8), np.empty((len(logits), *size), np.float32)
@@ -45,37 +47,37 @@ def classify(logits: NDArray[np.floating], size: tuple[int, int]) -> tuple[Label
         np.matmul(rows, wide[0], out=top)
         for number in range(1, len(wide)):
             score = rows @ wide[number]
-            # Ids come in rising order, so the higher of two is the later: a maximum sets them without a branch a pixel.
+            # Ids rise, so the maximum of the old and the new id is the new one. It needs no branch for each pixel.
             np.maximum(label, (score > top).view(np.uint8) * np.uint8(number), out=label)
             np.maximum(top, score, out=top)
     return labels, best
 
 
 def vote_in_masks(labels: Labels, mask_ids: NDArray[np.uint16], logits: NDArray[np.floating]) -> Labels:
-    """Eq 3-4: give all pixels of a mask the class that most of them have; (B, H, W) in and out.
+    """Eq 3 and 4: give all pixels of a mask the class that most of them have; labels (B, H, W) in and out.
 
-    Of classes with equal votes, the one with the higher score summed over the mask's pixels wins, then the lower
-    id; `logits` (B, C, h, w) are brought to full size where that is asked. Pixels under no mask (id 0) keep their
-    own label.
+    If classes have equal votes, the one with the larger score summed over the pixels of the mask wins, then the lower
+    id. Only for these ties `logits` (B, C, h, w) are resampled to full size. Pixels under no mask (id 0) keep their
+    label. The vote of the trainer breaks ties by the lower id alone; trainer/vote.py says why.
     """
     return np.stack([_vote_in_image(*image) for image in zip(labels, mask_ids, logits, strict=True)])
 
 
 def _vote_in_image(labels: Labels, mask_ids: NDArray[np.uint16], logits: NDArray[np.floating]) -> Labels:
-    """Vote in one image: labels and mask ids (H, W), scores (C, h, w). One at a time stays in the processor's cache."""
-    classes, masks = len(logits), int(mask_ids.max(initial=0)) + 1
-    # A pixel's ballot says its mask and its label in one number, the smallest kind of number that can hold it.
-    ballots = np.multiply(mask_ids, classes, dtype=np.min_scalar_type(masks * classes)) + labels
-    ballots = ballots.astype(np.intp)
-    votes = np.bincount(ballots.ravel(), minlength=masks * classes).reshape(masks, classes)
-    outcome = np.repeat(_winners(votes, mask_ids, logits), classes)
-    outcome[:classes] = np.arange(classes)
-    return outcome.astype(np.uint8).take(ballots)
+    """Vote in one image: labels and mask ids (H, W), patch scores (C, h, w)."""
+    classes, mask_count = len(logits), int(mask_ids.max(initial=0)) + 1
+    # Index of each pixel's (mask, label) in the flat table of votes, in the smallest dtype that can hold it.
+    cell = np.multiply(mask_ids, classes, dtype=np.min_scalar_type(mask_count * classes)) + labels
+    cell = cell.astype(np.intp)
+    votes = np.bincount(cell.ravel(), minlength=mask_count * classes).reshape(mask_count, classes)
+    label_of_cell = np.repeat(_winners(votes, mask_ids, logits), classes)
+    label_of_cell[:classes] = np.arange(classes)  # no mask: each label stays
+    return label_of_cell.astype(np.uint8).take(cell)
 
 
 def _winners(votes: NDArray[np.intp], mask_ids: NDArray[np.uint16], logits: NDArray[np.floating]) -> NDArray[np.intp]:
-    """Return the class (M,) that each mask elects, from its `votes` (M, C); the one of mask 0 means nothing."""
-    winners = votes.argmax(axis=1)
+    """Return the winning class (M,) of each mask from its `votes` (M, C); that of mask 0 has no meaning."""
+    winners: NDArray[np.intp] = votes.argmax(axis=1)
     leading = votes == votes.max(axis=1, keepdims=True)
     tied = (leading.sum(axis=1) > 1) & votes.any(axis=1)
     tied[0] = False
@@ -91,7 +93,7 @@ def _winners(votes: NDArray[np.intp], mask_ids: NDArray[np.uint16], logits: NDAr
 
 @dataclass(frozen=True)
 class ImageLabels:
-    """`raw` and `refined` (B, H, W) ids, and `best` (B, H, W) f32, the score of the raw label."""
+    """Class ids before and after the vote, `raw` and `refined` (B, H, W) u8; `best` (B, H, W) f32 scores of `raw`."""
 
     raw: Labels
     refined: Labels
@@ -112,10 +114,12 @@ def transfer_to_points(
     row: NDArray[np.integer],
     col: NDArray[np.integer],
 ) -> tuple[Labels, Labels]:
-    """Eq 2: give points the labels of their pixels; returns raw and refined ids (points,).
+    """Eq 2: give points the labels of their pixels; returns raw and refined class ids, (P,) u8 each.
 
-    The four pair columns (N,) index points, images and pixels. Of several cameras, the one whose raw label scores
-    higher at the point's pixel decides, then the earlier one. Points that no camera sees get 255.
+    `points` is P. Each row of `point`, `image`, `row` and `col`, (N,) each, is one pixel-point pair.
+
+    If several cameras see a point, the pixel with the highest score of its raw label decides, then the earlier camera.
+    Points that no camera sees get the ignore index, 255.
     """
     pixel = np.ravel_multi_index((image, row, col), images.best.shape)
     score = images.best.ravel().take(pixel)

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from labelgen.settings import SamSettings
-from labelgen.teachers.box_bounds import cut_gaps
-from labelgen.teachers.fusing import Fuse, as_it_is
-from labelgen.teachers.mask_scan import cut_cells
-from labelgen.teachers.masks import Masks, nearest_index, nearest_pixels
-from labelgen.teachers.prompt_decoder import PromptDecoder
-from labelgen.teachers.small_regions import remove_small_regions
-from labelgen.teachers.survivors import find_survivors
+from labelgen.teachers.sam.box_bounds import cut_gaps
+from labelgen.teachers.sam.compilation import Fuse, as_it_is
+from labelgen.teachers.sam.mask_measures import cut_cells
+from labelgen.teachers.sam.mask_painting import Masks
+from labelgen.teachers.sam.mask_suppression import find_survivors
+from labelgen.teachers.sam.prompt_decoder import PromptDecoder
+from labelgen.teachers.sam.resampling import nearest_index, nearest_pixels
+from labelgen.teachers.sam.small_regions import remove_small_regions
 
 if TYPE_CHECKING:
     from segment_anything.modeling import Sam

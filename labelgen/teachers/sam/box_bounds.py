@@ -8,7 +8,7 @@ mask, so are all native pixels there, and where none is, none is.
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
-from labelgen.teachers.mask_scan import AT_ONCE
+from labelgen.teachers.sam.mask_measures import AT_ONCE
 
 if TYPE_CHECKING:
     import torch

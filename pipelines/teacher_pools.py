@@ -1,27 +1,25 @@
-"""The two teachers' actor pools: how many actors, in which order they start, and waiting until they stand."""
+"""One actor pool for each teacher: how many actors, in which order they start, and waiting until they are ready."""
 
 import asyncio
 from collections.abc import Mapping
+from typing import Any
 
 import ray
 
-from pipelines import tasks
+from pipelines.actor_pool import IN_FLIGHT, ActorPool
 from pipelines.config import RaySettings
 from pipelines.errors import PipelineError
-from pipelines.pool import ActorPool
 from pipelines.progress import Progress
-from pipelines.tasks import Job
-
-ACTORS = {"clip": tasks.ClipActor, "sam": tasks.SamActor}
+from pipelines.tasks import Job, TeacherActor
 
 
 class TeacherPools:
-    """Pools by teacher, started when they are first needed; a teacher with nothing to do is never loaded."""
+    """Pools by teacher, started when they are first needed. A teacher without calls is never loaded."""
 
     def __init__(
         self, settings: RaySettings, job_ref: "ray.ObjectRef[Job]", resources: Mapping[str, float], progress: Progress
     ) -> None:
-        """Plan pools for a cluster with these resources; actors take the job from `job_ref`."""
+        """Plan pools for a cluster with these `resources`; actors read the job from `job_ref`."""
         self._settings = settings
         self._job_ref = job_ref
         self._gpus = resources.get("GPU", 0.0)
@@ -30,9 +28,9 @@ class TeacherPools:
         self._pools: dict[str, ActorPool] = {}
 
     async def start(self, calls: Mapping[str, int]) -> None:
-        """Start a pool for each teacher with calls to make, and wait until every actor has loaded its network.
+        """Start a pool for each teacher that has calls, and wait until every actor has loaded its network.
 
-        On GPUs the teacher with the larger share is placed first, so that the other fits in beside it.
+        On GPUs, the teacher with the largest share of a GPU is placed first, so that the others fit beside it.
 
         Raises:
             PipelineError: if an actor cannot start, or the teachers ask for more GPUs than there are.
@@ -43,10 +41,10 @@ class TeacherPools:
         steps = [[teacher] for teacher in sorted(due, key=lambda name: -self._settings.pool(name).num_gpus)]
         for together in steps if self._gpus else [due]:
             pools = [self._pool(teacher, counts[teacher], threads) for teacher in together]
-            await asyncio.gather(*(pool.started(self._progress.note) for pool in pools))
+            await asyncio.gather(*(pool.wait_until_ready(self._progress.note) for pool in pools))
 
     async def of(self, teacher: str) -> ActorPool:
-        """Return a teacher's pool; one that nobody foresaw starts now, with one actor."""
+        """Return the pool of a teacher; one that the plan did not need so far starts now, with one actor."""
         await self.start({teacher: 1})
         return self._pools[teacher]
 
@@ -56,7 +54,7 @@ class TeacherPools:
             pool.close()
 
     def _room(self, due: list[str]) -> int:
-        """Return how many actors of each due teacher fit: by GPU shares, or one a core without GPUs."""
+        """Return how many actors of each due teacher fit: by shares of GPUs, or one for each core without GPUs."""
         together = sum(self._settings.pool(teacher).num_gpus for teacher in due)
         if not self._gpus or not together:
             return self._cores
@@ -71,7 +69,8 @@ class TeacherPools:
     def _pool(self, teacher: str, actors: int, threads: int) -> ActorPool:
         settings = self._settings.pool(teacher)
         gpus = settings.num_gpus if self._gpus else 0
-        actor = ACTORS[teacher].options(num_gpus=gpus, num_cpus=settings.num_cpus)
-        pool = ActorPool(teacher, lambda: actor.remote(self._job_ref, threads), actors, self._settings.retries)
+        actor_class: Any = TeacherActor  # Ray replaces the class by one with `options`
+        actor = actor_class.options(num_gpus=gpus, num_cpus=settings.num_cpus, max_concurrency=IN_FLIGHT)
+        pool = ActorPool(teacher, lambda: actor.remote(self._job_ref, teacher, threads), actors, self._settings.retries)
         self._pools[teacher] = pool
         return pool

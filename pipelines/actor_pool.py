@@ -1,8 +1,8 @@
-"""A pool of Ray actors that survives what its calls do to it.
+"""A pool of Ray actors that replaces actors that die, and retries calls.
 
-Two calls wait at each actor, so that it never idles. An actor that dies is replaced, and the calls that were waiting
-at it run again, each alone on an actor: so a death is charged to the call that caused it, and that call is given up
-after a bounded number of tries.
+Each actor has up to two calls, so that it is never idle. When an actor dies, it is replaced. Its calls run again, each
+alone on an actor, so that the next death is charged to the call that caused it. A call is given up after a bounded
+number of tries.
 """
 
 import asyncio
@@ -20,13 +20,13 @@ from labelgen.errors import LabelgenError
 from pipelines.errors import PipelineError
 
 IN_FLIGHT = 2
-PLACING_SECONDS = 60
-HOPELESS = 5
-"""After so many given-up calls and not one success, the pool itself is taken to be broken."""
+REMINDER_SECONDS = 60
+BROKEN_AFTER_CALLS = 5
+"""After this number of given-up calls without one success, the pool itself counts as broken."""
 
 
 class CallFailedError(Exception):
-    """A call was given up; the message is its last reason."""
+    """A call was given up; the message is the reason of its last failure."""
 
 
 @dataclass(eq=False)
@@ -36,10 +36,10 @@ class _Worker:
 
 
 class ActorPool:
-    """Runs calls on actors made by `spawn`, at most `IN_FLIGHT` waiting at each."""
+    """Runs calls on actors made by `spawn`, at most `IN_FLIGHT` at a time on each."""
 
     def __init__(self, name: str, spawn: Callable[[], Any], actors: int, retries: int) -> None:
-        """Start `actors` actors; a failing call is tried `retries` times more."""
+        """Start `actors` actors; a call that fails is retried `retries` times."""
         self.name = name
         self._spawn = spawn
         self._retries = retries
@@ -58,26 +58,26 @@ class ActorPool:
         return self._successes > 0
 
     def check(self) -> None:
-        """Refuse to go on with a pool that has given up many calls and done none.
+        """Check that the pool is not broken.
 
         Raises:
-            PipelineError: if that is so.
+            PipelineError: if it has given up many calls and none has succeeded.
         """
-        if not self._successes and self._given_up >= HOPELESS:
+        if not self._successes and self._given_up >= BROKEN_AFTER_CALLS:
             raise PipelineError(
                 f"{self.name} failed on each of its first {self._given_up} calls, the last time with "
-                f"{self._last_failure}; mend that, then run the same command again"
+                f"{self._last_failure}; fix the cause, then run the same command again"
             )
 
     async def call(self, submit: Callable[[Any], "Sequence[ray.ObjectRef[Any]]"]) -> "tuple[Any, ray.ObjectRef[Any]]":
-        """Run one call: `submit(actor)` starts it and returns two references, to a small report and the result.
+        """Run one call: `submit(actor)` starts it and returns two references, to a small report and to the result.
 
         Returns the report's value and the reference to the result.
 
         Raises:
             CallFailedError: if the call keeps failing or keeps killing its actor.
-            LabelgenError: if the call itself raised one; such errors do not go away by trying again.
-            PipelineError: if the pool never gets anything done.
+            LabelgenError, CacheError: if the call raised one, since a retry would raise it again.
+            PipelineError: if the pool is broken.
         """
         self._calls += 1
         try:
@@ -113,8 +113,8 @@ class ActorPool:
         self.check()
         raise CallFailedError(f"{failures[-1]} ({len(failures)} tries)")
 
-    async def started(self, say: Callable[[str], None]) -> None:
-        """Wait until all actors stand; `say` hears of it if that takes long.
+    async def wait_until_ready(self, say: Callable[[str], None]) -> None:
+        """Wait until all actors are ready; report delays through `say`.
 
         Raises:
             PipelineError: if an actor cannot start.
@@ -131,22 +131,22 @@ class ActorPool:
             ray.kill(worker.actor)
 
     async def _count_given_up(self) -> None:
-        """Count a given-up call, and wait until it can be told whether the call is bad, or the pool.
+        """Count a given-up call, and wait until it is known whether the call is bad or the pool.
 
-        That is once another call has succeeded, or enough have been given up, or none is left that could succeed.
+        It is known once a call has succeeded, enough calls have been given up, or no call is left that could succeed.
         """
         async with self._changed:
             self._given_up += 1
             self._undecided += 1
             self._changed.notify_all()
             await self._changed.wait_for(
-                lambda: self._successes or self._given_up >= HOPELESS or self._undecided == self._calls
+                lambda: self._successes or self._given_up >= BROKEN_AFTER_CALLS or self._undecided == self._calls
             )
             self._undecided -= 1
 
     @asynccontextmanager
     async def _worker(self, alone: bool) -> AsyncIterator[_Worker]:
-        """Hold a place at the least busy actor, or a whole actor."""
+        """Reserve one place on the least busy actor, or a whole actor if `alone`."""
         places = IN_FLIGHT if alone else 1
         async with self._changed:
             self._suspects_waiting += alone
@@ -164,13 +164,13 @@ class ActorPool:
                 self._changed.notify_all()
 
     async def _remind(self, say: Callable[[str], None]) -> None:
-        """Tell `say` again and again that actors are still waited for, until cancelled."""
+        """Report through `say`, at regular intervals until cancelled, that actors are not ready yet."""
         while True:
-            await asyncio.sleep(PLACING_SECONDS)
+            await asyncio.sleep(REMINDER_SECONDS)
             say(f"still waiting for Ray to place and load {len(self._workers)} {self.name} actors")
 
     async def _loaded(self, worker: _Worker) -> None:
-        """Wait until a worker's actor stands; one that is killed while it loads is replaced."""
+        """Wait until the actor of a worker is ready; replace one that is killed while it loads."""
         for _ in range(self._retries + 1):
             actor = worker.actor
             try:
@@ -197,7 +197,7 @@ class ActorPool:
 
 
 def origin(error: BaseException) -> BaseException:
-    """Return what a remote task raised, without Ray's wrapping."""
+    """Return the exception that a remote task raised, without the one that Ray wraps around it."""
     cause = getattr(error, "cause", None)
     return cause if isinstance(cause, BaseException) else error
 
@@ -207,6 +207,6 @@ def _first_line(error: BaseException) -> str:
 
 
 def _last_line(error: BaseException) -> str:
-    """Return the last line of a remote traceback, the exception itself, without the name of its class."""
+    """Return the last line of a remote traceback, which is the exception, without the name of its class."""
     last = next((line.strip() for line in reversed(str(error).splitlines()) if line.strip()), type(error).__name__)
     return re.sub(r"^[\w.]+Error: ", "", last)

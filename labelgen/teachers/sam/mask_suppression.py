@@ -8,8 +8,8 @@ those that surely overlap a survivor too much are never measured. Same survivors
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
-from labelgen.teachers.box_bounds import Gaps, bound_boxes
-from labelgen.teachers.mask_scan import Cells, find_boxes, measure
+from labelgen.teachers.sam.box_bounds import Gaps, bound_boxes
+from labelgen.teachers.sam.mask_measures import Cells, find_boxes, measure
 
 if TYPE_CHECKING:
     from torch import Tensor
