@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from benchmarks.measure import Row, compare, share_equal
-from labelgen.refine import classify
+from labelgen.labelling import classify
 from labelgen.settings import ClipSettings
 from labelgen.teachers.clip.teacher import ClipTeacher
 

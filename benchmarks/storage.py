@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.measure import Row, compare
+from cache_schemas.group_path import GroupPath
 from cache_schemas.layout import SHARD_GROUPS
 from cache_schemas.store import Cache
 from labelgen.settings import SamSettings
@@ -41,7 +42,7 @@ def _compare_reads(url: str, title: str, arrays: list[str], what: str) -> Iterat
     stream = CacheStream(url, arrays)
     ref = stream.samples[1]
     cache = Cache(url)
-    opened = {group: cache.arrays(f"shards/{ref.shard}/{group}") for group in SHARD_GROUPS}
+    opened = {group: cache.arrays(GroupPath(ref.shard, group)) for group in SHARD_GROUPS}
     ends = {group: opened[group]["offsets"][:] for group in ("images", "points")}
     bounds = {
         name: slice(*map(int, ends["points" if "point" in name else "images"][ref.place : ref.place + 2]))
@@ -77,10 +78,10 @@ def compare_bytes(url: str, what: str) -> Iterator[Row]:
     stored = {
         f"{group}/{name}": size / samples
         for group in KEPT
-        for name, size in cache.stored_bytes(f"shards/{key}/{group}").items()
+        for name, size in cache.stored_bytes(GroupPath(key, group)).items()
     }
     ours = sum(stored.values())
-    arrays = {f"{group}/{n}": array for group in KEPT for n, array in cache.read(f"shards/{key}/{group}").items()}
+    arrays = {f"{group}/{n}": array for group in KEPT for n, array in cache.read(GroupPath(key, group)).items()}
     scale = arrays.pop("sam/features_scale")
     arrays["sam/features"] = (arrays["sam/features"] * scale[:, None, None]).astype(np.float16)
     largest = sorted(stored, key=lambda name: -stored[name])[:4]

@@ -8,7 +8,7 @@ import click
 
 from cache_schemas.command_line import CONTEXT, load_attribute, reports_errors, say
 
-RAY_LAUNCHER = "pipelines.training:fit_on_ray"
+RAY_LAUNCHER = "pipelines.ray_train:fit_on_ray"
 """What starts training on a Ray cluster. It is loaded by name, since the trainer does not import `pipelines`."""
 
 RUN = click.argument("run", type=click.Path(path_type=Path))
