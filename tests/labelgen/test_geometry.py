@@ -129,8 +129,8 @@ def test_a_pinhole_camera_is_accepted() -> None:
     "matrix, said",
     [
         ([[0, 0, 5], [0, 9, 5], [0, 0, 1]], "singular"),
-        ([[9, 0, 5], [0, -9, 5], [0, 0, 1]], "singular or no pinhole"),
-        ([[9, 0, 5], [0, 9, 5], [0, 0, 2]], "no pinhole"),
+        ([[9, 0, 5], [0, -9, 5], [0, 0, 1]], "singular or not a pinhole"),
+        ([[9, 0, 5], [0, 9, 5], [0, 0, 2]], "not a pinhole"),
         ([[9, 0, math.nan], [0, 9, 5], [0, 0, 1]], "not a finite 3x3"),
         ([[9, 0], [0, 9]], "not a finite 3x3"),
         ([], "not a finite 3x3"),

@@ -20,8 +20,8 @@ from segment_anything.utils.amg import remove_small_regions as stock_small_regio
 from cache_schemas.errors import ConfigError
 from labelgen.settings import SamSettings
 from labelgen.teachers.sam import mask_measures, mask_suppression
-from labelgen.teachers.sam.box_bounds import bound_boxes, cut_gaps
-from labelgen.teachers.sam.compilation import compiled
+from labelgen.teachers.sam.box_bounds import bound_boxes, divide_into_gaps
+from labelgen.teachers.sam.compilation import compile_with_torch
 from labelgen.teachers.sam.mask_painting import Masks, paint_ids
 from labelgen.teachers.sam.network import build_sam
 from labelgen.teachers.sam.preprocessing import resize_for_sam
@@ -190,7 +190,7 @@ def assert_same_masks(found: Masks, expected: list[dict]) -> None:
     for values, name, rtol in (
         (found.predicted_iou, "predicted_iou", 1e-4),
         (found.area, "area", 1e-4),
-        (found.stability, "stability_score", 1e-3),
+        (found.stability_score, "stability_score", 1e-3),
     ):
         np.testing.assert_allclose(values, [record[name] for record in expected], rtol=rtol, atol=1e-5)
 
@@ -207,7 +207,8 @@ def test_proposals_are_the_stock_generators_masks_in_its_order_with_its_scores(
     measured: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setitem(mask_measures.AT_ONCE, "cpu", at_once)
+    monkeypatch.setitem(mask_measures.MASKS_AT_ONCE, "cpu", at_once[0])
+    monkeypatch.setitem(mask_measures.CELLS_AT_ONCE, "cpu", at_once[1])
     monkeypatch.setitem(mask_suppression.MEASURED_AT_ONCE, "cpu", measured)
     chosen = {
         "every mask": EVERY_MASK,
@@ -227,7 +228,7 @@ def test_of_many_masks_that_repeat_a_few_half_go_unmeasured_and_none_is_lost(
     teacher = SamTeacher(SamSettings(architecture="demo", weights="demo-sam", **chosen))
     street = render_view(make_scene(7, 0.0), make_cameras(7, 400, 225)[0], 0.5).rgb
     expected = SamAutomaticMaskGenerator(teacher.model, **chosen).generate(street)
-    sizes: dict[str, list[int]] = {"bound_boxes": [], "measure": []}
+    sizes: dict[str, list[int]] = {"bound_boxes": [], "measure_masks": []}
     for name, seen in sizes.items():
         work = getattr(mask_suppression, name)
         monkeypatch.setattr(
@@ -239,7 +240,7 @@ def test_of_many_masks_that_repeat_a_few_half_go_unmeasured_and_none_is_lost(
         embeddings = teacher.embed(teacher.upload([resize_for_sam(street, "demo")]))
         (found,) = teacher.propose(embeddings, street.shape[:2], street.shape[:2])
     assert_same_masks(found, expected)
-    assert 3 <= len(expected) <= sum(sizes["measure"]) < sum(sizes["bound_boxes"]) / 2
+    assert 3 <= len(expected) <= sum(sizes["measure_masks"]) < sum(sizes["bound_boxes"]) / 2
 
 
 @settings(max_examples=300, deadline=None)
@@ -264,7 +265,7 @@ def test_a_box_lies_between_its_bounds(
         for whole, side, n in zip(native, middle, low, strict=True)
     )
     logits = torch.randn(6, *low, generator=torch.Generator().manual_seed(seed))
-    inner, outer = bound_boxes(logits, cut_gaps(rows), cut_gaps(cols), threshold)
+    inner, outer = bound_boxes(logits, divide_into_gaps(rows), divide_into_gaps(cols), threshold)
     for mask, within, around in zip(rows @ logits @ cols.T > threshold, inner.tolist(), outer.tolist(), strict=True):
         if not mask.any():
             assert within == [np.inf, np.inf, -np.inf, -np.inf]
@@ -292,11 +293,11 @@ def test_compiling_changes_no_mask(network: Sam) -> None:
     """Of the upscaling alone, for any number of prompts: to compile all that `sam.compile` does takes two minutes."""
 
     def fuse(work: Callable[..., Any], dynamic: bool | None = None) -> Callable[..., Any]:
-        return compiled(work, dynamic) if dynamic else work
+        return compile_with_torch(work, dynamic) if dynamic else work
 
     points = torch.rand(7, 2, generator=torch.manual_seed(0)) * 500
     embeddings = torch.randn(1, 256, 64, 64, generator=torch.manual_seed(1))
-    plain, fused = PromptDecoder(network, rows=36), PromptDecoder(network, rows=36, fuse=fuse)
+    plain, fused = PromptDecoder(network, token_rows=36), PromptDecoder(network, token_rows=36, compile_function=fuse)
     answers = plain.answer(embeddings, points)
     for wanted in (torch.tensor([0, 2, 2, 6]), torch.arange(7)):
         expected = plain.masks(answers, wanted, wanted % 3)
@@ -309,7 +310,9 @@ def test_compiling_without_a_compiler_is_one_error(
     teacher_of: TeacherOf, refused: Refused, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
-    with refused(ConfigError, "sam.compile=true", "'no-such-compiler'", "install one, name it in CXX, or say false"):
+    with refused(
+        ConfigError, "sam.compile=true", "'no-such-compiler'", "install one, name it in CXX, or set sam.compile=false"
+    ):
         teacher_of(compile=True)
 
 
