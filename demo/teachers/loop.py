@@ -115,7 +115,7 @@ def _minimise(
     for number in range(done + 1, steps + 1):
         loss, merit = step()
         training.optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]  # PyTorch does not annotate it
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(training.model.parameters(), 1.0)
         training.optimiser.step()
         training.schedule.step()

@@ -130,7 +130,7 @@ def _watched_attention(model: "Sam") -> Iterator[list[Tensor]]:
         weights = (query @ key.mT * query.shape[-1] ** -0.5).float().softmax(dim=-1)
         found.append(weights[..., POINT_TOKEN].mean(dim=1))
 
-    blocks = model.mask_decoder.transformer.layers
+    blocks: Any = model.mask_decoder.transformer.layers  # PyTorch has no types for a module's submodules
     hooks = [b.cross_attn_image_to_token.register_forward_pre_hook(watch, with_kwargs=True) for b in blocks]
     try:
         yield found

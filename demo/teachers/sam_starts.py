@@ -1,5 +1,7 @@
 """Initial weights of the demo SAM's training stages, set by hand instead of at random."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from segment_anything.modeling import Sam
@@ -33,9 +35,12 @@ def start_decoder(model: Sam, squares: list[Square], device: str) -> None:
     neutral = directions[0]
     minor, major = (half.unflatten(0, (-1, heads)).transpose(0, 1).flatten(0, 1) for half in directions.chunk(2))
     minor = torch.where((minor @ neutral).abs()[:, None] > 0.5, 0, minor)
-    for parameter in (model.image_encoder.neck[-1].weight, model.image_encoder.neck[-1].bias):
-        parameter *= scale
-    decoder, prompts = model.mask_decoder, model.prompt_encoder
+    # PyTorch has no types for a module's submodules and parameters.
+    last_norm: Any = model.image_encoder.neck[-1]
+    decoder: Any = model.mask_decoder
+    prompts: Any = model.prompt_encoder
+    last_norm.weight *= scale
+    last_norm.bias *= scale
     prompts.no_mask_embed.weight.zero_()
     for embedding in (decoder.mask_tokens, decoder.iou_token, prompts.not_a_point_embed, prompts.point_embeddings[1]):
         embedding.weight *= TOKEN_SCALE
@@ -79,8 +84,8 @@ def revive_masks(model: Sam, squares: list[Square], rng: np.random.Generator, de
     for feature, ids, square in zip(features, segments, squares, strict=True):
         masks, _, target, _ = predict_masks(model, feature, ids, square, device)
         wins += best_mask(masks, target).cpu().bincount(minlength=3)
-    decoder, busiest = model.mask_decoder, 1 + int(wins.argmax())
-    ious = decoder.iou_prediction_head.layers[-1]
+    decoder: Any = model.mask_decoder
+    busiest, ious = 1 + int(wins.argmax()), decoder.iou_prediction_head.layers[-1]
     for mask in {1, 2, 3} - {busiest}:
         decoder.mask_tokens.weight[mask] = _perturbed(decoder.mask_tokens.weight[busiest], rng)
         for to, of in zip(*(decoder.output_hypernetworks_mlps[m].parameters() for m in (mask, busiest)), strict=True):

@@ -16,6 +16,7 @@ The weights of each stage are kept beside FILE, and finished stages are not trai
 """
 
 from argparse import Namespace
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,7 +37,8 @@ def main() -> None:
     args = parse_arguments(__doc__)
     torch.manual_seed(0)
     small = build_demo_sam(ENCODER.side)
-    small.prompt_encoder.pe_layer.positional_encoding_gaussian_matrix *= POSITION_FREQUENCY
+    frequencies: Any = small.prompt_encoder.pe_layer.positional_encoding_gaussian_matrix
+    frequencies *= POSITION_FREQUENCY
     small.to(args.device).train()
     views = training_views(args)
     pictures = at_width(views, ENCODER.side)
