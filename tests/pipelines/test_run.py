@@ -403,7 +403,7 @@ def test_inspect_names_a_damaged_group_and_the_cure(cache: Path, labelgen) -> No
     done = labelgen("inspect", str(cache))
     assert done.returncode == 1
     assert "shards/scene-0103-000/labels: damaged" in done.stderr
-    assert "remove this folder, then run the same" in done.stderr
+    assert "remove this folder, then rerun the same" in done.stderr
 
 
 def test_pictures_are_drawn(finished: Path, tmp_path: Path, labelgen) -> None:
