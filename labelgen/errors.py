@@ -1,6 +1,6 @@
 """Errors of the label side; each message quotes the bad value, names the file and says the fix."""
 
-from cache_schemas.plain import printable
+from cache_schemas.names import printable
 
 
 class LabelgenError(Exception):

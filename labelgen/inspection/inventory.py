@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cache_schemas.audit import audit
+from cache_schemas.audit_part import Part
 from cache_schemas.documents import CacheManifest, GroupSeal, QuarantinedSample
 from cache_schemas.layout import OPTIONAL_GROUPS, SHARD_GROUPS
 from cache_schemas.problems import Problem, ProblemKind
 from cache_schemas.store import Cache
-from cache_schemas.structure import Part, audit
 from labelgen.teachers.checkpoints import UNTRAINED
 
 _UNDONE = frozenset({ProblemKind.UNSEALED_GROUP, ProblemKind.STALE_GROUP, ProblemKind.MISSING_RECORD})

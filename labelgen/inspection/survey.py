@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import reduce
 
 from cache_schemas.errors import CacheError
-from cache_schemas.place import StoreError
+from cache_schemas.location import StoreError
 from cache_schemas.store import Cache
 from labelgen.inspection.measures import Row, row
 from labelgen.inspection.samples import read_samples

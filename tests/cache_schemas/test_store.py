@@ -1,4 +1,4 @@
-"""The store: what is written is what is read, by us and by plain Zarr; unsealed groups are not there."""
+"""The store: groups read back equal, through `Cache` and plain Zarr; unsealed groups cannot be read."""
 
 import uuid
 from collections.abc import Callable
@@ -10,11 +10,12 @@ import pytest
 import zarr
 from zarr.core.attributes import Attributes
 
+from cache_schemas.array_storage import checksum
 from cache_schemas.documents import CacheManifest, Provenance, QuarantinedSample, ShardRecord
 from cache_schemas.errors import CacheError, LayoutError, NoCacheError, SchemaVersionError, UnsealedGroupError
 from cache_schemas.group_path import GroupPath
 from cache_schemas.layout import POINTS_PER_CHUNK, ROOT_GROUPS, SHARD_GROUPS, AnyArray, group_spec
-from cache_schemas.store import Cache, checksum
+from cache_schemas.store import Cache
 
 Fill = Callable[..., dict[str, AnyArray]]
 
@@ -305,7 +306,7 @@ def test_no_cache_is_told_apart_from_a_foreign_zarr_group(url: str) -> None:
         Cache.open(url)
     assert Cache(url).manifest() is None
     zarr.open_group(url, mode="w", attributes={"title": "somebody's results"})
-    with pytest.raises(CacheError, match="not a cache of ours"):
+    with pytest.raises(CacheError, match="a Zarr group that is not a cache"):
         Cache.open(url)
 
 
@@ -365,7 +366,7 @@ def test_a_store_that_fails_is_not_taken_for_an_empty_one(
         raise PermissionError("token expired")
 
     monkeypatch.setattr(fsspec.get_filesystem_class("memory"), "cat_file", refuse)
-    with pytest.raises(CacheError, match=r"the store refuses \(token expired\)"):
+    with pytest.raises(CacheError, match=r"the store refuses access \(token expired\)"):
         cache.seals([TEXT])
     with pytest.raises(CacheError, match="token expired"):
         Cache.open(cache.url)
