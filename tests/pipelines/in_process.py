@@ -5,7 +5,8 @@ from pathlib import Path
 
 from cache_schemas.store import Cache
 from labelgen.stages import STAGES, TEACHERS
-from labelgen.stages.stage import Arrays, ShardInputs, TeacherCall
+from labelgen.stages.inputs import Arrays, ShardInputs
+from labelgen.stages.stage import TeacherCall
 from pipelines.config import RunConfig
 from pipelines.manifest import make_manifest
 from pipelines.plan import GroupPlan, Planner

@@ -10,7 +10,7 @@ import pytest
 
 from labelgen.samples import Camera, Sample
 from labelgen.stages import STAGES
-from labelgen.stages.stage import ResolvedSettings
+from labelgen.stages.inputs import ResolvedSettings
 from pipelines.config import load_config
 from pipelines.fingerprints import recipe_of, root_fingerprints, shard_fingerprints
 from pipelines.resolve import resolve
