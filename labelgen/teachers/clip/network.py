@@ -4,14 +4,14 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import resources
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cache_schemas.errors import ConfigError
 from labelgen.settings import ClipSettings
 from labelgen.teachers.checkpoints import UNTRAINED, load_into, untrained_seed
 
 if TYPE_CHECKING:
-    import torch
+    from open_clip.model import CLIP, ModifiedResNet, VisionTransformer
     from torch import Tensor
 
 TORCHSCRIPT_EXTRAS = frozenset({"input_resolution", "context_length", "vocab_size"})
@@ -20,7 +20,7 @@ TORCHSCRIPT_EXTRAS = frozenset({"input_resolution", "context_length", "vocab_siz
 RESNET_STRIDE_PX = 32
 
 
-def build_clip(settings: ClipSettings) -> "torch.nn.Module":
+def build_clip(settings: ClipSettings) -> "CLIP":
     """Build the open_clip model that the settings name, and load its weights or draw them from the seed.
 
     Architectures are those of open_clip and the files `architectures/*.json`. Torch's global random generator is left
@@ -58,12 +58,12 @@ def _no_missing_weights_warning() -> Iterator[None]:
         logging.disable(logging.NOTSET)
 
 
-def patch_size_px(visual: Any) -> int:
+def patch_size_px(visual: "VisionTransformer | ModifiedResNet") -> int:
     """Return the stride of an image tower's dense features in pixels."""
     return int(visual.patch_size[0]) if hasattr(visual, "transformer") else RESNET_STRIDE_PX
 
 
-def normalise_images(visual: Any, rgb: "Tensor") -> "Tensor":
+def normalise_images(visual: "VisionTransformer | ModifiedResNet", rgb: "Tensor") -> "Tensor":
     """Return images (B, H, W, 3) u8 as an image tower takes them: (B, 3, H, W) f32, by its own mean and deviation."""
     import torch
 

@@ -71,7 +71,7 @@ def build_small_sam(
             depth=encoder_depth,
             num_heads=encoder_width // 32,
             out_chans=width,
-            norm_layer=partial(torch.nn.LayerNorm, eps=1e-6),
+            norm_layer=partial(torch.nn.LayerNorm, eps=1e-6),  # type: ignore[arg-type]  # stock code passes it too
             use_rel_pos=True,
             window_size=8,
             global_attn_indexes=global_blocks,
@@ -107,8 +107,8 @@ def _build_official_sam(name: str) -> "Sam":
     """Build one of segment_anything's own networks."""
     from segment_anything import sam_model_registry
 
-    model: Sam = sam_model_registry[name]()
-    return model
+    build: Callable[[], Sam] = sam_model_registry[name]
+    return build()
 
 
 ARCHITECTURES: dict[str, SamArchitecture] = {
