@@ -1,9 +1,9 @@
 """How an array of the contract is stored on disk. No other module knows this.
 
-Each array is a Zarr v3 array with one Zarr shard, hence one file, `c/0/0/...`. The file holds the inner chunks, which
-divide the array along its first axis, and then the index: the offset and size of each chunk, 16 bytes a chunk, and a
-crc32c of the index. Chunks are compressed with zstd, which has a checksum of its own, or are raw bytes followed by
-their crc32c. The last chunk is padded to the size of the others. An empty array has no file.
+Each array is a Zarr v3 array with one Zarr shard, which is one file, `c/0/0/...`. The file holds the inner chunks,
+which divide the array along its first axis, and then the index: the offset and size of each chunk, 16 bytes a chunk,
+and a crc32c of the index. Chunks are compressed with zstd, which has a checksum of its own, or are raw bytes followed
+by their crc32c. The last chunk is padded to the size of the others. An empty array has no file.
 """
 
 import json

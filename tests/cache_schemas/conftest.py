@@ -66,6 +66,18 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return str(tmp_path / "cache") if request.param == "local" else f"memory://{uuid.uuid4().hex}/cache"
 
 
+@pytest.fixture
+def cache(url: str, manifest: CacheManifest) -> Cache:
+    """An empty cache, on disk and in memory."""
+    return Cache.create(url, manifest)
+
+
+@pytest.fixture
+def local(tmp_path: Path, manifest: CacheManifest) -> Cache:
+    """An empty cache on disk."""
+    return Cache.create(str(tmp_path / "cache"), manifest)
+
+
 @pytest.fixture(scope="session")
 def fill_group() -> Callable[..., dict[str, AnyArray]]:
     """Return a function that fills every array of a group with values over the whole range of its dtype."""

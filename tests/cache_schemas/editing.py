@@ -1,4 +1,4 @@
-"""Edit the files of a cache in the way damage does, for the tests of what reads them."""
+"""Tools of the tests in this folder: edit the files of a cache as damage does, list problems, compare arrays."""
 
 import json
 import struct
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import google_crc32c
+import numpy as np
 
 from cache_schemas.documents import Provenance
 from cache_schemas.group_path import GroupPath
@@ -90,3 +91,10 @@ def put(index: Any, value: float) -> Callable[[AnyArray], AnyArray]:
         return changed
 
     return change
+
+
+def assert_same(found: dict[str, AnyArray], expected: dict[str, AnyArray]) -> None:
+    """Compare the names, dtypes, shapes and values of arrays."""
+    assert sorted(found) == sorted(expected)
+    for name, array in expected.items():
+        np.testing.assert_array_equal(found[name], array, strict=True)

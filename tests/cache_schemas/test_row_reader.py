@@ -29,11 +29,6 @@ def read(url: str, group: str, name: str, start: int, stop: int) -> AnyArray:
     return reader.read([Span(stored[f"shards/s-000/{group}/{name}"], start, stop)])[0]
 
 
-@pytest.fixture
-def cache(url: str, manifest: CacheManifest) -> Cache:
-    return Cache.create(url, manifest)
-
-
 @pytest.mark.parametrize("group", SHARD_GROUPS)
 def test_every_array_of_every_group_reads_as_zarr_reads_it(cache: Cache, fill_group: Fill, group: str) -> None:
     path = GroupPath("s-000", group)
