@@ -7,7 +7,7 @@ from cache_schemas.group_path import GroupPath
 from cache_schemas.store import Cache
 from labelgen.errors import DatasetError
 from labelgen.samples import file_sizes
-from labelgen.stages.stage import ResolvedSettings
+from labelgen.stages.inputs import ResolvedSettings
 from labelgen.teachers.checkpoints import UNTRAINED
 from pipelines.plan import RAW_GROUPS, SHARD_GROUPS, ShardPlan
 

@@ -8,7 +8,8 @@ from typing import Any
 from cache_schemas.layout import SCHEMA_VERSION
 from labelgen.samples import Sample
 from labelgen.stages import STAGES
-from labelgen.stages.stage import FileSizes, ResolvedSettings
+from labelgen.stages.inputs import ResolvedSettings
+from labelgen.stages.raw_files import FileSizes
 
 
 def digest(*parts: Any) -> str:

@@ -8,7 +8,7 @@ from cache_schemas.errors import CacheError
 from cache_schemas.layout import SCHEMA_VERSION
 from cache_schemas.store import Cache
 from labelgen.stages import STAGES
-from labelgen.stages.stage import ResolvedSettings
+from labelgen.stages.inputs import ResolvedSettings
 from pipelines.fingerprints import digest, recipe_of
 
 SOFTWARE = ("torch", "torchvision", "open_clip_torch", "segment-anything", "numpy", "pillow", "zarr", "ray")

@@ -10,7 +10,7 @@ from cache_schemas.group_path import GroupPath
 from cache_schemas.store import Cache
 from labelgen.samples import Sample, Scene, file_sizes
 from labelgen.stages import STAGES
-from labelgen.stages.stage import ResolvedSettings
+from labelgen.stages.inputs import ResolvedSettings
 from pipelines.fingerprints import digest, recipe_of, root_fingerprints, shard_fingerprints
 
 SHARD_GROUPS = tuple(name for name, stage in STAGES.items() if not stage.at_root)

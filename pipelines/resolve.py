@@ -9,7 +9,7 @@ from labelgen.datasets.adapter import Adapter
 from labelgen.prompts import load_prompts
 from labelgen.settings import LabelSettings
 from labelgen.stages import TEACHERS
-from labelgen.stages.stage import ResolvedSettings
+from labelgen.stages.inputs import ResolvedSettings
 from labelgen.teachers.checkpoints import identify
 
 

@@ -9,7 +9,7 @@ from cache_schemas.errors import ConfigError
 from cache_schemas.location import is_url
 from cache_schemas.lock import run_lock
 from labelgen.stages import STAGES
-from labelgen.stages.stage import ResolvedSettings
+from labelgen.stages.inputs import ResolvedSettings
 from pipelines.announcement import announce, refuse_missing_dataset
 from pipelines.cluster import cluster, sweep_dead_clusters
 from pipelines.config import RunConfig

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from cache_schemas.names import printable
 from cache_schemas.store import Cache
-from labelgen.stages import TEACHERS
+from labelgen.stages import STAGES
 from pipelines.plan import ShardPlan
 
 
@@ -22,7 +22,7 @@ class RunSummary:
 
     `seconds` is the wall time. `stage_seconds` is the work summed over workers, and `stage_peak_mib` the largest
     resident memory of a process, both by kind of work. `wall_over_teachers` is the wall time divided by the work of
-    the teachers: close to 1 on one GPU if all other work runs at the same time as theirs.
+    the teachers on shards: close to 1 on one GPU if all other work runs at the same time as theirs.
     """
 
     cache: str
@@ -40,7 +40,8 @@ class RunSummary:
     @property
     def wall_over_teachers(self) -> float | None:
         """The wall time divided by the summed work of the teachers; None if they had none."""
-        work = sum(self.stage_seconds.get(teacher, 0.0) for teacher in TEACHERS)
+        stages = [name for name, stage in STAGES.items() if stage.teacher and not stage.at_root]
+        work = sum(self.stage_seconds.get(name, 0.0) for name in stages)
         return self.seconds / work if work else None
 
     def count_samples(self, cache: Cache, plan: Sequence[ShardPlan]) -> None:
@@ -59,7 +60,7 @@ class RunSummary:
         """Return the summary as text that fits a terminal of `width` columns (default: the present terminal)."""
         console = Console(file=io.StringIO(), width=width)
         for line in self._lines():
-            console.print(Text(printable(line)))
+            console.print(Text(printable(line)), soft_wrap=True)  # paths stay in one piece
         if self.stage_seconds:
             console.print(self._table())
         share = self.wall_over_teachers

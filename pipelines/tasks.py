@@ -16,7 +16,8 @@ from cache_schemas.store import Cache
 from labelgen.datasets.adapter import Adapter
 from labelgen.samples import Sample
 from labelgen.stages import STAGES, TEACHERS
-from labelgen.stages.stage import Arrays, BadSamplesError, ResolvedSettings, ShardInputs, TeacherCall
+from labelgen.stages.inputs import Arrays, BadSamplesError, ResolvedSettings, ShardInputs
+from labelgen.stages.stage import TeacherCall
 from pipelines.plan import GroupPlan
 
 

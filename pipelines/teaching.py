@@ -69,7 +69,8 @@ class Teaching:
 
         def submit(actor: Any) -> "Sequence[ray.ObjectRef[Any]]":
             decoded: Any = tasks.decode.remote(self._job_ref, chunk) if decodes else (Report(), None)
-            refs: Sequence[ray.ObjectRef[Any]] = actor.answer.remote(chunk, *decoded)
+            call = actor.answer.options(name=f"TeacherActor.{chunk.stage}")  # what `ps` shows of the process
+            refs: Sequence[ray.ObjectRef[Any]] = call.remote(chunk, *decoded)
             return refs
 
         pool = await self._pools.of(teacher.name)

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from labelgen.stages.stage import Arrays, ResolvedSettings, ShardInputs, Stage, Teacher, TeacherCall
+from labelgen.stages.inputs import Arrays, ResolvedSettings, ShardInputs
+from labelgen.stages.stage import Stage, Teacher, TeacherCall
 
 if TYPE_CHECKING:
     from labelgen.teachers.clip.teacher import ClipScores, ClipTeacher

@@ -9,18 +9,9 @@ from numpy.typing import NDArray
 from labelgen.geometry import scale_intrinsics
 from labelgen.pictures import read_native_images, resize
 from labelgen.samples import Sample
-from labelgen.stages.stage import (
-    Arrays,
-    FileSizes,
-    ResolvedSettings,
-    ShardInputs,
-    Stage,
-    calibrations,
-    each_sample,
-    offsets,
-    picture_sizes,
-    tokens,
-)
+from labelgen.stages.inputs import Arrays, ResolvedSettings, ShardInputs, each_sample, offsets
+from labelgen.stages.raw_files import FileSizes, calibrations, picture_sizes, tokens
+from labelgen.stages.stage import Stage
 
 
 def settings(resolved: ResolvedSettings) -> Any:

@@ -3,7 +3,8 @@
 from typing import Any
 
 from labelgen.labelling import label_images, transfer_to_points
-from labelgen.stages.stage import Arrays, ResolvedSettings, ShardInputs, Stage
+from labelgen.stages.inputs import Arrays, ResolvedSettings, ShardInputs
+from labelgen.stages.stage import Stage
 
 
 def settings(resolved: ResolvedSettings) -> Any:

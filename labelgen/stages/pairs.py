@@ -7,8 +7,10 @@ import numpy as np
 
 from labelgen.geometry import pair_points
 from labelgen.samples import Sample
+from labelgen.stages.inputs import Arrays, ResolvedSettings, ShardInputs, offsets
 from labelgen.stages.points import TASK
-from labelgen.stages.stage import Arrays, FileSizes, ResolvedSettings, ShardInputs, Stage, calibrations, offsets
+from labelgen.stages.raw_files import FileSizes, calibrations
+from labelgen.stages.stage import Stage
 
 
 def settings(resolved: ResolvedSettings) -> Any:

@@ -6,16 +6,9 @@ from typing import Any
 import numpy as np
 
 from labelgen.samples import Sample
-from labelgen.stages.stage import (
-    Arrays,
-    FileSizes,
-    ResolvedSettings,
-    ShardInputs,
-    Stage,
-    cloud_sizes,
-    offsets,
-    tokens,
-)
+from labelgen.stages.inputs import Arrays, ResolvedSettings, ShardInputs, offsets
+from labelgen.stages.raw_files import FileSizes, cloud_sizes, tokens
+from labelgen.stages.stage import Stage
 
 TASK = "points"
 """The task of all stages that read clouds."""

@@ -7,17 +7,9 @@ import numpy as np
 
 from labelgen.pictures import read_native_images
 from labelgen.samples import Sample
-from labelgen.stages.stage import (
-    Arrays,
-    FileSizes,
-    ResolvedSettings,
-    ShardInputs,
-    Stage,
-    Teacher,
-    TeacherCall,
-    picture_sizes,
-    tokens,
-)
+from labelgen.stages.inputs import Arrays, ResolvedSettings, ShardInputs
+from labelgen.stages.raw_files import FileSizes, picture_sizes, tokens
+from labelgen.stages.stage import Stage, Teacher, TeacherCall
 
 if TYPE_CHECKING:
     from labelgen.teachers.sam.preprocessing import ResizedImage

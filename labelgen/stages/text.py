@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from labelgen.stages.clip import TEACHER
-from labelgen.stages.stage import Arrays, ResolvedSettings, ShardInputs, Stage, TeacherCall
+from labelgen.stages.inputs import Arrays, ResolvedSettings, ShardInputs
+from labelgen.stages.stage import Stage, TeacherCall
 
 
 def settings(resolved: ResolvedSettings) -> Any:

@@ -8,8 +8,10 @@ from numpy.typing import NDArray
 
 from labelgen.pictures import read_id_picture
 from labelgen.samples import Camera, Sample
+from labelgen.stages.inputs import Arrays, ResolvedSettings, ShardInputs, each_sample
 from labelgen.stages.points import TASK
-from labelgen.stages.stage import Arrays, FileSizes, ResolvedSettings, ShardInputs, Stage, each_sample
+from labelgen.stages.raw_files import FileSizes
+from labelgen.stages.stage import Stage
 from labelgen.teachers.sam.resampling import nearest_pixels
 
 
