@@ -13,8 +13,9 @@ from benchmarks.measure import Row, compare, share_equal
 from labelgen.geometry import Pairs, invert_rigid, pair_points, project, rigid_from_quaternion
 from labelgen.labelling import classify, upsample_scores, vote_in_masks
 from labelgen.samples import Camera
-from trainer.losses import refine_pixels, sample
-from trainer.voxels import voxelise
+from trainer.data.voxels import voxelise
+from trainer.networks.bilinear import sample_bilinear
+from trainer.vote import refine_pixels
 
 MIN_DEPTH_M, VOXEL_M = 1.0, 0.1
 SAM_MASKS = 85
@@ -190,7 +191,7 @@ def compare_sampling(grid: NDArray[np.float32], image: NDArray[np.int64], place:
 
     return compare(
         "feature sampling",
-        lambda: sample(last, where, spot),
+        lambda: sample_bilinear(last, where, spot),
         "grid_sample a picture",
         by_picture,
         lambda mine, theirs: f"largest difference {float((mine - theirs).abs().max()):.1e}",

@@ -24,9 +24,11 @@ from cache_schemas.group_path import GroupPath
 from cache_schemas.store import Cache
 from labelgen.datasets import adapter_class
 from labelgen.samples import Sample
-from trainer.batch import Batch, Batches, arrays_to_train
+from trainer.data.batch import Batch
+from trainer.data.builder import BatchDataset, training_arrays
+from trainer.data.sampler import Step
+from trainer.data.stream import CacheStream, SampleArrays, SampleRef
 from trainer.settings import RunSettings, load_settings
-from trainer.stream import CacheStream, SampleArrays, SampleRef, Step
 
 VOXEL_M = 0.1
 
@@ -48,7 +50,7 @@ class ZarrStream(CacheStream):
             ends = {axis: opened[g]["offsets"][:] for axis, g in (("I", "images"), ("P", "points"), ("N", "pairs"))}
             self._zarr[ref.shard] = opened, ends
         opened, ends = self._zarr[ref.shard]
-        bounds = {axis: slice(*map(int, found[ref.place : ref.place + 2])) for axis, found in ends.items()}
+        bounds = {axis: slice(*map(int, found[ref.index : ref.index + 2])) for axis, found in ends.items()}
         found = {}
         for name in self._wanted_arrays:
             group, array = name.split("/")
@@ -121,13 +123,13 @@ def compare_with_keyframe(keyframe: Path, url: str, samples: int) -> Row:
     )
 
 
-def batches(url: str, stream: type[CacheStream], samples: int) -> Batches:
+def batches(url: str, stream: type[CacheStream], samples: int) -> BatchDataset:
     """Return the first samples of a cache as unchanged batches, of all images."""
     plain = ["augment.images=false", "augment.clouds=false", "stream.images=99", f"networks.voxel_m={VOXEL_M}"]
     settings: RunSettings = load_settings("demo", overrides=plain)
-    needed, optional = arrays_to_train(settings)
+    needed, optional = training_arrays(settings)
     opened = stream(url, needed, optional=optional)
-    return Batches(opened, opened.samples[:samples], settings)
+    return BatchDataset(opened, opened.samples[:samples], settings)
 
 
 def same(ours: Batch, theirs: Batch) -> bool:

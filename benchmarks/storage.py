@@ -15,7 +15,7 @@ from labelgen.settings import SamSettings
 from labelgen.teachers.sam.preprocessing import resize_for_sam
 from labelgen.teachers.sam.quantisation import quantise
 from labelgen.teachers.sam.teacher import SamTeacher
-from trainer.stream import CacheStream, SampleArrays
+from trainer.data.stream import CacheStream, SampleArrays
 
 ARRAYS = [
     "images/rgb",
@@ -45,7 +45,7 @@ def _compare_reads(url: str, title: str, arrays: list[str], what: str) -> Iterat
     opened = {group: cache.arrays(GroupPath(ref.shard, group)) for group in SHARD_GROUPS}
     ends = {group: opened[group]["offsets"][:] for group in ("images", "points")}
     bounds = {
-        name: slice(*map(int, ends["points" if "point" in name else "images"][ref.place : ref.place + 2]))
+        name: slice(*map(int, ends["points" if "point" in name else "images"][ref.index : ref.index + 2]))
         for name in arrays
     }
 

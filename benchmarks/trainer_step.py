@@ -4,7 +4,7 @@
 
 On a GPU if there is one. Each part is timed alone after a warm-up, medians over the steps. The sizes of the paper:
 `--set networks.image=deeplabv3-resnet50 --set networks.cloud=minkunet34 --set networks.voxel_m=0.1
---set stream.images=6 --set stream.samples=4 --set optimiser.precision=bf16`.
+--set stream.images=6 --set stream.batch_samples=4 --set optimiser.precision=bf16`.
 """
 
 import argparse
@@ -16,13 +16,15 @@ from contextlib import contextmanager
 import torch
 
 from cache_schemas.store import Cache
-from trainer.batch import Batches
-from trainer.fit import Plan, Trainer, describe, make_optimiser, open_stream
-from trainer.losses import refine_pixels
-from trainer.model import CnsModel
-from trainer.ranks import join_ranks
+from trainer.data.builder import BatchDataset
+from trainer.fit import make_run_record, open_training_stream
+from trainer.networks.model import CnsModel
 from trainer.settings import load_settings
-from trainer.targets import Predictions
+from trainer.training.optimiser import make_optimiser
+from trainer.training.plan import Plan
+from trainer.training.ranks import join_ranks
+from trainer.training.step import Trainer, predicted_classes
+from trainer.vote import refine_pixels
 
 
 def main() -> None:
@@ -36,12 +38,12 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     ranks = join_ranks()
     settings = load_settings(Cache.open(args.cache)[1].dataset, overrides=args.overrides)
-    stream, samples = open_stream(settings, args.cache)
+    stream, samples = open_training_stream(settings, args.cache)
     text = torch.from_numpy(stream.text_embeddings())
-    model = CnsModel(settings, text, describe(settings, stream, samples).teacher_widths).to(ranks.device).train()
-    plan = Plan.of(samples, settings, ranks)
-    trainer = Trainer(model, model, make_optimiser(model, settings.optimiser), settings, plan, ranks)
-    batches, steps = Batches(stream, samples, settings), plan.epoch(0)
+    model = CnsModel(settings, text, make_run_record(settings, stream, samples).teacher_widths).to(ranks.device).train()
+    plan = Plan(samples, settings, ranks)
+    trainer = Trainer(model, model, make_optimiser(model, settings.optimiser), plan)
+    batches, steps = BatchDataset(stream, samples, settings), plan.steps_of(0)
     times: dict[str, list[float]] = {}
 
     @contextmanager
@@ -63,18 +65,16 @@ def main() -> None:
             with timed("2D backward"):
                 pixels.float().sum().backward()
         with timed("3D forward"):
-            voxels = model.cloud(batch.voxel_features, batch.voxels, batch.samples)
+            voxels = model.cloud(batch.voxel_features, batch.voxels, batch.batch_size)
         with timed("3D backward"):
             voxels.sum().backward()
         with timed("both forward with heads"):
             outputs = model(batch)
-        own = Predictions(
-            outputs.pixel_scores.argmax(dim=1).to(torch.uint8), outputs.point_scores.argmax(dim=1).to(torch.uint8)
-        )
+        predictions = predicted_classes(outputs)
         with timed("refine predictions"):
-            refine_pixels(own.pixels, batch.mask_ids, batch.masks, len(text))
+            refine_pixels(predictions.pixels, batch.mask_ids, batch.mask_count, len(text))
         with timed("losses"):
-            trainer.losses(number, batch, outputs, own)
+            trainer.losses(number, batch, outputs, predictions)
         del outputs, pixels, voxels
         with timed("whole step"):
             trainer.step(number, batch)

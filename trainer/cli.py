@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from pathlib import Path
 
 import click
@@ -85,7 +86,7 @@ def fit(
         return
     from trainer.fit import FitRequest, fit
 
-    fit(FitRequest(settings, cache, out, resume), say)
+    fit(FitRequest(settings, cache, out, resume), say, live=sys.stderr.isatty())
 
 
 @main.command(short_help="Score a run's networks against truth.")
@@ -107,7 +108,7 @@ def evaluate(run: Path, cache: str, scenes: str | None, checkpoint: str, refine:
       trainer evaluate runs/cns out/nuscenes-val.zarr --json | jq .point.miou
     """
     from trainer.evaluate import evaluate as score_run
-    from trainer.evaluate import render
+    from trainer.evaluation.report import render
     from trainer.run_folder import RunFolder
 
     found = score_run(RunFolder(run), cache, scenes=scenes, checkpoint=checkpoint, refine=refine)

@@ -1,4 +1,4 @@
-"""Errors of the trainer; each message quotes the bad value, names the place and says the fix."""
+"""Errors of the trainer; each message quotes the bad value, names the file, and says the fix."""
 
 from cache_schemas.errors import UserError
 
@@ -8,12 +8,12 @@ class TrainerError(UserError):
 
 
 class UnfitCacheError(TrainerError):
-    """The cache is sound or not, but this run cannot use it."""
+    """The run cannot use the cache: it is incomplete or damaged, or lacks what the run needs."""
 
 
 class RunFolderError(TrainerError):
-    """The run folder is missing, occupied, or of another run."""
+    """The run folder is missing or damaged, or it holds another run."""
 
 
 class DivergedError(TrainerError):
-    """The loss is no longer a number."""
+    """The loss is infinite or not a number."""

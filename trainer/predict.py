@@ -1,4 +1,4 @@
-"""Write a run's labels of points in the file format of the data set's own evaluation."""
+"""Label the points of a cache with a run's 3D network, in the file format of the data set's own evaluation."""
 
 import json
 from collections.abc import Callable
@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from trainer.errors import TrainerError, UnfitCacheError
-from trainer.evaluate import Predictor, choose_scenes, open_for_prediction
+from trainer.evaluation.inputs import choose_scenes, open_for_prediction
+from trainer.evaluation.predictor import Predictor
 from trainer.run_folder import RunFolder
 
 LIDARSEG_TAXONOMY = "nuscenes16"
@@ -25,15 +26,16 @@ def predict(
     checkpoint: str = "last",
     say: Callable[[str], None] = lambda _: None,
 ) -> list[Path]:
-    """Label every point of a cache's clouds with the 3D network; returns the files written.
+    """Label every point of a cache's clouds with the 3D network, and return the files written.
 
-    nuScenes: `lidarseg/<split>/<lidar token>_lidarseg.bin`, u8 a point in the order of the cloud's file, 1..16 as in
-    the lidarseg challenge, and `<split>/submission.json`.
+    nuScenes: `lidarseg/<split>/<lidar token>_lidarseg.bin` with one u8 for each point, in the order of the cloud's
+    file, 1..16 as in the lidarseg challenge; and `<split>/submission.json`.
 
     Raises:
-        CacheError, UnfitCacheError: if the cache cannot be read, has other classes than the run, or does not name its
-            clouds.
-        TrainerError: if the data set has no such format, or `out` cannot be written.
+        CacheError, UnfitCacheError: if the cache cannot be read, has other classes than the run, or does not have the
+            names of its clouds.
+        RunFolderError: if there is no such run or checkpoint.
+        TrainerError: if there is no file format for the data set, or `out` cannot be written.
     """
     record = run.record()
     stream = open_for_prediction(record, cache)
@@ -43,9 +45,11 @@ def predict(
             f"there is one for {LIDARSEG_TAXONOMY!r}"
         )
     samples, _ = choose_scenes(stream, record, scenes or "all")
-    names = [stream.cloud(ref) for ref in samples]
+    names = [stream.cloud_name(ref) for ref in samples]
     if not all(names):
-        raise UnfitCacheError(f"{cache}: does not name its clouds; the same `labelgen run` command adds their names")
+        raise UnfitCacheError(
+            f"{cache}: does not have the names of its clouds; run the same `labelgen run` command again to add them"
+        )
     predictor = Predictor(run, record, stream, samples, checkpoint)
     split = stream.manifest.split
     folder, files = out / "lidarseg" / split, []
@@ -55,7 +59,7 @@ def predict(
         (out / split / "submission.json").write_text(json.dumps({"meta": NUSCENES_META}))
         for number, name in enumerate(names):
             file = folder / f"{Path(name).name}_lidarseg.bin"
-            (predictor.predict(number)["point"] + np.uint8(1)).tofile(file)
+            (predictor.predict(number).point + np.uint8(1)).tofile(file)
             files.append(file)
             say(f"labelled {number + 1} of {len(names)} clouds")
     except OSError as error:

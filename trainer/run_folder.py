@@ -1,7 +1,6 @@
-"""The folder of a run: what it is (run.json), its loss curve (history.jsonl), checkpoints, TensorBoard's files."""
+"""The folder of a run: its record (run.json), loss curve (history.jsonl), checkpoints, and TensorBoard's files."""
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +9,20 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cache_schemas.taxonomy import Taxonomy
 from trainer.errors import RunFolderError
-from trainer.settings import RunSettings
+from trainer.settings import RunSettings, renamed_keys
 
 
 class RunRecord(BaseModel):
-    """What a run is: its settings, the cache it learns from, and the meaning of its labels.
+    """What determines a run, as run.json holds it.
 
-    `content` digests the fingerprints of all that the run reads; `teacher_widths` are the widths of frozen features.
+    Attributes:
+        settings: of the run.
+        dataset: the data set of the cache.
+        cache: the URL or path of the cache.
+        content: a digest of the fingerprints of all groups that the run reads.
+        taxonomy: the classes.
+        teacher_widths: by teacher, the number of channels of its frozen features.
+        software: versions of the packages, by name.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -40,19 +46,21 @@ class RunFolder:
         self._history = path / "history.jsonl"
 
     def refuse_if_occupied(self) -> None:
-        """Make sure that a new run can start here.
+        """Check that a new run can start in this folder.
 
         Raises:
-            RunFolderError: if the folder holds a run already.
+            RunFolderError: if the folder holds a run.
         """
         if (self.path / "run.json").exists():
-            raise RunFolderError(f"{self.path}: holds a run; go on with --resume, or give --out another folder")
+            raise RunFolderError(
+                f"{self.path}: holds a run; give --resume to continue it, or give --out another folder"
+            )
 
     def start(self, record: RunRecord) -> None:
-        """Make the folder for a new run.
+        """Create the folder for a new run and write its record.
 
         Raises:
-            RunFolderError: if it holds a run already, or cannot be written.
+            RunFolderError: if it holds a run, or cannot be written.
         """
         self.refuse_if_occupied()
         try:
@@ -61,28 +69,49 @@ class RunFolder:
         except OSError as error:
             raise RunFolderError(f"{self.path}: cannot be written ({error.strerror}); give another folder") from None
 
-    def record(self) -> RunRecord:
-        """Return what the run is.
+    def check_same_run(self, record: RunRecord) -> None:
+        """Check that the folder holds a run with the settings and the cache contents of `record`.
 
         Raises:
-            RunFolderError: if the folder holds no run, or a damaged one.
+            RunFolderError: if it holds no run, or another one.
+        """
+        before = self.record()
+        for what, then, now in (
+            ("settings", before.settings, record.settings),
+            ("cache contents", before.content, record.content),
+        ):
+            if then != now:
+                raise RunFolderError(
+                    f"{self.path}: its run has other {what}; resume with the same ones, or give --out another folder"
+                )
+
+    def record(self) -> RunRecord:
+        """Return the record of the run.
+
+        Raises:
+            RunFolderError: if the folder holds no run, or its record is damaged or of an earlier version.
         """
         file = self.path / "run.json"
         try:
-            return RunRecord.model_validate_json(file.read_text())
+            text = file.read_text()
         except OSError:
             raise RunFolderError(
                 f"{self.path}: no run here; start one with `trainer fit CACHE --out {self.path}`"
             ) from None
+        try:
+            return RunRecord.model_validate_json(text)
         except ValidationError as error:
+            _refuse_renamed_keys(file, text)
             place = ".".join(str(step) for step in error.errors()[0]["loc"])
-            raise RunFolderError(f"{file}: {place}: {error.errors()[0]['msg']}; start the run anew") from None
+            raise RunFolderError(
+                f"{file}: {place}: {error.errors()[0]['msg']}; start the run again in another folder"
+            ) from None
 
     def save(self, name: str, state: dict[str, Any]) -> None:
-        """Write a checkpoint; it is there as a whole, or the one before it is.
+        """Write the checkpoint `<name>.pt`; a failed or interrupted write keeps the previous one.
 
         Raises:
-            RunFolderError: if the folder cannot be written; the checkpoint before it is kept.
+            RunFolderError: if the folder cannot be written.
         """
         part = self.path / f".{name}.part"
         try:
@@ -91,28 +120,32 @@ class RunFolder:
         except (OSError, RuntimeError) as error:
             part.unlink(missing_ok=True)
             raise RunFolderError(
-                f"{self._checkpoint(name)}: cannot be written ({error}); make room, then --resume"
+                f"{self._checkpoint(name)}: cannot be written ({error}); free some space, then rerun with --resume"
             ) from None
 
     def load(self, name: str) -> dict[str, Any]:
-        """Return a checkpoint: tensors and plain values, nothing that can run.
+        """Return a checkpoint, on the CPU. Only tensors and plain values are read, no pickled code.
 
         Raises:
-            RunFolderError: if there is none, or it cannot be read.
+            RunFolderError: if there is none of that name, or it cannot be read.
         """
         file = self._checkpoint(name)
         try:
             state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
         except FileNotFoundError:
-            raise RunFolderError(f"{file}: no such checkpoint; the run has not come far enough, --resume it") from None
+            raise RunFolderError(
+                f"{file}: no such checkpoint; the run has not finished an epoch, continue it with --resume"
+            ) from None
         except Exception as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             other = "best" if name == "last" else "last"
-            raise RunFolderError(f"{file}: not a checkpoint ({reason}); remove it, and use the {other} one") from None
+            raise RunFolderError(
+                f"{file}: not a checkpoint ({reason}); remove it and use the checkpoint {other!r}"
+            ) from None
         return state
 
     def has(self, name: str) -> bool:
-        """Tell whether there is a checkpoint of that name."""
+        """Return whether there is a checkpoint of that name."""
         return self._checkpoint(name).exists()
 
     def add_history(self, rows: list[dict[str, Any]]) -> None:
@@ -121,29 +154,31 @@ class RunFolder:
             file.writelines(json.dumps(row) + "\n" for row in rows)
 
     def cut_history(self, steps: int) -> None:
-        """Forget the loss curve from step `steps` on: these steps will be made again."""
+        """Keep only the first `steps` steps of the loss curve: a resumed run repeats the later ones."""
         if self._history.exists():
-            kept = [line for line in self._history.read_text().splitlines() if _step(line) < steps]
+            kept = [line for line in self._history.read_text().splitlines() if _step_number(line) < steps]
             self._history.write_text("".join(f"{line}\n" for line in kept))
-
-    def history(self) -> list[dict[str, Any]]:
-        """Return the loss curve, a row a step."""
-        return [json.loads(line) for line in self._history.read_text().splitlines()] if self._history.exists() else []
 
     def _checkpoint(self, name: str) -> Path:
         return self.path / f"{name}.pt"
 
 
-def _step(line: str) -> float:
+def _refuse_renamed_keys(file: Path, text: str) -> None:
+    try:
+        settings = json.loads(text)["settings"]
+        renamed = renamed_keys(settings)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return
+    if renamed:
+        names = ", ".join(f"{old!r} to {new!r}" for old, new in renamed.items())
+        raise RunFolderError(
+            f"{file}: written by an earlier version; rename the settings {names} in this file to use the run"
+        ) from None
+
+
+def _step_number(line: str) -> float:
+    """Return the step of a line of the loss curve; a line that was cut short is later than all steps."""
     try:
         return float(json.loads(line)["step"])
     except (ValueError, KeyError):
         return float("inf")
-
-
-@dataclass
-class Standing:
-    """Where a run stands: `step` steps are done in all; `best` is the highest score so far."""
-
-    step: int = 0
-    best: float = -1.0

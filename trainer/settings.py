@@ -1,24 +1,35 @@
 """The settings of a training run: defaults of the data set, then a recipe, then a file, then overrides."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from cache_schemas.config_files import Settings, check, merge, override, read_shipped, read_yaml, shipped_names
+from cache_schemas.config_files import Settings, check, merge, override, read_shipped, read_yaml
+from cache_schemas.errors import ConfigError
 
 EXAMPLE = "trainer/configs/nuscenes.yaml"
 
+RENAMED_KEYS = {
+    "stream.samples": "stream.batch_samples",
+    "optimiser.clip_norm": "optimiser.max_gradient_norm",
+}
+"""Keys of earlier versions, with their present name; errors about an old key name the new one."""
+
 
 class StreamSettings(Settings):
-    """What a step reads.
+    """What a training step reads.
 
-    `samples` clouds a step on each rank, each with `images` of its pictures; `window_shards` shards are shuffled
-    together; every `hold_out`-th scene in name order is left for evaluation (0: none); `workers` read ahead.
+    Attributes:
+        batch_samples: samples (clouds with their images) of a step on each rank.
+        images: images of each sample that a step uses, drawn uniformly; all, if a sample has fewer.
+        window_shards: number of consecutive shards whose samples are shuffled together.
+        hold_out: every n-th scene in order of scene names is left for evaluation; 0: none.
+        workers: processes that prepare batches ahead of time; 0: the training process prepares them itself.
     """
 
-    samples: int = Field(ge=1)
+    batch_samples: int = Field(ge=1)
     images: int = Field(ge=1)
     window_shards: int = Field(8, ge=1)
     hold_out: int = Field(0, ge=0)
@@ -26,9 +37,14 @@ class StreamSettings(Settings):
 
 
 class AugmentSettings(Settings):
-    """Random changes: pictures flip and are cropped to at least `min_crop` of each side, clouds turn and flip.
+    """Random augmentation.
 
-    Each colour channel of a picture is scaled by up to `relight` more or less, and shifted by as much of its range.
+    Attributes:
+        images: mirror images and crop them.
+        clouds: rotate clouds about z and mirror x and y.
+        min_crop: the smallest crop, as a share of each side of the image.
+        relight: colour jitter: each channel is scaled by 1 +- this at most, and shifted by +- this share of half its
+            range at most.
     """
 
     images: bool = True
@@ -40,9 +56,13 @@ class AugmentSettings(Settings):
 class NetworkSettings(Settings):
     """The two networks.
 
-    `image_weights` is a file with weights of the image network's backbone (safetensors, or what torchvision
-    offers for download), or `demo-small`, the demo's for the small network; None starts from noise. `latent_dim` is
-    the paper's K_f.
+    Attributes:
+        image: the 2D network.
+        cloud: the 3D network.
+        image_weights: weights of the image network's backbone: a safetensors file, a file as torchvision publishes it,
+            or `demo-small`, which is the demo's for the small network. None: random weights.
+        voxel_m: the side of a voxel, in metres.
+        latent_dim: dimensions of the space in which eq 7 compares features, the paper's K_f.
     """
 
     image: Literal["deeplabv3-resnet50", "deeplabv3-mobilenet", "small"]
@@ -53,13 +73,16 @@ class NetworkSettings(Settings):
 
 
 class MethodSettings(Settings):
-    """Cross-modality Noisy Supervision, and its ablations (table 2 of the paper).
+    """Cross-modality Noisy Supervision, with the ablations of the paper's table 2 in brackets.
 
-    `refine`: vote labels and predictions in SAM's masks (False: "w/o Refine"). From epoch `stage2_epoch` on, targets
-    are drawn from CLIP's labels (unless `clip_in_stage2` is False: "w/o CLIP"), a network's own predictions
-    (`self_training`) and the other's (`cross_training`; False: "w/o CT"; both False: "w/o SCT"). `latent` says
-    which frozen features the networks' features follow (eq 7); `teacher_map` whether the linear map on these is
-    trained along.
+    Attributes:
+        refine: vote labels and predictions within SAM's masks, eq 4 (False: "w/o Refine").
+        stage2_epoch: the first epoch of stage 2, in which targets are drawn from several sources, eq 6.
+        clip_in_stage2: CLIP's labels are among these sources (False: "w/o CLIP").
+        self_training: a network's own predictions are among its sources (False, with cross_training: "w/o SCT").
+        cross_training: the other network's predictions are among its sources (False: "w/o CT").
+        latent: the teachers whose frozen features both networks follow, eq 7.
+        teacher_map: whether the linear map of these frozen features is trained too.
     """
 
     refine: bool = True
@@ -72,21 +95,31 @@ class MethodSettings(Settings):
 
     @property
     def latent_teachers(self) -> tuple[str, ...]:
-        """The groups whose features eq 7 follows: `sam`, `clip`, both or none."""
+        """The teachers of eq 7 by the name of their group: `sam`, `clip`, both or none."""
         return () if self.latent == "none" else tuple(self.latent.split("+"))
 
     @model_validator(mode="after")
-    def _stage2_has_a_source(self) -> "MethodSettings":
+    def _check_sources_of_stage2(self) -> "MethodSettings":
         if not (self.clip_in_stage2 or self.self_training or self.cross_training):
-            raise ValueError("stage 2 draws from nothing; allow CLIP, self-training or cross-training")
+            raise ValueError("stage 2 has no source of targets; allow clip_in_stage2, self_training or cross_training")
         return self
 
 
 class OptimiserSettings(Settings):
-    """The paper's SGD, or AdamW, with a rate that warms up over `warmup_steps` and falls along a cosine to zero.
+    """The optimiser; the paper uses SGD.
 
-    In the cross-entropies a class weighs in proportion to its frequency to the power of -`class_balance`; 0, as in the
-    paper, lets all elements count alike.
+    Attributes:
+        epochs: passes over the training samples.
+        kind: SGD or AdamW.
+        lr: the highest learning rate; it follows a linear warm-up, then a cosine to zero at the last step.
+        momentum: of SGD.
+        weight_decay: of both optimisers.
+        warmup_steps: steps of the warm-up; 0: none.
+        max_gradient_norm: gradient clipping: the gradient's norm over all parameters is limited to this. None: it is
+            not limited.
+        class_balance: class weights in the cross-entropies are proportional to frequency to the power of minus this; 0,
+            as in the paper: all elements count alike.
+        precision: bf16 autocast or fp32; sparse convolutions always run in fp32.
     """
 
     epochs: int = Field(ge=1)
@@ -95,13 +128,17 @@ class OptimiserSettings(Settings):
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(1e-4, ge=0)
     warmup_steps: int = Field(0, ge=0)
-    clip_norm: float | None = Field(None, gt=0)
+    max_gradient_norm: float | None = Field(None, gt=0)
     class_balance: float = Field(0, ge=0, le=1)
     precision: Literal["fp32", "bf16"] = "fp32"
 
 
 class RunSettings(Settings):
-    """Everything about a run but where its input and output are."""
+    """All settings of a run; not included: the cache that it reads, and the folder that it writes.
+
+    `recipe` is the name of the method's settings in trainer/recipes. `seed` determines initial weights, the order of
+    samples, augmentation and targets. A checkpoint is written after each epoch and every `checkpoint_minutes`.
+    """
 
     recipe: str
     seed: int = Field(0, ge=0)
@@ -119,7 +156,7 @@ def load_settings(
     """Return the effective settings for caches of a data set.
 
     Raises:
-        ConfigError: quoting the key or value that is wrong, and the nearest valid key.
+        ConfigError: if a key or value is wrong; it quotes them and names the nearest valid key.
     """
     settings: dict[str, Any] = read_shipped("trainer", "configs", dataset, "training defaults for data set")
     merge(settings, read_shipped("trainer", "recipes", recipe, "recipe"))
@@ -128,9 +165,18 @@ def load_settings(
     override(settings, overrides, "optimiser.epochs=5")
     settings["recipe"] = recipe
     sources = f"{dataset}.yaml, recipe {recipe}" + (f", {file}" if file else "") + (", --set" if overrides else "")
+    if renamed := renamed_keys(settings):
+        names = "; ".join(f"key {old!r} is now called {new!r}" for old, new in renamed.items())
+        raise ConfigError(f"settings ({sources}): {names}")
     return check(RunSettings, settings, sources)
 
 
-def recipe_names() -> list[str]:
-    """Return the recipes that come with the package."""
-    return shipped_names("trainer", "recipes")
+def renamed_keys(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Return the keys in `settings` that an earlier version used, with their present names."""
+    return {old: new for old, new in RENAMED_KEYS.items() if _has_key(settings, old)}
+
+
+def _has_key(settings: Mapping[str, Any], key: str) -> bool:
+    section, name = key.split(".")
+    found = settings.get(section)
+    return isinstance(found, Mapping) and name in found

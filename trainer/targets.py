@@ -1,4 +1,8 @@
-"""What each network is taught at a step: CLIP's labels, or a network's own, refined and moved across the pairs."""
+"""The training targets of both networks at a step: CLIP's labels, or the networks' own predictions (eq 5 and 6).
+
+Predictions are voted within SAM's masks (eq 4). Labels of one modality become targets of the other at the pairs of a
+point and a pixel (eq 2).
+"""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -8,13 +12,13 @@ import torch
 from torch import Tensor
 
 from cache_schemas.taxonomy import IGNORE
-from trainer.batch import Batch
-from trainer.losses import refine_pixels, vote
+from trainer.data.batch import Batch
 from trainer.settings import MethodSettings
+from trainer.vote import refine_pixels, vote_in_masks
 
 
 class Source(StrEnum):
-    """Where labels come from: the four of eq 6, the first two cached and refined already."""
+    """The four sources of labels in eq 6: cached labels of CLIP, and predictions of the two networks."""
 
     CLIP_2D = "clip-2d"
     CLIP_3D = "clip-3d"
@@ -23,8 +27,8 @@ class Source(StrEnum):
 
 
 @dataclass(frozen=True)
-class Draw:
-    """The sources of the 2D and of the 3D network's target at one step."""
+class TargetSources:
+    """Where the targets of the 2D network (`image`) and of the 3D network (`cloud`) come from at one step."""
 
     image: Source
     cloud: Source
@@ -32,82 +36,96 @@ class Draw:
 
 @dataclass(frozen=True)
 class Predictions:
-    """Detached predictions: `pixels` (B, H, W) and `points` (P,) u8."""
+    """Class ids that the networks predict, without gradient: `pixels` (B, H, W) u8 and `points` (P,) u8."""
 
     pixels: Tensor
     points: Tensor
 
 
-def draw_sources(method: MethodSettings, seed: int, epoch: int, step: int) -> Draw:
-    """Return where the targets of a step come from: in stage 1 CLIP in each network's domain, in stage 2 by lot.
+def draw_sources(method: MethodSettings, seed: int, epoch: int, step: int) -> TargetSources:
+    """Return the sources of the targets at a step; all ranks, and a resumed run, draw the same.
 
-    The same on all ranks, and after a resumption.
+    In stage 1 (eq 5) each network learns from CLIP's labels in its own modality. In stage 2 (eq 6), from
+    `method.stage2_epoch` on, each network's source is drawn uniformly from those that `method` allows.
     """
     if epoch < method.stage2_epoch:
-        return Draw(Source.CLIP_2D, Source.CLIP_3D)
+        return TargetSources(Source.CLIP_2D, Source.CLIP_3D)
     clip = [Source.CLIP_2D, Source.CLIP_3D] if method.clip_in_stage2 else []
-    own = {
-        "image": [Source.OWN_2D] * method.self_training + [Source.OWN_3D] * method.cross_training,
-        "cloud": [Source.OWN_3D] * method.self_training + [Source.OWN_2D] * method.cross_training,
-    }
+    own_2d, own_3d = [Source.OWN_2D], [Source.OWN_3D]
+    image = clip + own_2d * method.self_training + own_3d * method.cross_training
+    cloud = clip + own_3d * method.self_training + own_2d * method.cross_training
     rng = np.random.default_rng([seed, epoch, step])
-    image, cloud = (choices[rng.integers(len(choices))] for choices in (clip + own["image"], clip + own["cloud"]))
-    return Draw(image, cloud)
+    return TargetSources(image[rng.integers(len(image))], cloud[rng.integers(len(cloud))])
 
 
-def pixel_target(source: Source, batch: Batch, own: Predictions, classes: int, refine: bool) -> Tensor:
-    """Return the target (B, H, W) u8 of the 2D network; 255 where there is none."""
+def pixel_target(source: Source, batch: Batch, predictions: Predictions, classes: int, refine: bool) -> Tensor:
+    """Return the target (B, H, W) u8 of the 2D network; 255 where there is none. `refine`: vote predictions first."""
     match source:
         case Source.CLIP_2D:
             return batch.pixel_labels
         case Source.OWN_2D:
-            return _refined_pixels(batch, own, classes, refine)
+            return _refined_pixels(batch, predictions, classes, refine)
         case Source.CLIP_3D:
             labels = batch.point_labels[batch.pair_point]
         case Source.OWN_3D:
-            labels = _refined_pairs(batch, own, classes, refine)
+            labels = _point_predictions_at_pairs(batch, predictions, classes, refine)
     target = torch.full_like(batch.pixel_labels, IGNORE)
-    first = batch.first_of_pixel
+    first = batch.first_pair_of_pixel
     target[batch.pair_image[first], batch.pair_row[first], batch.pair_col[first]] = labels[first]
     return target
 
 
-def point_target(source: Source, batch: Batch, own: Predictions, classes: int, refine: bool) -> Tensor:
-    """Return the target (P,) u8 of the 3D network; 255 where there is none."""
+def point_target(source: Source, batch: Batch, predictions: Predictions, classes: int, refine: bool) -> Tensor:
+    """Return the target (P,) u8 of the 3D network; 255 where there is none. `refine`: vote predictions first."""
     match source:
         case Source.CLIP_3D:
             return batch.point_labels
         case Source.OWN_3D:
-            labels = _refined_pairs(batch, own, classes, refine)
+            labels = _point_predictions_at_pairs(batch, predictions, classes, refine)
         case Source.CLIP_2D:
-            labels = _at_pairs(batch.pixel_labels, batch)
+            labels = _pixels_at_pairs(batch.pixel_labels, batch)
         case Source.OWN_2D:
-            labels = _at_pairs(_refined_pixels(batch, own, classes, refine), batch)
+            labels = _pixels_at_pairs(_refined_pixels(batch, predictions, classes, refine), batch)
     target = torch.full_like(batch.point_labels, IGNORE)
-    target[batch.pair_point[batch.first_of_point]] = labels[batch.first_of_point]
+    first = batch.first_pair_of_point
+    target[batch.pair_point[first]] = labels[first]
     return target
 
 
 def refine_points(points: Tensor, batch: Batch, classes: int) -> Tensor:
-    """Vote labels (P,) of points within the masks that they are seen in; points that nobody sees keep theirs."""
-    labels = _refined_pairs(batch, Predictions(batch.pixel_labels, points), classes, refine=True)
+    """Return labels (P,) u8 of points after the vote by all points that are seen in the same mask (eq 3 and 4).
+
+    Points that no camera sees keep their label.
+    """
+    labels = _vote_at_pairs(points[batch.pair_point], batch, classes)
     refined = points.clone()
-    refined[batch.pair_point[batch.first_of_point]] = labels[batch.first_of_point]
+    refined[batch.pair_point[batch.first_pair_of_point]] = labels[batch.first_pair_of_point]
     return refined
 
 
-def _refined_pixels(batch: Batch, own: Predictions, classes: int, refine: bool) -> Tensor:
-    return refine_pixels(own.pixels, batch.mask_ids, batch.masks, classes) if refine else own.pixels
-
-
-def _refined_pairs(batch: Batch, own: Predictions, classes: int, refine: bool) -> Tensor:
-    """Return the points' own predictions at the pairs (N,), voted by the pairs within each mask (eq 3 and 4)."""
-    labels = own.points[batch.pair_point]
+def _refined_pixels(batch: Batch, predictions: Predictions, classes: int, refine: bool) -> Tensor:
     if not refine:
-        return labels
-    sizes = len(batch.mask_ids), batch.masks
-    return vote(labels, _at_pairs(batch.mask_ids, batch), batch.pair_image, sizes, classes)
+        return predictions.pixels
+    return refine_pixels(predictions.pixels, batch.mask_ids, batch.mask_count, classes)
 
 
-def _at_pairs(values: Tensor, batch: Batch) -> Tensor:
+def _point_predictions_at_pairs(batch: Batch, predictions: Predictions, classes: int, refine: bool) -> Tensor:
+    labels = predictions.points[batch.pair_point]
+    return _vote_at_pairs(labels, batch, classes) if refine else labels
+
+
+def _vote_at_pairs(labels: Tensor, batch: Batch, classes: int) -> Tensor:
+    """Return labels (N,) of pairs after the vote by the pairs in the mask of their pixel (eq 3 and 4)."""
+    return vote_in_masks(
+        labels,
+        _pixels_at_pairs(batch.mask_ids, batch),
+        batch.pair_image,
+        image_count=len(batch.mask_ids),
+        mask_count=batch.mask_count,
+        classes=classes,
+    )
+
+
+def _pixels_at_pairs(values: Tensor, batch: Batch) -> Tensor:
+    """Return the values (N,) of images (B, H, W) at the pixels of the pairs."""
     return values[batch.pair_image, batch.pair_row, batch.pair_col]

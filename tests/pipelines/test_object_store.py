@@ -26,7 +26,7 @@ from cache_schemas.location import StoreError, file_system
 from cache_schemas.lock import run_lock
 from cache_schemas.store import Cache
 from cache_schemas.validate import validate
-from trainer.stream import CacheStream
+from trainer.data.stream import CacheStream
 
 pytestmark = pytest.mark.s3
 

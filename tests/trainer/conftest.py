@@ -1,5 +1,9 @@
-"""A toy world in a real cache: pictures of coloured bands, clouds whose classes differ in height, noisy raw labels."""
+"""A toy world in a real cache, and a short training on it.
 
+Images show coloured bands, classes of points differ in height, and raw labels are noisy.
+"""
+
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,6 +11,7 @@ import numpy as np
 import pytest
 
 from tests.toy_cache import create_toy_cache, toy_manifest, write_toy_shard
+from tests.trainer.runs import overrides, run_cli
 
 COLOURS = np.array([[220, 30, 30], [90, 90, 90], [20, 160, 40]], np.uint8)
 HEIGHT, WIDTH, BAND = 48, 64, 16
@@ -17,7 +22,7 @@ MakeCache = Callable[..., str]
 
 
 def make_shard(rng: np.random.Generator, samples: int) -> dict[str, dict[str, np.ndarray]]:
-    """Return the groups of a shard of `samples` samples with two pictures and `POINTS` points each."""
+    """Return the groups of a shard of `samples` samples with two images and `POINTS` points each."""
     images, points = samples * IMAGES, samples * POINTS
     bands = rng.integers(0, 3, (images, WIDTH // BAND))
     truth = np.repeat(np.repeat(bands, BAND, axis=1)[:, None], HEIGHT, axis=1).astype(np.uint8)
@@ -72,7 +77,7 @@ def make_shard(rng: np.random.Generator, samples: int) -> dict[str, dict[str, np
 
 @pytest.fixture(scope="session")
 def make_cache() -> MakeCache:
-    """Return a function that writes a toy cache of so many scenes, a shard each, and returns its place."""
+    """Return a function that writes a toy cache with one shard for each scene, and returns its path or URL."""
 
     def make(place: Path | str, scenes: int = 3, samples: int = 2, seed: int = 0, **manifest_fields: object) -> str:
         rng = np.random.default_rng(seed)
@@ -92,11 +97,26 @@ def make_cache() -> MakeCache:
 
 @pytest.fixture(scope="session")
 def toy(tmp_path_factory: pytest.TempPathFactory, make_cache: MakeCache) -> str:
-    """A toy cache of five scenes with two samples each; do not change it."""
+    """A toy cache of five scenes with two samples each, for tests that only read it."""
     return make_cache(tmp_path_factory.mktemp("toy") / "cache", scenes=5)
 
 
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory, make_cache: MakeCache) -> str:
+    """A toy cache of three scenes, which `own` copies."""
+    return make_cache(tmp_path_factory.mktemp("template") / "cache")
+
+
 @pytest.fixture
-def own(tmp_path: Path, make_cache: MakeCache) -> str:
+def own(tmp_path: Path, template: str) -> str:
     """A toy cache of three scenes that a test may damage."""
-    return make_cache(tmp_path / "own-cache")
+    return str(shutil.copytree(template, tmp_path / "own-cache"))
+
+
+@pytest.fixture(scope="session")
+def small_run(toy: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of four epochs on `toy`, for tests that only read it."""
+    out = tmp_path_factory.mktemp("runs") / "small"
+    done = run_cli("fit", toy, "--out", out, *overrides())
+    assert "images/s" in done.stderr and "waiting for data" in done.stderr
+    return out

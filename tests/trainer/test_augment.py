@@ -1,11 +1,10 @@
-"""Changed pictures keep labels, masks and pairs together."""
+"""Augmentation keeps the pixels of images and the pairs together."""
 
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainer.augment import Crop, draw_crop, draw_turn
-from trainer.voxels import voxelise
+from trainer.data.augment import Crop, draw_crop, draw_rotation
 
 
 @st.composite
@@ -21,9 +20,9 @@ def crops(draw: st.DrawFn) -> Crop:
 def test_a_pair_that_stays_lands_on_its_own_content(crop: Crop) -> None:
     row, col = (axis.ravel() for axis in np.indices(crop.size))
     content = row * crop.size[1] + col
-    rows, columns = crop.sources()
+    rows, columns = crop.source_pixels()
     changed = content.reshape(crop.size)[rows][:, columns]
-    new_row, new_col, inside = crop.move(row, col)
+    new_row, new_col, inside = crop.map_pixels(row, col)
     assert inside.sum() == crop.height * crop.width
     np.testing.assert_array_equal(changed[new_row[inside], new_col[inside]], content[inside])
 
@@ -31,12 +30,12 @@ def test_a_pair_that_stays_lands_on_its_own_content(crop: Crop) -> None:
 def test_a_whole_crop_changes_nothing_and_a_mirror_mirrors() -> None:
     picture = np.arange(12).reshape(3, 4)
     for mirrored, expected in ((False, picture), (True, picture[:, ::-1])):
-        rows, columns = Crop((3, 4), 0, 0, 3, 4, mirrored).sources()
+        rows, columns = Crop((3, 4), 0, 0, 3, 4, mirrored).source_pixels()
         np.testing.assert_array_equal(picture[rows][:, columns], expected)
 
 
 def test_an_enlarged_quarter_shows_each_pixel_four_times() -> None:
-    rows, columns = Crop((4, 4), 2, 0, 2, 2, False).sources()
+    rows, columns = Crop((4, 4), 2, 0, 2, 2, False).source_pixels()
     np.testing.assert_array_equal(rows, [2, 2, 3, 3])
     np.testing.assert_array_equal(columns, [0, 0, 1, 1])
 
@@ -50,26 +49,9 @@ def test_drawn_crops_cover_the_allowed_sizes() -> None:
     assert all(abs(crop.width - 2 * crop.height) <= 1 for crop in drawn)
 
 
-def test_turns_are_rigid_but_for_mirrors_and_keep_z() -> None:
+def test_rotations_are_orthogonal_sometimes_mirrored_and_keep_z() -> None:
     rng = np.random.default_rng(0)
-    turns = np.stack([draw_turn(rng) for _ in range(50)])
-    np.testing.assert_allclose(turns @ turns.transpose(0, 2, 1), np.tile(np.eye(3), (50, 1, 1)), atol=1e-6)
-    np.testing.assert_array_equal(turns[:, 2], np.tile([0, 0, 1], (50, 1)))
-    assert {round(float(np.linalg.det(turn))) for turn in turns} == {-1, 1}
-
-
-# Voxels
-
-
-def test_voxels_are_those_of_unique_rows() -> None:
-    xyz = np.random.default_rng(0).normal(0, 20, (5000, 3)).astype(np.float32)
-    voxels, point_voxel = voxelise(xyz, 0.5)
-    cells = np.floor(xyz.astype(np.float64) / 0.5).astype(int)
-    expected, inverse = np.unique(cells[:, ::-1], axis=0, return_inverse=True)
-    np.testing.assert_array_equal(voxels, expected - cells[:, ::-1].min(axis=0))
-    np.testing.assert_array_equal(point_voxel, inverse.ravel())
-
-
-def test_no_points_make_no_voxels() -> None:
-    voxels, point_voxel = voxelise(np.zeros((0, 3), np.float32), 0.1)
-    assert voxels.shape == (0, 3) and point_voxel.shape == (0,)
+    rotations = np.stack([draw_rotation(rng) for _ in range(50)])
+    np.testing.assert_allclose(rotations @ rotations.transpose(0, 2, 1), np.tile(np.eye(3), (50, 1, 1)), atol=1e-6)
+    np.testing.assert_array_equal(rotations[:, 2], np.tile([0, 0, 1], (50, 1)))
+    assert {round(float(np.linalg.det(rotation))) for rotation in rotations} == {-1, 1}

@@ -6,9 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 REPOSITORY = Path(__file__).parents[2]
 
 
+@pytest.mark.ray
 def test_ray_workers_make_all_steps_and_a_failure_is_one_sentence(toy: str, tmp_path: Path) -> None:
     small = ["networks.voxel_m=1.0", "stream.images=1", "stream.hold_out=3", "optimiser.epochs=1"]
     settings = [word for setting in small for word in ("--set", setting)]
@@ -22,4 +25,4 @@ def test_ray_workers_make_all_steps_and_a_failure_is_one_sentence(toy: str, tmp_
     again = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=300)
     assert again.returncode == 1
     (line,) = [line for line in again.stderr.splitlines() if line.startswith("error: ")]
-    assert "holds a run; go on with --resume" in line
+    assert "holds a run; give --resume to continue it" in line

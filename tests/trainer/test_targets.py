@@ -1,11 +1,11 @@
-"""Where targets come from, and how labels move across the pairs."""
+"""The sources of targets, and how labels move between modalities at the pairs."""
 
 from collections import Counter
 
 import pytest
 import torch
 
-from trainer.batch import Batch
+from trainer.data.batch import Batch
 from trainer.settings import MethodSettings
 from trainer.targets import Predictions, Source, draw_sources, pixel_target, point_target, refine_points
 
@@ -26,11 +26,11 @@ def batch() -> Batch:
     pair_point, pair_image = torch.tensor([0, 1, 2, 0]), pairs[0]
     empty = torch.zeros(0)
     return Batch(
-        samples=1,
+        batch_size=1,
         rgb=empty,
         pixel_labels=u8([[[0, 0, 1], [0, 1, 2]]]),
         mask_ids=torch.tensor([[[1, 1, 2], [1, 2, 0]]], dtype=torch.int32),
-        masks=3,
+        mask_count=3,
         features={},
         scales={},
         voxels=empty,
@@ -41,9 +41,9 @@ def batch() -> Batch:
         pair_image=pair_image,
         pair_row=torch.tensor([0, 1, 0, 1]),
         pair_col=torch.tensor([0, 0, 2, 2]),
-        pair_place=empty,
-        first_of_point=torch.tensor([True, True, True, False]),
-        first_of_pixel=torch.tensor([True, True, True, True]),
+        pair_position=empty,
+        first_pair_of_point=torch.tensor([True, True, True, False]),
+        first_pair_of_pixel=torch.tensor([True, True, True, True]),
     )
 
 
@@ -95,12 +95,12 @@ def draws(**settings: object) -> tuple[Counter, Counter]:
     return Counter(draw.image for draw in drawn), Counter(draw.cloud for draw in drawn)
 
 
-def test_stage_1_has_no_lot() -> None:
+def test_stage_1_always_takes_clips_labels() -> None:
     drawn = {draw_sources(MethodSettings(stage2_epoch=3), 0, 2, step) for step in range(50)}
     assert {(draw.image, draw.cloud) for draw in drawn} == {(Source.CLIP_2D, Source.CLIP_3D)}
 
 
-def test_stage_2_draws_all_four_evenly_and_each_network_for_itself() -> None:
+def test_stage_2_draws_all_four_sources_uniformly_for_each_network() -> None:
     image, cloud = draws()
     for counts in (image, cloud):
         assert set(counts) == ALL
@@ -129,5 +129,5 @@ def test_ablations_leave_sources_out(settings: dict, image: set, cloud: set) -> 
 
 
 def test_a_stage_2_without_sources_is_refused() -> None:
-    with pytest.raises(ValueError, match="draws from nothing"):
+    with pytest.raises(ValueError, match="no source of targets"):
         MethodSettings(clip_in_stage2=False, self_training=False, cross_training=False)

@@ -1,7 +1,8 @@
-"""MinkUNet on spconv: an encoder-decoder of residual blocks over occupied voxels.
+"""The 3D network: MinkUNet on spconv, an encoder-decoder of residual blocks over occupied voxels.
 
-The network of Choy et al., "4D Spatio-Temporal ConvNets" (CVPR 2019): four halvings with a stem of kernel 5, skips
-concatenated after each doubling. The small one has two halvings, and norms that do not depend on the batch.
+The network of Choy et al., "4D Spatio-Temporal ConvNets" (CVPR 2019): a stem of kernel size 5, four stages that halve
+the resolution, and four that double it, each followed by a skip connection. The small variant has three of each and
+layer norms, which do not depend on the batch.
 """
 
 from collections.abc import Callable
@@ -15,11 +16,18 @@ from torch import Tensor, nn
 from trainer.networks.sparse import ALGORITHM, spconv
 
 INPUTS = 2
+"""Input features of a voxel: mean intensity and mean height."""
 
 
 @dataclass(frozen=True)
 class Shape:
-    """Stem channels and kernel, then (channels, blocks) of each encoder and decoder stage."""
+    """The architecture of a MinkUNet.
+
+    Attributes:
+        stem, stem_kernel: channels and kernel size of the first convolution.
+        encoder, decoder: (channels, residual blocks) of each stage.
+        norm: makes the norm of a layer from its channels.
+    """
 
     stem: int
     stem_kernel: int
@@ -48,7 +56,7 @@ SHAPES = {
 
 
 class MinkUNet(nn.Module):
-    """Features (V, `channels`) of voxels from their input features (V, INPUTS)."""
+    """Maps input features (V, INPUTS) of voxels to features (V, `channels`)."""
 
     def __init__(self, shape: Shape) -> None:
         """Build the network with random weights."""
@@ -77,11 +85,17 @@ class MinkUNet(nn.Module):
             self.merge.append(spconv.SparseSequential(*_blocks(after + skip, after, blocks, f"level{level}", norm)))
             width = after
 
-    def forward(self, features: Tensor, voxels: Tensor, samples: int) -> Tensor:
-        """Return features of voxels (V, 4), given as (sample, z, y, x) i32."""
+    def forward(self, features: Tensor, voxels: Tensor, batch_size: int) -> Tensor:
+        """Return features (V, `channels`) f32 of voxels.
+
+        Args:
+            features: (V, INPUTS) f32.
+            voxels: (V, 4) i32 as (sample, z, y, x).
+            batch_size: the number of samples.
+        """
         extent = (voxels[:, 1:].amax(dim=0) + 1).tolist()
-        least = 2 ** len(self.down)
-        x = spconv.SparseConvTensor(features, voxels, [max(least, side) for side in extent], samples)
+        min_side = 2 ** len(self.down)
+        x = spconv.SparseConvTensor(features, voxels, [max(min_side, side) for side in extent], batch_size)
         x = self.stem(x)
         skips = []
         for down in self.down:
@@ -90,14 +104,15 @@ class MinkUNet(nn.Module):
         for up, merge, skip in zip(self.up, self.merge, reversed(skips), strict=True):
             x = up(x)
             x = merge(x.replace_feature(torch.cat([x.features, skip.features], dim=1)))
-        return x.features
+        output: Tensor = x.features
+        return output
 
 
-class Block(spconv.SparseModule):
-    """Two convolutions around which the input is added, projected where its width differs."""
+class Block(spconv.SparseModule):  # type: ignore[misc]  # spconv has no types
+    """A residual block of two convolutions; the input is projected where its number of channels differs."""
 
     def __init__(self, before: int, after: int, key: str, norm: Callable[[int], nn.Module]) -> None:
-        """Build the block; blocks of one `key` share their neighbour tables."""
+        """Build the block; blocks with the same `key` share the tables of neighbouring voxels."""
         super().__init__()
         self.first, self.norm1 = _conv(before, after, 3, key), norm(after)
         self.second, self.norm2 = _conv(after, after, 3, key), norm(after)
@@ -118,7 +133,8 @@ def _blocks(before: int, after: int, blocks: int, key: str, norm: Callable[[int]
 
 
 def _conv(before: int, after: int, kernel: int, key: str) -> nn.Module:
-    # Neighbour tables depend on the kernel as well as on the level.
-    return spconv.SubMConv3d(
+    # The table of neighbouring voxels depends on the kernel size as well as on the level.
+    layer: nn.Module = spconv.SubMConv3d(
         before, after, kernel, padding=kernel // 2, bias=False, indice_key=f"{key}-{kernel}", algo=ALGORITHM
     )
+    return layer

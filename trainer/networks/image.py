@@ -1,4 +1,4 @@
-"""2D networks: pictures to features on a coarser grid (stride 8; the MobileNet variant 16)."""
+"""The 2D networks: from images to features on a coarser grid (stride 8; 16 for the MobileNet variant)."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,26 +10,28 @@ from cache_schemas.extensions import find, known_names
 from trainer.errors import TrainerError
 
 MEAN, SPREAD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""ImageNet's, of RGB in 0..1, which the backbones expect."""
+"""Mean and standard deviation of ImageNet's RGB in 0..1; the backbones expect images normalised with them."""
 
 EXTENSIONS = "trainer.image_weights"
 """Entry point group of backbone weights that packages ship: a name and the path of a file."""
 
 
 class ImageNetwork(nn.Module):
-    """Features (B, `channels`, h, w) of pictures (B, 3, H, W) u8."""
+    """Maps images (B, 3, H, W) u8 to features (B, `channels`, h, w)."""
 
     def __init__(self, body: nn.Module, channels: int) -> None:
-        """Put normalisation before a network that ends in `channels`."""
+        """Put normalisation before a network `body` whose output has `channels` channels."""
         super().__init__()
         self.body, self.channels = body, channels
+        self.mean: Tensor
+        self.spread: Tensor
         self.register_buffer("mean", 255 * torch.tensor(MEAN)[:, None, None], persistent=False)
         self.register_buffer("spread", 255 * torch.tensor(SPREAD)[:, None, None], persistent=False)
 
     def forward(self, rgb: Tensor) -> Tensor:
-        """Return the features."""
-        normal = (rgb.float() - self.mean) / self.spread
-        return self.body(normal)
+        """Return features (B, `channels`, h, w)."""
+        features: Tensor = self.body((rgb.float() - self.mean) / self.spread)
+        return features
 
 
 def build_image_network(name: str, weights: Path | None) -> ImageNetwork:
@@ -100,25 +102,28 @@ BUILDERS: dict[str, Callable[[], ImageNetwork]] = {
 
 
 class _Deeplab(nn.Module):
-    """torchvision's DeepLabV3 up to its last layer, which our heads replace."""
+    """torchvision's DeepLabV3 without its last layer, which our heads replace."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        self.backbone = model.backbone
-        self.classifier = nn.Sequential(*list(model.classifier)[:-1])
-        self.to(memory_format=torch.channels_last)
+        backbone, classifier = model.backbone, model.classifier
+        assert isinstance(backbone, nn.Module) and isinstance(classifier, nn.Sequential)
+        self.backbone = backbone
+        self.classifier = nn.Sequential(*list(classifier)[:-1])
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's types lack this argument
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.classifier(self.backbone(x.contiguous(memory_format=torch.channels_last))["out"])
+        features: Tensor = self.classifier(self.backbone(x.contiguous(memory_format=torch.channels_last))["out"])
+        return features
 
 
 class SmallNetwork(nn.Module):
-    """A network for CPUs: three halvings, dilated residual blocks, and the mean over the picture."""
+    """A small network for CPUs: three strided convolutions, dilated residual blocks, and the mean over the image."""
 
     channels = 96
 
     def __init__(self) -> None:
-        """Build it with random weights; norms do not depend on the batch."""
+        """Build the network with random weights; its group norms do not depend on the batch."""
         super().__init__()
         width = self.channels
         self.stem = nn.Sequential(_conv(3, 24, stride=2), _conv(24, 48, stride=2), _conv(48, width, stride=2))
@@ -133,7 +138,8 @@ class SmallNetwork(nn.Module):
         x = self.stem(x)
         for block in self.blocks:
             x = (x + block(x)).relu()
-        return x + self.context(x.mean(dim=(2, 3)))[:, :, None, None]
+        features: Tensor = x + self.context(x.mean(dim=(2, 3)))[:, :, None, None]
+        return features
 
 
 def _conv(

@@ -1,17 +1,17 @@
-"""The one place that imports spconv, made to work, and start fast, on machines without CUDA."""
+"""The only module that imports spconv; it makes spconv work, and start fast, on machines without CUDA."""
 
 import logging
 import warnings
 
 import torch
 
-# spconv asks torch.fx a question at which that warns.
+# Importing spconv makes torch.fx log a warning that means nothing to users.
 logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)
 
 if not torch.cuda.is_available():
     import spconv.core
 
-    # Descriptions of CUDA kernels, seconds of every start.
+    # These describe CUDA kernels; parsing them takes seconds at every start.
     spconv.core.ALL_IMPGEMM_PARAMS = []
     spconv.core.ALL_NATIVE_PARAMS = []
 
@@ -27,7 +27,7 @@ if not torch.cuda.is_available():
         module.get_current_stream = lambda: 0
 
 ALGORITHM = ConvAlgo.Native if not torch.cuda.is_available() else None
-"""spconv's own choice where there is CUDA; without, the only one that runs."""
+"""The convolution algorithm: spconv's own choice with CUDA; without, the only one that runs."""
 
 VERSION: str = spconv_package.__version__
 

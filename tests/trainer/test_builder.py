@@ -1,24 +1,26 @@
-"""Batches: pairs, labels and features of changed samples, put end to end, still belong together."""
+"""Batches: pairs, labels and features of augmented samples still belong together after they are joined."""
 
 import numpy as np
 import pytest
 import torch
 
-from trainer.batch import Batch, Batches, arrays_to_train
-from trainer.losses import sample
+from trainer.data.batch import Batch
+from trainer.data.builder import BatchDataset, training_arrays
+from trainer.data.sampler import Step
+from trainer.data.stream import CacheStream
+from trainer.networks.bilinear import sample_bilinear
 from trainer.settings import RunSettings, load_settings
-from trainer.stream import CacheStream, Step
 
 
 def toy_settings(*overrides: str) -> RunSettings:
     return load_settings("demo", overrides=["stream.workers=0", "networks.voxel_m=1.0", *overrides])
 
 
-def batches(url: str, *overrides: str) -> tuple[Batches, CacheStream]:
+def batches(url: str, *overrides: str) -> tuple[BatchDataset, CacheStream]:
     settings = toy_settings(*overrides)
-    needed, optional = arrays_to_train(settings)
+    needed, optional = training_arrays(settings)
     stream = CacheStream(url, needed, optional=optional)
-    return Batches(stream, stream.samples, settings), stream
+    return BatchDataset(stream, stream.samples, settings), stream
 
 
 @pytest.fixture
@@ -27,7 +29,7 @@ def batch(toy: str) -> Batch:
 
 
 def test_pairs_still_join_points_and_pixels_of_one_class(batch: Batch) -> None:
-    assert batch.samples == 3 and len(batch.rgb) == 6 and len(batch.point_labels) == 3 * 240
+    assert batch.batch_size == 3 and len(batch.rgb) == 6 and len(batch.point_labels) == 3 * 240
     pixel = batch.pixel_labels[batch.pair_image, batch.pair_row, batch.pair_col]
     assert 100 < len(pixel) < 3 * 240
     np.testing.assert_array_equal(pixel, batch.point_labels[batch.pair_point])
@@ -46,19 +48,20 @@ def test_points_lie_in_voxels_of_their_own_sample(batch: Batch) -> None:
         assert len(batch.point_labels[seen & (batch.point_voxel == voxel)].unique()) == 1
 
 
-def test_frozen_features_are_sampled_where_the_pair_was_before_the_change(batch: Batch) -> None:
-    found = sample(batch.features["sam"], batch.pair_image, batch.pair_place) * batch.scales["sam"][batch.pair_image]
+def test_frozen_features_are_sampled_at_the_pairs_position_before_augmentation(batch: Batch) -> None:
+    grid, scale = batch.features["sam"], batch.scales["sam"]
+    found = sample_bilinear(grid, batch.pair_image, batch.pair_position) * scale[batch.pair_image]
     assert (found[:, :3].argmax(dim=1) == batch.point_labels[batch.pair_point]).float().mean() > 0.95
 
 
-def test_first_pairs_are_one_of_each_point_and_pixel(batch: Batch) -> None:
-    assert batch.first_of_point.sum() == len(batch.pair_point.unique())
-    assert set(batch.pair_point[batch.first_of_point].tolist()) == set(batch.pair_point.tolist())
+def test_first_pairs_are_exactly_one_of_each_point_and_pixel(batch: Batch) -> None:
+    assert batch.first_pair_of_point.sum() == len(batch.pair_point.unique())
+    assert set(batch.pair_point[batch.first_pair_of_point].tolist()) == set(batch.pair_point.tolist())
     pixels = torch.stack([batch.pair_image, batch.pair_row, batch.pair_col], dim=1)
-    assert batch.first_of_pixel.sum() == len(pixels.unique(dim=0))
+    assert batch.first_pair_of_pixel.sum() == len(pixels.unique(dim=0))
 
 
-def test_batches_depend_on_seed_and_epoch_alone(toy: str) -> None:
+def test_batches_depend_on_seed_epoch_and_samples_only(toy: str) -> None:
     first, again = batches(toy)[0], batches(toy)[0]
     one, same, later = first[Step(1, 0, (2,))], again[Step(1, 5, (2,))], first[Step(2, 0, (2,))]
     torch.testing.assert_close(one.rgb, same.rgb)
@@ -74,7 +77,7 @@ def test_without_augmentation_a_batch_is_the_sample(toy: str) -> None:
     np.testing.assert_array_equal(batch.mask_ids, arrays["sam/mask_ids"])
 
 
-def test_fewer_images_leave_points_and_labels_whole(toy: str) -> None:
+def test_fewer_images_keep_all_points_and_labels(toy: str) -> None:
     batch = batches(toy, "stream.images=1")[0][Step(0, 0, (0, 1))]
     assert len(batch.rgb) == 2 and len(batch.point_labels) == 480
     assert batch.pair_image.max() <= 1

@@ -1,4 +1,4 @@
-"""Which caches may be trained from: those whose documents and files are all in order; their values are not read."""
+"""Check before a training that a cache is complete: its documents and file sizes, not the values of its arrays."""
 
 from collections.abc import Sequence
 
@@ -13,12 +13,13 @@ from trainer.errors import UnfitCacheError
 def admit(
     cache: Cache, manifest: CacheManifest, arrays: Sequence[str]
 ) -> tuple[dict[str, ShardRecord], dict[GroupPath, GroupSeal]]:
-    """Return the records of all shards with samples, by key, and the seals of their groups, by path.
+    """Check a cache and return the records of its shards that hold samples, by key, and their seals, by group path.
 
-    Stray files are left to `labelgen verify`: they spoil no training. `arrays` must be there in every shard.
+    Each of `arrays`, given as `<group>/<name>`, must be present in every such shard. Stray files are accepted:
+    training does not read them, and `labelgen verify` reports them.
 
     Raises:
-        UnfitCacheError: with the first problem that tells that the cache is not as it was sealed, or not finished.
+        UnfitCacheError: if a group is unsealed, stale or damaged, or an array is missing; it names the first problem.
     """
     records: dict[str, ShardRecord] = {}
     seals: dict[GroupPath, GroupSeal] = {}
@@ -30,12 +31,14 @@ def admit(
             records[part.key] = part.record
             seals |= part.seals
     if not records:
-        raise UnfitCacheError(f"{cache.url}: no shard holds a sample; `labelgen run` has not come far enough")
-    _refuse_without(arrays, records, seals, cache.url)
+        raise UnfitCacheError(
+            f"{cache.url}: no shard holds a sample; run the same `labelgen run` command until it has finished"
+        )
+    _check_arrays_present(arrays, records, seals, cache.url)
     return records, seals
 
 
-def _refuse_without(
+def _check_arrays_present(
     arrays: Sequence[str], records: dict[str, ShardRecord], seals: dict[GroupPath, GroupSeal], url: str
 ) -> None:
     for key in records:
@@ -52,5 +55,5 @@ def _remedy(name: str) -> str:
     if name == "clip/features":
         return "make it with `labelgen run --set clip.store_features=true`, or train with method.latent=sam"
     if name.startswith("truth/"):
-        return "score a cache whose data set has truth"
-    return "`labelgen verify` says what else is missing"
+        return "choose a cache whose data set has truth"
+    return "run `labelgen verify` to see what else is missing"

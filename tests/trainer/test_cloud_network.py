@@ -1,17 +1,11 @@
-"""The networks: shapes, sizes, and sparse convolutions that are what dense ones are."""
-
-import threading
-from collections.abc import Iterator
+"""The 3D network: its size, and sparse convolutions against dense ones."""
 
 import numpy as np
 import pytest
 import torch
 from torch.nn import functional
 
-from trainer.errors import TrainerError
-from trainer.networks.at_once import at_once
 from trainer.networks.cloud import SHAPES, MinkUNet
-from trainer.networks.image import BUILDERS, build_image_network, load_backbone
 from trainer.networks.sparse import ALGORITHM, spconv
 
 ORIGINAL_PLANES = (32, 64, 128, 256, 256, 128, 96, 96)
@@ -107,96 +101,3 @@ def test_samples_of_a_batch_do_not_see_each_other() -> None:
     first = voxels[:, 0] == 0
     # Norms of the small network do not depend on the batch, so a sample alone gives the same.
     torch.testing.assert_close(network(features[first], voxels[first], 1), joint[first], atol=1e-5, rtol=1e-4)
-
-
-@pytest.mark.parametrize("name", BUILDERS)
-def test_image_networks_give_features_on_a_grid(name: str) -> None:
-    network = build_image_network(name, None).eval()
-    stride = 16 if name == "deeplabv3-mobilenet" else 8
-    rgb = torch.randint(0, 256, (2, 3, 64, 96), dtype=torch.uint8)
-    with torch.inference_mode():
-        found = network(rgb)
-        with torch.autocast("cpu", torch.bfloat16):
-            rough = network(rgb)
-    assert found.shape == (2, network.channels, 64 // stride, 96 // stride)
-    assert rough.shape == found.shape and rough.isfinite().all()
-
-
-def test_backbone_weights_load_as_torchvision_names_them(tmp_path) -> None:
-    from torchvision.models import resnet50
-
-    state = resnet50(weights=None).state_dict()
-    torch.save(state, tmp_path / "resnet50.pth")
-    network = build_image_network("deeplabv3-resnet50", tmp_path / "resnet50.pth")
-    torch.testing.assert_close(network.body.backbone.layer4[2].conv3.weight, state["layer4.2.conv3.weight"])
-    del state["layer1.0.conv1.weight"]
-    torch.save(state, tmp_path / "short.pth")
-    with pytest.raises(TrainerError, match=r"short\.pth: 1 of \d+ tensors are missing, such as layer1"):
-        load_backbone(network, tmp_path / "short.pth")
-
-
-def test_pickled_weights_do_not_run(tmp_path) -> None:
-    class Evil:
-        def __reduce__(self) -> tuple:
-            return (print, ("run",))
-
-    torch.save({"w": Evil()}, tmp_path / "evil.pth")
-    with pytest.raises(TrainerError, match=r"evil\.pth"):
-        build_image_network("deeplabv3-mobilenet", tmp_path / "evil.pth")
-
-
-@pytest.fixture
-def two_threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.mark.usefixtures("two_threads")
-def test_networks_at_once_learn_what_they_learn_in_turn() -> None:
-    torch.manual_seed(0)
-    image, (features, voxels) = build_image_network("small", None), cloud()
-    points, head = MinkUNet(SHAPES["small"]), torch.nn.Linear(96, 3)
-    rgb = torch.randint(0, 256, (2, 3, 48, 80), dtype=torch.uint8)
-    ran_in = []
-
-    def of_pixels() -> tuple[torch.Tensor, ...]:
-        grid = image(rgb)
-        ran_in.append((threading.get_ident(), torch.get_num_threads()))
-        return grid, head(grid.mean(dim=(2, 3)))
-
-    def of_points() -> tuple[torch.Tensor, ...]:
-        ran_in.append((threading.get_ident(), torch.get_num_threads()))
-        return (points(features, voxels, 2),)
-
-    def learned(*made: torch.Tensor) -> list[torch.Tensor]:
-        grid, short, of_voxels = made
-        loss = grid.square().mean() + short.sum() * of_voxels.mean() + of_voxels.square().mean()
-        modules = torch.nn.ModuleList([image, head, points])
-        modules.zero_grad()
-        loss.backward()
-        return [loss.detach(), *(parameter.grad.clone() for parameter in modules.parameters())]
-
-    found = learned(*at_once(of_pixels, of_points, torch.device("cpu")))
-    assert len({thread for thread, _ in ran_in}) == 2
-    assert {threads for _, threads in ran_in} == {1}
-    assert torch.get_num_threads() == 2
-    for ours, expected in zip(found, learned(*of_pixels(), *of_points()), strict=True):
-        assert expected.abs().max() > 0
-        torch.testing.assert_close(ours, expected, rtol=1e-3, atol=1e-6)
-    with torch.no_grad():
-        assert not any(part.requires_grad for part in at_once(of_pixels, of_points, torch.device("cpu")))
-
-
-@pytest.mark.usefixtures("two_threads")
-@pytest.mark.parametrize("failing", [0, 1])
-def test_an_error_in_either_of_two_networks_is_raised_and_leaves_the_threads_as_they_were(failing: int) -> None:
-    def fails() -> tuple[torch.Tensor, ...]:
-        raise RuntimeError("cannot allocate memory")
-
-    works = [lambda: (torch.ones(1, requires_grad=True) * 2,)] * 2
-    works[failing] = fails
-    with pytest.raises(RuntimeError, match="cannot allocate memory"):
-        at_once(*works, torch.device("cpu"))
-    assert torch.get_num_threads() == 2

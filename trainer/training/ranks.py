@@ -1,4 +1,4 @@
-"""The ranks that train together: one process alone, torchrun's, or those that somebody else has already joined."""
+"""The processes (ranks) of one training: this process alone, or those that torchrun or Ray Train started."""
 
 import os
 from dataclasses import dataclass
@@ -10,31 +10,37 @@ from torch.nn.parallel import DistributedDataParallel
 
 @dataclass(frozen=True)
 class Ranks:
-    """A process among `world` ones that train together; `device` is its own."""
+    """A process of a training, among the `world` processes that train together.
+
+    Attributes:
+        rank: this process's number, from 0.
+        world: the number of processes.
+        device: this process's device.
+    """
 
     rank: int
     world: int
     device: torch.device
 
     @property
-    def first(self) -> bool:
-        """Whether this process speaks and writes for all."""
+    def is_first(self) -> bool:
+        """Whether this process writes and reports for all."""
         return self.rank == 0
 
-    def joint(self, values: Tensor) -> Tensor:
-        """Return the sum of values over all ranks."""
+    def sum(self, values: Tensor) -> Tensor:
+        """Return the sum of `values` over all ranks, on all ranks."""
         if self.world == 1:
             return values
         values = values.clone()
         distributed.all_reduce(values)
         return values
 
-    def any(self, told: bool) -> bool:
-        """Tell all ranks whether one of them was told something."""
-        return told if self.world == 1 else bool(self.joint(torch.tensor(int(told), device=self.device)))
+    def any(self, value: bool) -> bool:
+        """Return on all ranks whether `value` is true on any."""
+        return value if self.world == 1 else bool(self.sum(torch.tensor(int(value), device=self.device)))
 
     def wrap(self, model: nn.Module) -> nn.Module:
-        """Put the model on this rank's device, and let gradients be averaged over ranks."""
+        """Move the model to this rank's device; with several ranks, make gradients the average over ranks."""
         model = model.to(self.device)
         if self.world == 1:
             return model
@@ -44,7 +50,7 @@ class Ranks:
 
 
 def join_ranks() -> Ranks:
-    """Join the ranks that torchrun has started, or be the only one; a GPU each, if there are any."""
+    """Join the process group of torchrun or Ray Train, or be the only rank; each rank takes a GPU if there are any."""
     local = int(os.environ.get("LOCAL_RANK", 0))
     device = torch.device("cuda", local) if torch.cuda.is_available() else torch.device("cpu")
     if device.type == "cuda":
@@ -57,6 +63,6 @@ def join_ranks() -> Ranks:
 
 
 def leave_ranks() -> None:
-    """Part from the other ranks, if any."""
+    """Leave the process group, if there is one."""
     if distributed.is_initialized():
         distributed.destroy_process_group()

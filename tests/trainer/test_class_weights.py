@@ -1,12 +1,12 @@
-"""Weights of classes: hand-computed from label counts, and none where none are asked for."""
+"""Class weights: compared with label counts of the whole cache, and None for exponent 0."""
 
 import numpy as np
 import pytest
 
 from cache_schemas.group_path import GroupPath
 from cache_schemas.store import Cache
-from trainer.balance import RAREST, class_weights
-from trainer.stream import CacheStream
+from trainer.data.class_weights import MIN_FREQUENCY, class_weights
+from trainer.data.stream import CacheStream
 
 ARRAYS = ["labels/image", "labels/image_raw"]
 
@@ -20,7 +20,7 @@ def test_weights_follow_the_frequencies_of_the_labels_that_are_trained_on(toy: s
     share = np.array([(labels == i).sum() for i in range(classes)]) / (labels < classes).sum()
     weights = class_weights(stream, stream.samples, classes, 0.5, refined).double().numpy()
     for one in range(classes):
-        ratio = (max(share[0], RAREST) / max(share[one], RAREST)) ** 0.5
+        ratio = (max(share[0], MIN_FREQUENCY) / max(share[one], MIN_FREQUENCY)) ** 0.5
         assert weights[one] / weights[0] == pytest.approx(ratio, rel=1e-5)
     assert (weights * share).sum() == pytest.approx(1, rel=1e-5)
 

@@ -1,16 +1,18 @@
-"""Points to voxels, by one sort of packed 64-bit keys."""
+"""Group points into voxels, by one sort of packed 64-bit keys."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 AXIS_BITS = 21
+"""A key holds three voxel coordinates of this many bits each."""
 
 
 def voxelise(xyz: NDArray[np.float32], voxel_m: float) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """Group points (P, 3), metres, into cubes of side `voxel_m`.
+    """Group points (P, 3), in metres, into cubes with sides of `voxel_m` metres.
 
-    Returns the occupied voxels (V, 3) as (z, y, x) i32, counted from the cloud's lowest corner, in that order, and
-    the voxel (P,) i64 of each point.
+    Returns:
+        The occupied voxels (V, 3) as sorted (z, y, x), counted from the lowest corner of the cloud, and the index
+        (P,) into them of each point's voxel.
 
     Raises:
         ValueError: if the cloud spans more than 2^21 voxels along an axis.
@@ -20,7 +22,10 @@ def voxelise(xyz: NDArray[np.float32], voxel_m: float) -> tuple[NDArray[np.int32
     cell = np.floor(xyz.astype(np.float64) / voxel_m).astype(np.int64)
     cell -= cell.min(axis=0)
     if cell.max() >> AXIS_BITS:
-        raise ValueError(f"a cloud spans {int(cell.max())} voxels of {voxel_m} m; its points or the size are wrong")
+        raise ValueError(
+            f"the cloud spans {int(cell.max())} voxels of {voxel_m} m, more than 2^{AXIS_BITS}; "
+            "check its points, or raise networks.voxel_m"
+        )
     keys, point_voxel = np.unique(
         (cell[:, 2] << 2 * AXIS_BITS) | (cell[:, 1] << AXIS_BITS) | cell[:, 0], return_inverse=True
     )

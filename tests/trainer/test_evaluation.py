@@ -1,0 +1,91 @@
+"""Scores of a run beside those of the cached labels, and predictions in the data set's file format."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cache_schemas.group_path import GroupPath
+from cache_schemas.store import Cache
+from tests.trainer.runs import history, overrides, run_cli
+
+
+@pytest.mark.slow
+def test_both_networks_learn_what_tells_the_classes(toy: str, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run_cli("fit", toy, "--out", run, *overrides("optimiser.epochs=30", "method.stage2_epoch=15", "optimiser.lr=0.05"))
+    rows = history(run)
+    assert rows[-1]["loss"] < 0.5 * rows[0]["loss"]
+    found = json.loads(run_cli("evaluate", run, toy, "--json").stdout)
+    assert found["image"]["miou"] > 0.85
+    assert found["point"]["miou"] > 0.85
+    assert found["agreement"]["accuracy"] > 0.85
+    run_cli("predict", run, toy, "--out", tmp_path)
+    files = sorted((tmp_path / "lidarseg/all").glob("*_lidarseg.bin"))
+    labels = np.concatenate([np.fromfile(file, np.uint8) for file in files]) - 1
+    truth = np.concatenate([Cache(toy).read(GroupPath(key, "truth"))["point"] for key in Cache(toy).shard_keys()])
+    assert (labels == truth).mean() > 0.85
+
+
+def test_held_out_scenes_of_the_training_cache_are_scored_by_default(small_run: Path, toy: str) -> None:
+    found = json.loads(run_cli("evaluate", small_run, toy, "--json").stdout)
+    assert found["scenes"] == "held-out" and found["samples"] == 2
+    assert set(found["point"]["iou"]) == {"car", "road", "tree"}
+    refined = json.loads(run_cli("evaluate", small_run, toy, "--json", "--refine").stdout)
+    assert refined["refined_predictions"] and refined["image"] != found["image"]
+
+
+def test_cached_labels_are_scored_beside_the_networks(small_run: Path, toy: str) -> None:
+    found = json.loads(run_cli("evaluate", small_run, toy, "--json", "--scenes", "all").stdout)
+    cache = Cache(toy)
+    right = counted = 0
+    for key in cache.shard_keys():
+        labels, truth = cache.read(GroupPath(key, "labels")), cache.read(GroupPath(key, "truth"))
+        right += int((labels["image_raw"] == truth["image"]).sum())
+        counted += labels["image_raw"].size
+    assert found["labels"]["raw"]["image"]["accuracy"] == pytest.approx(right / counted)
+    assert found["labels"]["refined"]["image"]["miou"] == 1
+    assert found["labels"]["refined"]["point_seen"]["miou"] == 1
+    assert found["samples"] == 10
+    assert found["point"]["scored"] == 2400
+    assert found["point_seen"]["scored"] == found["labels"]["raw"]["point_seen"]["scored"] < 2400
+
+
+def test_evaluate_prints_a_table_with_a_row_for_each_class(small_run: Path, toy: str) -> None:
+    table = run_cli("evaluate", small_run, toy).stdout
+    found = json.loads(run_cli("evaluate", small_run, toy, "--json").stdout)
+    for word in ("2D network", "3D network", "3D, seen", "raw image", "refined point", "held-out"):
+        assert word in table
+    rows = {line.split()[0]: line.split()[1:] for line in table.splitlines() if line.strip()}
+    assert rows["mIoU"][0] == f"{100 * found['image']['miou']:.1f}"
+    assert rows["tree"][1] == f"{100 * found['point']['iou']['tree']:.1f}"
+
+
+def test_predictions_are_written_in_the_official_format(small_run: Path, toy: str, tmp_path: Path) -> None:
+    run_cli("predict", small_run, toy, "--out", tmp_path)
+    files = sorted((tmp_path / "lidarseg/all").glob("*_lidarseg.bin"))
+    assert [file.name for file in files][:2] == ["scene-0-c0_lidarseg.bin", "scene-0-c1_lidarseg.bin"]
+    assert len(files) == 10
+    labels = np.stack([np.fromfile(file, np.uint8) for file in files])
+    assert labels.shape == (10, 240) and labels.min() >= 1 and labels.max() <= 3
+    assert json.loads((tmp_path / "all/submission.json").read_text())["meta"]["use_lidar"] is True
+
+
+def test_a_cache_with_other_classes_is_not_scored(small_run: Path, make_cache, tmp_path: Path) -> None:
+    other = make_cache(tmp_path / "other", names=("car", "road", "house"))
+    done = run_cli("evaluate", small_run, other, exit_code=1)
+    assert "car, road, house" in done.stderr and "car, road, tree" in done.stderr
+
+
+def test_a_cache_without_truth_is_not_scored_but_predicted(small_run: Path, own: str, tmp_path: Path) -> None:
+    for key in Cache(own).shard_keys():
+        Cache(own, "a").remove_group(GroupPath(key, "truth"))
+    assert "truth: not sealed" in run_cli("evaluate", small_run, own, exit_code=1).stderr
+    assert "6 files" in run_cli("predict", small_run, own, "--out", tmp_path / "labels").stdout
+
+
+def test_a_missing_checkpoint_is_refused(small_run: Path, toy: str, tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_bytes((small_run / "run.json").read_bytes())
+    done = run_cli("evaluate", tmp_path, toy, exit_code=1)
+    assert "last.pt: no such checkpoint" in done.stderr and "--resume" in done.stderr

@@ -1,0 +1,114 @@
+"""Training by processes of its own: killed, asked to stop, on two ranks, and without other packages."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.trainer.runs import history, overrides
+
+REPOSITORY = Path(__file__).parents[2]
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def trainer(*arguments: object, launcher: tuple[str, ...] = ("-m", "trainer.cli")) -> list[str]:
+    return [sys.executable, *launcher, *map(str, arguments)]
+
+
+def run(command: list[str]) -> None:
+    done = subprocess.run(command, cwd=REPOSITORY, env=ENVIRONMENT, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+
+
+def wait_for_steps(process: subprocess.Popen, folder: Path, steps: int) -> None:
+    deadline = time.monotonic() + 120
+    while not (folder / "history.jsonl").exists() or len((folder / "history.jsonl").read_text().splitlines()) < steps:
+        assert process.poll() is None and time.monotonic() < deadline, "too few steps were taken"
+        time.sleep(0.01)
+
+
+@pytest.mark.kill
+def test_a_killed_run_resumes_to_the_loss_curve_of_an_undisturbed_one(toy: str, tmp_path: Path) -> None:
+    settings = overrides("optimiser.epochs=8", "method.stage2_epoch=3")
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    run(trainer("fit", toy, "--out", whole, *settings))
+    process = subprocess.Popen(
+        trainer("fit", toy, "--out", killed, *settings), cwd=REPOSITORY, stderr=subprocess.DEVNULL, env=ENVIRONMENT
+    )
+    wait_for_steps(process, killed, 12)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    stopped = len(history(killed))
+    run(trainer("fit", toy, "--out", killed, "--resume", *settings))
+    assert stopped < len(history(whole)), "the run had finished before it was killed"
+    assert history(killed) == history(whole)
+    states = [torch.load(folder / "last.pt", weights_only=True)["model"] for folder in (whole, killed)]
+    for name, tensor in states[0].items():
+        assert torch.equal(tensor, states[1][name]), name
+
+
+def ignore_interrupt() -> None:
+    """Start as a shell script starts its background jobs."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@pytest.mark.kill
+@pytest.mark.parametrize(
+    "number, start", [(signal.SIGINT, None), (signal.SIGINT, ignore_interrupt), (signal.SIGTERM, None)]
+)
+def test_a_run_that_is_asked_to_stop_keeps_all_finished_steps(
+    toy: str, tmp_path: Path, number: signal.Signals, start: Callable[[], None] | None
+) -> None:
+    command = trainer("fit", toy, "--out", tmp_path / "run", *overrides("optimiser.epochs=60", "stream.workers=1"))
+    process = subprocess.Popen(
+        command,
+        cwd=REPOSITORY,
+        env=ENVIRONMENT,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=start,
+        start_new_session=True,
+    )
+    wait_for_steps(process, tmp_path / "run", 20)
+    if number == signal.SIGINT:  # a terminal signals all processes, `kill` one
+        os.killpg(process.pid, number)
+    else:
+        process.send_signal(number)
+    stderr = process.communicate(timeout=60)[1]
+    assert "--resume" in stderr and "Traceback" not in stderr
+    assert process.returncode == 130
+    state = torch.load(tmp_path / "run/last.pt", weights_only=True)
+    assert state["step"] == len(history(tmp_path / "run")) >= 20
+
+
+@pytest.mark.slow
+def test_two_ranks_have_the_losses_of_one_rank_with_the_joint_batch(toy: str, tmp_path: Path) -> None:
+    settings = ["optimiser.epochs=2", "method.stage2_epoch=1", "augment.images=false", "optimiser.lr=0.01"]
+    torchrun = ("-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", "-m", "trainer.cli")
+    one, two = tmp_path / "one", tmp_path / "two"
+    run(trainer("fit", toy, "--out", one, *overrides(*settings, "stream.batch_samples=2")))
+    run(trainer("fit", toy, "--out", two, *overrides(*settings, "stream.batch_samples=1"), launcher=torchrun))
+    assert len(history(one)) == len(history(two)) > 5
+    for alone, joint in zip(history(one), history(two), strict=True):
+        assert joint["loss"] == pytest.approx(alone["loss"], rel=2e-3)
+        assert joint["image_source"] == alone["image_source"]
+    assert history(two)[0]["loss"] == pytest.approx(history(one)[0]["loss"], rel=1e-5)
+
+
+@pytest.mark.slow
+def test_training_needs_neither_labelgen_nor_ray(toy: str, tmp_path: Path) -> None:
+    code = (
+        "import sys; from trainer.cli import main\n"
+        "try: main(sys.argv[1:])\n"
+        "except SystemExit as stop: assert not stop.code, stop.code\n"
+        "bad = {name.split('.')[0] for name in sys.modules} & {'labelgen', 'ray', 'nuscenes', 'pipelines'}\n"
+        "assert not bad, bad"
+    )
+    command = trainer("fit", toy, "--out", tmp_path / "run", *overrides("optimiser.epochs=1"), launcher=("-c", code))
+    run(command)

@@ -1,0 +1,43 @@
+"""The 2D networks: the shape of their features, and loading the weights of a backbone."""
+
+import pytest
+import torch
+
+from trainer.errors import TrainerError
+from trainer.networks.image import BUILDERS, build_image_network, load_backbone
+
+
+@pytest.mark.parametrize("name", BUILDERS)
+def test_image_networks_give_features_on_a_grid(name: str) -> None:
+    network = build_image_network(name, None).eval()
+    stride = 16 if name == "deeplabv3-mobilenet" else 8
+    rgb = torch.randint(0, 256, (2, 3, 64, 96), dtype=torch.uint8)
+    with torch.inference_mode():
+        found = network(rgb)
+        with torch.autocast("cpu", torch.bfloat16):
+            rough = network(rgb)
+    assert found.shape == (2, network.channels, 64 // stride, 96 // stride)
+    assert rough.shape == found.shape and rough.isfinite().all()
+
+
+def test_backbone_weights_load_as_torchvision_names_them(tmp_path) -> None:
+    from torchvision.models import resnet50
+
+    state = resnet50(weights=None).state_dict()
+    torch.save(state, tmp_path / "resnet50.pth")
+    network = build_image_network("deeplabv3-resnet50", tmp_path / "resnet50.pth")
+    torch.testing.assert_close(network.body.backbone.layer4[2].conv3.weight, state["layer4.2.conv3.weight"])
+    del state["layer1.0.conv1.weight"]
+    torch.save(state, tmp_path / "short.pth")
+    with pytest.raises(TrainerError, match=r"short\.pth: 1 of \d+ tensors are missing, such as layer1"):
+        load_backbone(network, tmp_path / "short.pth")
+
+
+def test_pickled_weights_do_not_run(tmp_path) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple:
+            return (print, ("run",))
+
+    torch.save({"w": Evil()}, tmp_path / "evil.pth")
+    with pytest.raises(TrainerError, match=r"evil\.pth"):
+        build_image_network("deeplabv3-mobilenet", tmp_path / "evil.pth")

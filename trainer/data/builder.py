@@ -1,0 +1,200 @@
+"""Builds batches: reads samples, augments and voxelises them, and joins them as tensors."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+from torch.utils.data import Dataset
+
+from cache_schemas.group_path import shard_path
+from trainer.data.augment import Crop, draw_crop, draw_rotation
+from trainer.data.batch import Batch
+from trainer.data.sampler import Step
+from trainer.data.stream import CacheStream, SampleArrays, SampleRef
+from trainer.data.voxels import voxelise
+from trainer.errors import UnfitCacheError
+from trainer.settings import RunSettings
+
+HEIGHT_SCALE_M = 10.0
+"""Heights, in metres, are divided by this before they enter the 3D network."""
+
+
+class BatchDataset(Dataset[Batch]):
+    """The batch of each step. All work happens in `__getitem__`, hence in the workers of a `DataLoader`."""
+
+    def __init__(self, stream: CacheStream, samples: Sequence[SampleRef], settings: RunSettings) -> None:
+        """Build batches from `samples` of a stream that reads the arrays of `training_arrays(settings)`."""
+        self._stream, self._samples, self._settings = stream, samples, settings
+
+    def __getitem__(self, step: Step) -> Batch:
+        """Return the batch of a step; it depends on the settings' seed, the step's epoch and its samples only.
+
+        Raises:
+            DamagedGroupError: if bytes of the cache are not those that were written.
+            UnfitCacheError: if the cloud of a sample spans too many voxels.
+        """
+        parts = []
+        for index in step.sample_indices:
+            rng = np.random.default_rng([self._settings.seed, step.epoch, index])
+            parts.append(self._load(self._samples[index], rng))
+        return _join(parts)
+
+    def _load(self, ref: SampleRef, rng: np.random.Generator) -> "_SampleTensors":
+        images = self._stream.image_count(ref)
+        chosen = sorted(rng.permutation(images)[: self._settings.stream.images].tolist())
+        try:
+            return _prepare(self._stream.read(ref, chosen), self._settings, rng)
+        except ValueError as error:
+            raise UnfitCacheError(f"{self._stream.url}/{shard_path(ref.shard)}: sample {ref.token}: {error}") from error
+
+
+def training_arrays(settings: RunSettings) -> tuple[list[str], list[str]]:
+    """Return the arrays that training reads: those that must be present, and those that may be."""
+    suffix = _label_suffix(settings)
+    needed = [f"labels/image{suffix}", f"labels/point{suffix}", "images/rgb", "sam/mask_ids"]
+    needed += ["points/xyz", "points/intensity", "pairs/point", "pairs/image", "pairs/row", "pairs/col"]
+    needed += [f"{teacher}/features" for teacher in settings.method.latent_teachers]
+    return needed, ["sam/features_scale"] if "sam" in settings.method.latent_teachers else []
+
+
+@dataclass(frozen=True)
+class _SampleTensors:
+    """Tensors of one sample, named and shaped like the fields of `Batch`; `voxels` (V, 3) without sample numbers."""
+
+    tensors: dict[str, Tensor]
+    features: dict[str, Tensor]
+    scales: dict[str, Tensor]
+
+
+def _prepare(arrays: SampleArrays, settings: RunSettings, rng: np.random.Generator) -> _SampleTensors:
+    """Augment and voxelise one sample. The order of the draws from `rng` is part of what a seed means."""
+    rgb, augment = arrays["images/rgb"], settings.augment
+    height, width = rgb.shape[1], rgb.shape[2]
+    whole = Crop((height, width), 0, 0, height, width, mirrored=False)
+    crops = [draw_crop((height, width), augment.min_crop, rng) if augment.images else whole for _ in rgb]
+    rotation = draw_rotation(rng) if augment.clouds else np.eye(3, dtype=np.float32)
+    images = torch.stack([_crop_image(image, crop) for image, crop in zip(rgb, crops, strict=True)])
+    suffix = _label_suffix(settings)
+    found = {
+        "pixel_labels": _crop_ids(arrays[f"labels/image{suffix}"], crops),
+        "mask_ids": _crop_ids(arrays["sam/mask_ids"], crops).astype(np.int32),
+        "point_labels": arrays[f"labels/point{suffix}"],
+        **_voxel_arrays(arrays["points/xyz"] @ rotation.T, arrays["points/intensity"], settings.networks.voxel_m),
+        **_pair_arrays(arrays, crops, (height, width)),
+    }
+    tensors = {name: torch.from_numpy(values) for name, values in found.items()}
+    tensors["rgb"] = _jitter_colours(images, augment.relight, rng) if augment.images else images
+    teachers = settings.method.latent_teachers
+    scales = {teacher: arrays.get(f"{teacher}/features_scale") for teacher in teachers}
+    return _SampleTensors(
+        tensors,
+        {teacher: _channels_last(arrays[f"{teacher}/features"], teacher) for teacher in teachers},
+        {teacher: torch.from_numpy(scale) for teacher, scale in scales.items() if scale is not None},
+    )
+
+
+def _join(parts: Sequence[_SampleTensors]) -> Batch:
+    """Concatenate samples: indices count the batch's images, points and voxels; voxels get their sample's number."""
+    joined = {name: _concatenate([part.tensors[name] for part in parts]) for name in parts[0].tensors}
+    for name, counted in (("pair_image", "rgb"), ("pair_point", "point_labels"), ("point_voxel", "voxels")):
+        starts = np.cumsum([0, *(len(part.tensors[counted]) for part in parts)])
+        joined[name] = _concatenate(
+            [part.tensors[name] + int(start) for part, start in zip(parts, starts, strict=False)]
+        )
+    numbers = [torch.full((len(part.tensors["voxels"]), 1), n, dtype=torch.int32) for n, part in enumerate(parts)]
+    joined["voxels"] = torch.cat([torch.cat(numbers), joined["voxels"]], dim=1)
+    return Batch(
+        batch_size=len(parts),
+        mask_count=int(joined["mask_ids"].max()) + 1,
+        features={name: _concatenate([part.features[name] for part in parts]) for name in parts[0].features},
+        scales={name: _concatenate([part.scales[name] for part in parts]) for name in parts[0].scales},
+        **joined,
+    )
+
+
+def _concatenate(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def _label_suffix(settings: RunSettings) -> str:
+    return "" if settings.method.refine else "_raw"
+
+
+def _pair_arrays(arrays: SampleArrays, crops: Sequence[Crop], size: tuple[int, int]) -> dict[str, NDArray[Any]]:
+    """Return the pairs that stay in their image's crop, mapped to augmented pixels."""
+    image, row, col = (arrays[f"pairs/{name}"] for name in ("image", "row", "col"))
+    position = np.stack([(row + 0.5) / size[0], (col + 0.5) / size[1]], axis=1).astype(np.float32)
+    kept, new_row, new_col = np.zeros(len(image), bool), row.copy(), col.copy()
+    for number, crop in enumerate(crops):
+        own = np.flatnonzero(image == number)
+        new_row[own], new_col[own], kept[own] = crop.map_pixels(row[own], col[own])
+    image, row, col, point = (values[kept] for values in (image, new_row, new_col, arrays["pairs/point"]))
+    return {
+        "pair_point": point,
+        "pair_image": image,
+        "pair_row": row,
+        "pair_col": col,
+        "pair_position": position[kept],
+        "first_pair_of_point": _is_first(point),
+        "first_pair_of_pixel": _is_first((image * size[0] + row) * size[1] + col),
+    }
+
+
+def _voxel_arrays(xyz: NDArray[np.float32], intensity: NDArray[np.float32], voxel_m: float) -> dict[str, NDArray[Any]]:
+    """Return voxels of rotated points (P, 3), in metres, with the mean intensity and height of each."""
+    voxels, point_voxel = voxelise(xyz, voxel_m)
+    count = np.bincount(point_voxel, minlength=len(voxels))
+    sums = [
+        np.bincount(point_voxel, weights=values, minlength=len(voxels))
+        for values in (intensity, xyz[:, 2] / HEIGHT_SCALE_M)
+    ]
+    features = (np.stack(sums, axis=1) / np.maximum(count, 1)[:, None]).astype(np.float32)
+    return {"voxels": voxels, "voxel_features": features, "point_voxel": point_voxel}
+
+
+def _crop_ids(values: NDArray[Any], crops: Sequence[Crop]) -> NDArray[Any]:
+    """Return crops of labels or mask ids (B, H, W) at full size, by nearest neighbour."""
+    cropped = np.empty_like(values)
+    for number, crop in enumerate(crops):
+        rows, columns = crop.source_pixels()
+        cropped[number] = values[number][rows][:, columns]
+    return cropped
+
+
+def _crop_image(image: NDArray[np.uint8], crop: Crop) -> Tensor:
+    """Return the crop of an image (H, W, 3) at full size as (3, H, W), bilinear."""
+    part = image[crop.top : crop.top + crop.height, crop.left : crop.left + crop.width]
+    tensor = torch.from_numpy(part).permute(2, 0, 1)
+    if (crop.height, crop.width) != crop.size:
+        tensor = functional.interpolate(tensor[None], size=crop.size, mode="bilinear", align_corners=False)[0]
+    return tensor.flip(-1) if crop.mirrored else tensor.contiguous()
+
+
+def _jitter_colours(images: Tensor, strength: float, rng: np.random.Generator) -> Tensor:
+    """Scale and shift each colour channel of images (B, 3, H, W) u8 at random; see `AugmentSettings.relight`."""
+    if not strength:
+        return images
+    gain, shift = (
+        torch.from_numpy(rng.uniform(-strength, strength, (len(images), 3, 1, 1)).astype(np.float32)) for _ in range(2)
+    )
+    return (images * (1 + gain) + 127 * shift).clamp(0, 255).to(torch.uint8)
+
+
+def _channels_last(features: NDArray[Any], teacher: str) -> Tensor:
+    """Return a teacher's features (B, h, w, E); CLIP's are cached as (B, E, h, w)."""
+    tensor = torch.from_numpy(features)
+    return tensor.permute(0, 2, 3, 1).contiguous() if teacher == "clip" else tensor
+
+
+def _is_first(keys: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return which of keys (N,), all at least 0, are the first of their value; they need not be sorted."""
+    number = np.arange(len(keys))
+    first = np.empty(int(keys.max(initial=-1)) + 1, number.dtype)
+    first[keys[::-1]] = number[::-1]  # of several values for one place NumPy keeps the last, hence the first key's
+    is_first: NDArray[np.bool_] = first[keys] == number
+    return is_first

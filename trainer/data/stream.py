@@ -1,0 +1,178 @@
+"""Reads the samples of a cache: which there are, and their arrays."""
+
+from collections import OrderedDict
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cache_schemas.documents import GroupSeal
+from cache_schemas.group_path import GroupPath
+from cache_schemas.layout import SHARD_GROUPS, AnyArray
+from cache_schemas.row_reader import RowReader, Span, StoredArray
+from cache_schemas.store import Cache
+from trainer.data.admission import admit
+
+OFFSETS = {"I": "images/offsets", "P": "points/offsets", "N": "pairs/offsets"}
+"""By first axis of an array (images, points or pairs): the array with the first row of each sample."""
+
+SampleArrays = dict[str, AnyArray]
+"""Arrays of one sample, by `<group>/<name>`."""
+
+
+@dataclass(frozen=True)
+class SampleRef:
+    """A sample of a cache: its shard's key, its index in that shard, its token and its scene."""
+
+    shard: str
+    index: int
+    token: str
+    scene: str
+
+
+class CacheStream:
+    """The samples of a cache, read array by array as `<group>/<name>`."""
+
+    def __init__(self, url: str, arrays: Sequence[str], *, optional: Sequence[str] = (), open_shards: int = 16) -> None:
+        """Open the cache and check its documents and file sizes; values of arrays are read later.
+
+        `arrays` must be present in every shard; `optional` ones are read where they are present. The chunk indices of
+        the last `open_shards` shards are kept in memory.
+
+        Raises:
+            CacheError: if there is no cache at `url`, or it has another schema version.
+            UnfitCacheError: if a group is unsealed, stale or not laid out as documented, or an array is missing.
+        """
+        cache, self.manifest = Cache.open(url)
+        self.url, self._open_shards = url, open_shards
+        self._arrays = sorted({*arrays, *optional, *_offsets([*arrays, *optional])})
+        self._records, self._seals = admit(cache, self.manifest, arrays)
+        self._reader = RowReader(url)
+        self._opened: OrderedDict[str, _OpenShard] = OrderedDict()
+        self.samples = [
+            SampleRef(key, index, token, record.scene)
+            for key, record in self._records.items()
+            for index, token in enumerate(record.samples)
+        ]
+
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """The fingerprints of all groups that are read, by path; equal fingerprints give equal training."""
+        read = sorted(filter(self._is_read, self._seals), key=str)
+        return {str(path): self._seals[path].fingerprint for path in read}
+
+    def text_embeddings(self) -> NDArray[np.float32]:
+        """Return the text embedding of each class (C, D), of unit norm.
+
+        Raises:
+            DamagedGroupError: if its bytes are not those that were written.
+        """
+        return Cache(self.url).read(GroupPath.root("text"), "embeddings")["embeddings"]
+
+    def read(
+        self, ref: SampleRef, images: Sequence[int] | None = None, only: Collection[str] | None = None
+    ) -> SampleArrays:
+        """Return the arrays of a sample, or `only` some of them.
+
+        Of arrays with a row for each image, only the rows of the chosen `images` are read (all, if None). Indices of
+        pairs are relative to the sample's points and to the chosen images; pairs with other images are left out.
+
+        Raises:
+            DamagedGroupError: if bytes are not those that were written; it names the shard and the array.
+        """
+        shard = self._open(ref.shard)
+        bounds = {axis: (int(ends[ref.index]), int(ends[ref.index + 1])) for axis, ends in shard.offsets.items()}
+        chosen = range(bounds["I"][1] - bounds["I"][0]) if images is None else images
+        spans, names = [], []
+        for path in shard.arrays if only is None else only:
+            axis = _first_axis(path)
+            start, stop = bounds[axis]
+            runs = _consecutive_runs([start + image for image in chosen]) if axis == "I" else [(start, stop)]
+            spans += [Span(shard.arrays[path], *run) for run in runs]
+            names += [path] * len(runs)
+        parts: dict[str, list[AnyArray]] = {}
+        for name, values in zip(names, self._reader.read(spans), strict=True):
+            parts.setdefault(name, []).append(values)
+        arrays = {name: found[0] if len(found) == 1 else np.concatenate(found) for name, found in parts.items()}
+        return _localise_pairs(arrays, bounds, chosen)
+
+    def image_count(self, ref: SampleRef) -> int:
+        """Return the number of images of a sample."""
+        ends = self._open(ref.shard).offsets["I"]
+        return int(ends[ref.index + 1] - ends[ref.index])
+
+    def cloud_name(self, ref: SampleRef) -> str:
+        """Return the data set's own id of a sample's cloud, or "" if the cache does not have it."""
+        clouds = self._records[ref.shard].clouds
+        return clouds[ref.index] if clouds else ""
+
+    def feature_width(self, path: str, ref: SampleRef, *, channels_last: bool) -> int:
+        """Return the number of channels E of a feature array (I, h, w, E), or (I, E, h, w)."""
+        return self._open(ref.shard).arrays[path].shape[3 if channels_last else 1]
+
+    def _open(self, key: str) -> "_OpenShard":
+        if key in self._opened:
+            self._opened.move_to_end(key)
+            return self._opened[key]
+        present: dict[GroupPath, GroupSeal] = {}
+        names: dict[GroupPath, list[str]] = {}
+        for group, array in (name.split("/") for name in self._arrays):
+            path = GroupPath(key, group)
+            seal = self._seals.get(path)
+            if seal is not None and array in seal.arrays:
+                present[path] = seal
+                names.setdefault(path, []).append(array)
+        stored = {path.split("/", 2)[2]: array for path, array in self._reader.locate(present, names).items()}
+        offset_names = [name for name in stored if name in OFFSETS.values()]
+        values = self._reader.read([Span(stored[name], 0, stored[name].shape[0]) for name in offset_names])
+        read = dict(zip(offset_names, values, strict=True))
+        offsets = {axis: read[name] for axis, name in OFFSETS.items() if name in read}
+        self._opened[key] = _OpenShard({n: a for n, a in stored.items() if n not in read}, offsets)
+        if len(self._opened) > self._open_shards:
+            self._opened.popitem(last=False)
+        return self._opened[key]
+
+    def _is_read(self, path: GroupPath) -> bool:
+        return any(name.startswith(path.name + "/") for name in self._arrays)
+
+
+@dataclass(frozen=True)
+class _OpenShard:
+    arrays: dict[str, StoredArray]
+    offsets: dict[str, AnyArray]
+
+
+def _offsets(arrays: Sequence[str]) -> Iterator[str]:
+    for name in arrays:
+        yield OFFSETS[_first_axis(name)]
+    yield OFFSETS["I"]
+
+
+def _first_axis(path: str) -> str:
+    group, name = path.split("/")
+    return str(SHARD_GROUPS[group].arrays[name].axes[0])
+
+
+def _consecutive_runs(rows: Sequence[int]) -> list[tuple[int, int]]:
+    """Return runs of consecutive rows as (start, stop)."""
+    runs: list[tuple[int, int]] = []
+    for row in rows:
+        if runs and runs[-1][1] == row:
+            runs[-1] = (runs[-1][0], row + 1)
+        else:
+            runs.append((row, row + 1))
+    return runs
+
+
+def _localise_pairs(arrays: SampleArrays, bounds: dict[str, tuple[int, int]], chosen: Sequence[int]) -> SampleArrays:
+    """Make indices of pairs relative to the sample's points and the chosen images; drop pairs with other images."""
+    if "pairs/image" not in arrays:
+        return arrays
+    position = np.full(bounds["I"][1] - bounds["I"][0], -1, np.int64)
+    position[list(chosen)] = np.arange(len(chosen))
+    image = position[arrays["pairs/image"].astype(np.int64) - bounds["I"][0]]
+    kept = image >= 0
+    local = {"pairs/image": image[kept], "pairs/point": arrays["pairs/point"][kept].astype(np.int64) - bounds["P"][0]}
+    local |= {name: arrays[name][kept].astype(np.int64) for name in ("pairs/row", "pairs/col")}
+    return arrays | local

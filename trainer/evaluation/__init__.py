@@ -1,0 +1,1 @@
+"""The parts that `trainer evaluate` and `trainer predict` share: inputs, predictions, and the report of scores."""
