@@ -113,7 +113,7 @@ def run(
 
 @main.command(short_help="Say what is in a cache, and how good it is.")
 @click.argument("cache")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object; docs/inspect.md lists its keys.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object; docs/reference/inspect-json.md lists its keys.")
 @click.option("--html", type=click.Path(path_type=Path), metavar="FILE", help="Also write one self-contained page.")
 @click.option("--pictures", type=click.Path(path_type=Path), metavar="DIR", help="Also draw pictures into DIR.")
 @click.option("--rerun", "recording", type=click.Path(path_type=Path), metavar="FILE.rrd", help="Also record in 3D.")

@@ -30,7 +30,7 @@ _FEW_MASKED = 0.2
 
 
 def inspect_cache(url: str, selection: Selection | None = None) -> dict[str, Any]:
-    """Return everything that `labelgen inspect` reports, as one JSON-ready object; see docs/inspect.md for its keys.
+    """Return everything that `labelgen inspect` reports, as one JSON-ready object; see docs/reference/inspect-json.md for its keys.
 
     Raises:
         CacheError: if there is no readable cache at `url`, or the selection names what is not in it.
