@@ -1,0 +1,36 @@
+"""docs/generate_reference.py: its pages are up to date, and name what they should."""
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from docs import generate_reference
+
+
+def test_the_pages_are_up_to_date() -> None:
+    result = CliRunner().invoke(generate_reference.main, ["--check"])
+    assert result.exit_code == 0, result.output
+
+
+def test_check_names_a_stale_page_and_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generate_reference, "FOLDER", tmp_path)
+    (tmp_path / "cli.md").write_text("an older page")
+    result = CliRunner().invoke(generate_reference.main, ["--check"])
+    assert result.exit_code == 1
+    assert str(tmp_path / "cli.md") in result.output and "make reference" in result.output
+    assert (tmp_path / "cli.md").read_text() == "an older page"
+    CliRunner().invoke(generate_reference.main, [])
+    assert CliRunner().invoke(generate_reference.main, ["--check"]).exit_code == 0
+
+
+def test_a_row_has_key_type_range_default_and_values() -> None:
+    page = generate_reference.settings_page()
+    assert "| `sam.points_per_side` | int, >= 1 | `32` | `32` | `20` |" in page
+    assert "| `clip.key_smoothing` | float or null, > 0, <= 1 | - | - | - |" in page
+
+
+def test_every_command_has_its_section() -> None:
+    page = generate_reference.cli_page()
+    for command in ("labelgen run", "labelgen demo make", "labelgen weights fetch", "trainer fit", "trainer predict"):
+        assert f"\n### {command}\n" in page
