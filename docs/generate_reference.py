@@ -54,8 +54,8 @@ def settings_page() -> str:
         "then from `--set`. Each one overrides the ones before it.",
         *_section(RunConfig, "", labels),
         "## trainer fit",
-        "Values are taken from the data set's YAML file, then from the recipe (`--recipe`), then from `--config`, then\n"
-        "from `--set`. Each one overrides the ones before it.",
+        "Values are taken from the data set's YAML file, then from the recipe (`--recipe`), then from `--config`,\n"
+        "then from `--set`. Each one overrides the ones before it.",
         *_section(RunSettings, "", training),
     ]
     return _page(blocks)
