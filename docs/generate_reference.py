@@ -5,6 +5,7 @@ not up to date.
 """
 
 import inspect
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
@@ -63,9 +64,10 @@ def settings_page() -> str:
 
 def _section(model: type[BaseModel], prefix: str, values: list[dict[str, Any]]) -> Iterator[str]:
     """Yield the blocks of one settings model: its docstring, the table of its keys, and its sections."""
+    text, meanings = _split_docstring(inspect.cleandoc(model.__doc__ or ""))
     if prefix:
         yield f"### `{prefix.rstrip('.')}`"
-    yield inspect.cleandoc(model.__doc__ or "")
+    yield text
     rows, sections = [], []
     for name, field in model.model_fields.items():
         of_field = [value[name] for value in values]
@@ -73,13 +75,22 @@ def _section(model: type[BaseModel], prefix: str, values: list[dict[str, Any]]) 
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             sections.append((kind, f"{prefix}{name}.", of_field))
         else:
-            shown = " | ".join(_literal(value) for value in of_field)
-            rows.append(f"| `{prefix}{name}` | {_type(field)} | {_default(field)} | {shown} |")
+            cells = [f"`{prefix}{name}`", _type(field), _default(field), *map(_literal, of_field)]
+            rows.append(cells + ([meanings.get(name, "")] if meanings else []))
     if rows:
-        header = f"| key | type | default | {' | '.join(DATASETS)} |"
-        yield "\n".join([header, "|---" * (3 + len(DATASETS)) + "|", *rows])
+        header = ["key", "type", "default", *DATASETS] + (["meaning"] if meanings else [])
+        yield "\n".join(f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *rows))
     for section in sections:
         yield from _section(*section)
+
+
+def _split_docstring(text: str) -> tuple[str, dict[str, str]]:
+    """Return a docstring without its `Attributes:`, and what these say, by name."""
+    prose, _, attributes = text.partition("\nAttributes:\n")
+    entries = re.findall(r"^    (\w+(?:, \w+)*): (.*(?:\n     .*)*)", attributes, re.MULTILINE)
+    return prose.strip(), {
+        name: " ".join(meaning.split()).replace("|", "\\|") for names, meaning in entries for name in names.split(", ")
+    }
 
 
 def _type(field: FieldInfo) -> str:

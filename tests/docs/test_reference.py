@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from pydantic import BaseModel
 
 from docs import generate_reference
 
@@ -28,6 +29,27 @@ def test_a_row_has_key_type_range_default_and_values() -> None:
     page = generate_reference.settings_page()
     assert "| `sam.points_per_side` | int, >= 1 | `32` | `32` | `20` |" in page
     assert "| `clip.key_smoothing` | float or null, > 0, <= 1 | - | - | - |" in page
+
+
+def test_attributes_of_a_docstring_become_meanings() -> None:
+    class Example(BaseModel):
+        """What is read.
+
+        Attributes:
+            width: of a picture,
+                in pixels.
+            depth: in metres.
+        """
+
+        width: int = 3
+        depth: float
+
+    title, text, table = generate_reference._section(Example, "read.", [{"width": 3, "depth": 1.5}])
+    assert (title, text) == ("### `read`", "What is read.")
+    assert table.splitlines()[2:] == [
+        "| `read.width` | int | `3` | `3` | of a picture, in pixels. |",
+        "| `read.depth` | float | required | `1.5` | in metres. |",
+    ]
 
 
 def test_every_command_has_its_section() -> None:
