@@ -19,7 +19,8 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from cache_schemas.documents import CacheManifest, PromptRecord, ShardRecord, TeacherIdentity, Teachers
+from cache_schemas.documents import CacheManifest, PromptRecord, Provenance, ShardRecord, TeacherIdentity, Teachers
+from cache_schemas.group_path import GroupPath
 from cache_schemas.layout import SCHEMA_VERSION
 from cache_schemas.store import Cache
 from cache_schemas.taxonomy import load_taxonomy
@@ -80,20 +81,21 @@ def _write_distinct(place: Path, keyframes: int) -> None:
         taxonomy=taxonomy,
         taxonomy_digest=taxonomy.digest,
         prompts=PromptRecord(name="made", digest="0", class_names={n: (n,) for n in taxonomy.names}, templates=("{}",)),
-        teachers=Teachers(preset="made", clip=teacher, sam=teacher),
+        teachers=Teachers(preset="made", networks={"clip": teacher, "sam": teacher}),
         config={},
         config_digest="0",
         software={"labelgen": "0"},
     )
     cache = Cache.create(str(place), manifest)
-    cache.write_group("text", {"embeddings": np.eye(CLASSES, 512, dtype=np.float32)}, fingerprint="text")
+    embeddings = np.eye(CLASSES, 512, dtype=np.float32)
+    cache.write_group(GroupPath.root("text"), {"embeddings": embeddings}, Provenance("text"))
     for index in range(DISTINCT):
         scene = _scene(index)
         key, samples = f"{scene}-000", tuple(f"{scene}-{i}" for i in range(keyframes))
         cameras = tuple(f"CAM_{i}" for i in range(CAMERAS))
         cache.write_shard_record(key, ShardRecord(scene=scene, samples=samples, cameras=cameras))
         for name, arrays in _arrays(np.random.default_rng(index), keyframes).items():
-            cache.write_group(f"shards/{key}/{name}", arrays, fingerprint=f"{index}{name}", samples=samples)
+            cache.write_group(GroupPath(key, name), arrays, Provenance(f"{index}{name}", samples=samples))
 
 
 def _arrays(rng: np.random.Generator, keyframes: int) -> dict[str, dict[str, NDArray[np.generic]]]:

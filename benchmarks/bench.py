@@ -35,12 +35,13 @@ from benchmarks.masks import compare_masks
 from benchmarks.measure import Row
 from benchmarks.storage import compare_bytes, compare_reads, int8_error
 from cache_schemas.documents import CacheManifest
+from cache_schemas.group_path import GroupPath
 from cache_schemas.store import Cache
 from labelgen.datasets import ADAPTERS
 from labelgen.datasets.adapter import Adapter
+from labelgen.pictures import read_native_images
 from labelgen.samples import Sample
 from labelgen.settings import ClipSettings, SamSettings
-from labelgen.shard import read_native_images
 
 NATIVE = (900, 1600)
 """Height and width of nuScenes' pictures."""
@@ -57,14 +58,14 @@ def rows(data: Path, url: str, nuscenes: Path | None) -> Iterator[Row]:
     if nuscenes:
         real = ADAPTERS["nuscenes"](nuscenes)
         keyframe = real.scenes("all", None)[0].samples[0]
-        size = cache.arrays(f"shards/{cache.shard_keys()[0]}/images")["rgb"].shape[1:3]
+        size = cache.arrays(GroupPath(cache.shard_keys()[0], "images"))["rgb"].shape[1:3]
         yield from compare_projection(real.read_cloud(keyframe).xyz, keyframe.cameras, size, "nuScenes")
     yield from _storage(url, data, nuscenes, cache, manifest)
 
 
 def _shard_of(cache: Cache, sample: Sample) -> str:
     records = cache.shard_records(cache.shard_keys())
-    return f"shards/{next(key for key, record in records.items() if sample.token in record.samples)}"
+    return next(key for key, record in records.items() if sample.token in record.samples)
 
 
 def _teachers(adapter: Adapter, sample: Sample, cache: Cache, manifest: CacheManifest) -> Iterator[Row]:
@@ -75,14 +76,14 @@ def _teachers(adapter: Adapter, sample: Sample, cache: Cache, manifest: CacheMan
     sentences = [
         [t.replace("{}", n) for n in names for t in prompts.templates] for names in prompts.class_names.values()
     ]
-    rgb = cache.read(f"{_shard_of(cache, sample)}/images", "rgb")["rgb"][: len(sample.cameras)]
+    rgb = cache.read(GroupPath(_shard_of(cache, sample), "images"), "rgb")["rgb"][: len(sample.cameras)]
     yield from compare_clip(rgb, ClipSettings(**manifest.config["clip"]), sentences)
 
 
 def _labels(adapter: Adapter, sample: Sample, cache: Cache) -> Iterator[Row]:
     shard, images, cloud = _shard_of(cache, sample), len(sample.cameras), adapter.read_cloud(sample)
     rgb, masks, logits = (
-        cache.read(f"{shard}/{group}", name)[name][:images]
+        cache.read(GroupPath(shard, group), name)[name][:images]
         for group, name in (("images", "rgb"), ("sam", "mask_ids"), ("clip", "logits"))
     )
     size, regions = rgb.shape[1:3], superpixels(rgb)
@@ -90,7 +91,7 @@ def _labels(adapter: Adapter, sample: Sample, cache: Cache) -> Iterator[Row]:
     yield from compare_votes(regions, logits, "superpixels")
     yield from compare_votes(enlarge(regions, NATIVE), logits, "superpixels", rounds=3)
     yield from compare_projection(cloud.xyz, sample.cameras, size, "demo")
-    pairs = cache.read(f"{shard}/pairs")
+    pairs = cache.read(GroupPath(shard, "pairs"))
     mine = pairs["image"] < images
     place = np.stack([(pairs["row"][mine] + 0.5) / size[0], (pairs["col"][mine] + 0.5) / size[1]], axis=1)
     grid = np.random.default_rng(0).normal(size=(images, *SAM_GRID)).astype(np.float32)

@@ -14,6 +14,7 @@ import numcodecs
 import numpy as np
 from numpy.typing import NDArray
 
+from cache_schemas.group_path import GroupPath
 from cache_schemas.layout import SHARD_GROUPS
 from cache_schemas.store import Cache
 
@@ -41,8 +42,8 @@ def main(cache: str, shards: int) -> None:
     print("| array | MiB | " + " | ".join(CODECS) + " | fastest: " + ", ".join(DISKS) + " | ours |")
     print("|" + "---|" * (len(CODECS) + 4))
     for group, specs in SHARD_GROUPS.items():
-        seals = opened.seals(f"shards/{key}/{group}" for key in keys)
-        for name, spec in specs.items():
+        seals = opened.seals(GroupPath(key, group) for key in keys)
+        for name, spec in specs.arrays.items():
             parts = [opened.read(path, name)[name] for path, seal in seals.items() if name in seal.arrays]
             if sum(part.nbytes for part in parts) < SMALL_BYTES * len(parts) or not parts:
                 continue

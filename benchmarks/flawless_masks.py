@@ -14,9 +14,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from cache_schemas.group_path import GroupPath
 from cache_schemas.store import Cache
-from labelgen.inspection.statistics import FOUND_IOU, SEGMENT_SHARES, best_ious
-from labelgen.teachers.masks import nearest_index
+from labelgen.inspection.counting.statistics import FOUND_IOU, SEGMENT_SHARES, best_ious
+from labelgen.teachers.sam.resampling import nearest_index
 
 
 def main() -> None:
@@ -27,7 +28,7 @@ def main() -> None:
     parser.add_argument("--masks", type=int, default=192)
     args = parser.parse_args()
     cache, _ = Cache.open(args.cache)
-    truth = [cache.read(f"shards/{key}/truth", "segments")["segments"] for key in cache.shard_keys()]
+    truth = [cache.read(GroupPath(key, "truth"), "segments")["segments"] for key in cache.shard_keys()]
     pictures = np.concatenate([segments.reshape(-1, *segments.shape[-2:]) for segments in truth])
     best, share = np.concatenate([best_ious(s, answer(s, args.grid, args.masks)) for s in pictures], axis=1)
     size = np.digitize(share, SEGMENT_SHARES)

@@ -29,11 +29,14 @@ from segment_anything import SamAutomaticMaskGenerator
 
 from benchmarks.masks import SIZE
 from labelgen.settings import ClipSettings, SamSettings
-from labelgen.teachers import automatic_masks
-from labelgen.teachers.clip import ClipTeacher
-from labelgen.teachers.masks import nearest_pixels
-from labelgen.teachers.prompt_decoder import PromptDecoder
-from labelgen.teachers.sam import Picture, SamTeacher, build_sam, fit
+from labelgen.teachers.clip.teacher import ClipTeacher
+from labelgen.teachers.sam import mask_generator as automatic_masks
+from labelgen.teachers.sam.network import build_sam
+from labelgen.teachers.sam.preprocessing import ResizedImage as Picture
+from labelgen.teachers.sam.preprocessing import resize_for_sam as fit
+from labelgen.teachers.sam.prompt_decoder import PromptDecoder
+from labelgen.teachers.sam.resampling import nearest_pixels
+from labelgen.teachers.sam.teacher import SamTeacher
 
 NUSCENES_IMAGES = 204_894
 NATIVE = (900, 1600)

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from benchmarks.labels import devkit_pairs, street_chain
 from benchmarks.measure import Row, compare
+from cache_schemas.group_path import GroupPath
 from cache_schemas.store import Cache
 from labelgen.datasets import ADAPTERS
 from labelgen.samples import Sample
@@ -43,7 +44,7 @@ class ZarrStream(CacheStream):
         """Return what CacheStream.read returns, for all images."""
         if ref.shard not in self._zarr:
             groups = {name.split("/")[0] for name in self._wanted_arrays} | {"images", "points", "pairs"}
-            opened = {group: self._cache.arrays(f"shards/{ref.shard}/{group}") for group in groups}
+            opened = {group: self._cache.arrays(GroupPath(ref.shard, group)) for group in groups}
             ends = {axis: opened[g]["offsets"][:] for axis, g in (("I", "images"), ("P", "points"), ("N", "pairs"))}
             self._zarr[ref.shard] = opened, ends
         opened, ends = self._zarr[ref.shard]

@@ -5,6 +5,7 @@ smaller than real ones in just the array that weighs most there. The features ar
 an untrained SAM. All else is the demo's own.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,12 @@ import torch
 from numpy.typing import NDArray
 
 from cache_schemas.documents import CacheManifest, ShardRecord
+from cache_schemas.group_path import GroupPath
 from cache_schemas.layout import SHARD_GROUPS
 from cache_schemas.store import Cache
-from labelgen.teachers.sam import quantise
+from labelgen.teachers.sam.quantisation import quantise
+
+TEXT = GroupPath.root("text")
 
 SAM_GRID = (36, 64, 256)
 """The valid part of the official SAM's embedding of a 1600x900 picture, channels last."""
@@ -26,27 +30,19 @@ def write_nuscenes_size(source: Cache, manifest: CacheManifest, url: str, sample
     """Write a cache at `url` whose one shard holds the first `samples` samples of the demo's cache `source`."""
     keys = source.shard_keys()[:samples]
     records = source.shard_records(keys)
-    groups = _end_to_end([{group: source.read(f"shards/{key}/{group}") for group in SHARD_GROUPS} for key in keys])
+    groups = _end_to_end([{group: source.read(GroupPath(key, group)) for group in SHARD_GROUPS} for key in keys])
     images = len(groups["images"]["rgb"])
     features = torch.randn(images, *SAM_GRID, generator=torch.Generator().manual_seed(0))
     groups["sam"]["features"], groups["sam"]["features_scale"] = (part.numpy() for part in quantise(features))
 
     made, scene = Cache.create(url, manifest), records[keys[0]].scene
-    text = source.seals(["text"])["text"]
-    made.write_group(
-        "text", source.read("text"), fingerprint=text.fingerprint, recipe=text.recipe, teacher=text.teacher
-    )
+    text = source.seals([TEXT])[TEXT]
+    made.write_group(TEXT, source.read(TEXT), text.provenance)
     tokens = tuple(token for record in records.values() for token in record.samples)
     made.write_shard_record(f"{scene}-000", ShardRecord(scene=scene, samples=tokens, cameras=records[keys[0]].cameras))
     for name, seal in source.shard_seals(keys[0]).items():
         made.write_group(
-            f"shards/{scene}-000/{name}",
-            groups[name],
-            fingerprint=seal.fingerprint,
-            upstream=seal.upstream,
-            samples=tokens,
-            recipe=seal.recipe,
-            teacher=seal.teacher,
+            GroupPath(f"{scene}-000", name), groups[name], replace(seal.provenance, samples=tokens, counts={})
         )
 
 

@@ -8,10 +8,13 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.measure import Row, compare
+from cache_schemas.group_path import GroupPath
 from cache_schemas.layout import SHARD_GROUPS
 from cache_schemas.store import Cache
 from labelgen.settings import SamSettings
-from labelgen.teachers.sam import SamTeacher, fit, quantise
+from labelgen.teachers.sam.preprocessing import resize_for_sam
+from labelgen.teachers.sam.quantisation import quantise
+from labelgen.teachers.sam.teacher import SamTeacher
 from trainer.stream import CacheStream, SampleArrays
 
 ARRAYS = [
@@ -39,7 +42,7 @@ def _compare_reads(url: str, title: str, arrays: list[str], what: str) -> Iterat
     stream = CacheStream(url, arrays)
     ref = stream.samples[1]
     cache = Cache(url)
-    opened = {group: cache.arrays(f"shards/{ref.shard}/{group}") for group in SHARD_GROUPS}
+    opened = {group: cache.arrays(GroupPath(ref.shard, group)) for group in SHARD_GROUPS}
     ends = {group: opened[group]["offsets"][:] for group in ("images", "points")}
     bounds = {
         name: slice(*map(int, ends["points" if "point" in name else "images"][ref.place : ref.place + 2]))
@@ -75,10 +78,10 @@ def compare_bytes(url: str, what: str) -> Iterator[Row]:
     stored = {
         f"{group}/{name}": size / samples
         for group in KEPT
-        for name, size in cache.stored_bytes(f"shards/{key}/{group}").items()
+        for name, size in cache.stored_bytes(GroupPath(key, group)).items()
     }
     ours = sum(stored.values())
-    arrays = {f"{group}/{n}": array for group in KEPT for n, array in cache.read(f"shards/{key}/{group}").items()}
+    arrays = {f"{group}/{n}": array for group in KEPT for n, array in cache.read(GroupPath(key, group)).items()}
     scale = arrays.pop("sam/features_scale")
     arrays["sam/features"] = (arrays["sam/features"] * scale[:, None, None]).astype(np.float16)
     largest = sorted(stored, key=lambda name: -stored[name])[:4]
@@ -95,7 +98,7 @@ def compare_bytes(url: str, what: str) -> Iterator[Row]:
 def int8_error(picture: np.ndarray, settings: SamSettings) -> Row:
     """Return the mean 1 - cos between SAM's features and what int8 with a scale a channel keeps of them."""
     teacher = SamTeacher(settings)
-    batch = teacher.upload([fit(picture, settings.architecture)])
+    batch = teacher.upload([resize_for_sam(picture, settings.architecture)])
     valid = teacher.valid_part(teacher.embed(batch), batch.shape[2:])
     kept, scale = quantise(valid)
     features, restored = valid.numpy(), (kept * scale[:, None, None]).numpy()

@@ -1,12 +1,23 @@
 """The JSON documents of a cache: the manifest at its root, a record a shard, a seal a group."""
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from cache_schemas.errors import CacheError, SchemaVersionError
-from cache_schemas.layout import SCHEMA_VERSION
+from cache_schemas.layout import ROOT_GROUPS, SCHEMA_VERSION, SHARD_GROUPS, TEACHERS
 from cache_schemas.plain import FileName, PlainText
 from cache_schemas.taxonomy import Taxonomy
 
@@ -32,7 +43,8 @@ class Document(BaseModel):
             return cls.model_validate_json(json.dumps(attrs))
         except ValidationError as error:
             first = error.errors()[0]
-            place = ".".join(str(step) for step in first["loc"]) or "document"
+            steps = (str(step) for step in first["loc"] if step != "networks")  # `Teachers` stores its networks flat
+            place = ".".join(steps) or "document"
             raise CacheError(
                 f"{where}: not a valid {cls.__name__}: {place}: {first['msg']} (got {first.get('input')!r:.80}); "
                 "restore the file, or let `labelgen verify --repair` remove it and run `labelgen run` again"
@@ -60,11 +72,37 @@ class TeacherIdentity(Document):
 
 
 class Teachers(Document):
-    """The preset that was asked for and the two networks that it stands for."""
+    """The preset of the run, and the networks that it names, by the teacher names of the layout.
+
+    The JSON object is flat: `{"preset": "paper", "clip": {...}, "sam": {...}}`.
+    """
 
     preset: PlainText
-    clip: TeacherIdentity
-    sam: TeacherIdentity
+    networks: dict[str, TeacherIdentity]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _collect_networks(cls, values: Any, info: ValidationInfo) -> Any:
+        if info.mode != "json" or not isinstance(values, dict):
+            return values
+        networks = {name: value for name, value in values.items() if name != "preset"}
+        return {name: value for name, value in values.items() if name == "preset"} | {"networks": networks}
+
+    @field_validator("networks")
+    @classmethod
+    def _names_fit(cls, networks: dict[str, TeacherIdentity]) -> dict[str, TeacherIdentity]:
+        if unknown := [name for name in networks if name not in TEACHERS]:
+            raise ValueError(f"no group is made by a teacher {unknown[0]!r}; the layout names {', '.join(TEACHERS)}")
+        groups = (*ROOT_GROUPS.values(), *SHARD_GROUPS.values())
+        required = [group.teacher for group in groups if group.teacher and not group.optional]
+        if missing := [name for name in required if name not in networks]:
+            raise ValueError(f"teacher {missing[0]!r} is missing")
+        return networks
+
+    @model_serializer
+    def _flatten(self) -> dict[str, Any]:
+        networks = {name: self.networks[name] for name in TEACHERS if name in self.networks}
+        return {"preset": self.preset, **networks}
 
 
 class CacheManifest(Document):
@@ -139,6 +177,24 @@ class ArraySeal(Document):
     crc32c: str
 
 
+@dataclass(frozen=True)
+class Provenance:
+    """What a group was made from, and by what; its seal records it.
+
+    `fingerprint` digests everything that determines the content. `recipe` digests the settings alone, whatever the
+    samples, and `teacher` is the network that made the content, if one did. `upstream` holds the fingerprints of the
+    groups that this one was made from, by group name. `samples` are the samples that it holds, and `counts` are
+    numbers that readers may want without reading arrays.
+    """
+
+    fingerprint: str
+    recipe: str = ""
+    teacher: TeacherIdentity | None = None
+    upstream: Mapping[str, str] = field(default_factory=dict)
+    samples: tuple[str, ...] = ()
+    counts: Mapping[str, int] = field(default_factory=dict)
+
+
 class GroupSeal(Document):
     """Attributes of a finished group; a group without them is not there, as far as readers go.
 
@@ -156,3 +212,21 @@ class GroupSeal(Document):
     samples: tuple[PlainText, ...] = ()
     counts: dict[str, int] = Field(default_factory=dict)
     arrays: dict[str, ArraySeal]
+
+    @classmethod
+    def of(cls, provenance: Provenance, arrays: Mapping[str, ArraySeal]) -> Self:
+        """Return the seal of a group of this provenance that holds these arrays."""
+        return cls(
+            fingerprint=provenance.fingerprint,
+            recipe=provenance.recipe,
+            teacher=provenance.teacher,
+            upstream=dict(provenance.upstream),
+            samples=provenance.samples,
+            counts=dict(provenance.counts),
+            arrays=dict(arrays),
+        )
+
+    @property
+    def provenance(self) -> Provenance:
+        """What the group was made from, and by what."""
+        return Provenance(self.fingerprint, self.recipe, self.teacher, self.upstream, self.samples, self.counts)

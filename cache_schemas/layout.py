@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache_schemas.errors import LayoutError
+from cache_schemas.group_path import GroupPath
 
 SCHEMA_VERSION = 1
 
@@ -39,6 +40,18 @@ class ArraySpec:
     optional: bool = False
 
 
+@dataclass(frozen=True)
+class GroupSpec:
+    """What the contract promises of one group: its arrays by name, and where they come from.
+
+    A cache or a shard may lack an `optional` group. `teacher` names the network that makes the arrays, if one does.
+    """
+
+    arrays: Mapping[str, ArraySpec]
+    optional: bool = False
+    teacher: str | None = None
+
+
 def _per_image(*axes: Axis, dtypes: tuple[str, ...], meaning: str, compressed: bool = False) -> ArraySpec:
     return ArraySpec(("I", *axes), dtypes, meaning, chunk=1, compressed=compressed)
 
@@ -47,77 +60,112 @@ def _per_point(axis: str, *rest: Axis, dtype: str, meaning: str, compressed: boo
     return ArraySpec((axis, *rest), (dtype,), meaning, chunk=POINTS_PER_CHUNK, compressed=compressed)
 
 
-SHARD_GROUPS: dict[str, dict[str, ArraySpec]] = {
-    "images": {
-        "rgb": _per_image("H", "W", 3, dtypes=("uint8",), meaning="pictures at training size"),
-        "intrinsics": ArraySpec(("I", 3, 3), ("float64",), "camera matrices scaled to H x W, pixels"),
-        "cam_from_cloud": ArraySpec(("I", 4, 4), ("float64",), "rigid transforms, metres"),
-        "offsets": ArraySpec(("S+1",), ("int64",), "images of sample s: offsets[s]:offsets[s+1]"),
-    },
-    "clip": {
-        "logits": _per_image("C", "h", "w", dtypes=("float16",), meaning="cosines of patches to classes"),
-        "features": ArraySpec(
-            ("I", "D", "h", "w"), ("float16",), "unit-norm CLIP features of patches", chunk=1, optional=True
-        ),
-    },
-    "sam": {
-        "mask_ids": _per_image(
-            "H", "W", dtypes=("uint16",), meaning="0 = no mask; smaller masks on top", compressed=True
-        ),
-        "features": _per_image("hf", "wf", "E", dtypes=("int8", "float16"), meaning="valid part of the embedding"),
-        "features_scale": ArraySpec(
-            ("I", "E"), ("float32",), "int8 features times this give the embedding", optional=True
-        ),
-    },
-    "points": {
-        "xyz": _per_point("P", 3, dtype="float32", meaning="points in their sensor frame, metres"),
-        "intensity": _per_point("P", dtype="float32", meaning="return strength, 0..1"),
-        "offsets": ArraySpec(("S+1",), ("int64",), "points of sample s: offsets[s]:offsets[s+1]"),
-    },
-    "pairs": {
-        "point": _per_point("N", dtype="int32", meaning="index into the shard's points", compressed=True),
-        "image": _per_point("N", dtype="uint16", meaning="index into the shard's images", compressed=True),
-        "row": _per_point("N", dtype="uint16", meaning="pixel row at H x W", compressed=True),
-        "col": _per_point("N", dtype="uint16", meaning="pixel column at H x W", compressed=True),
-        "offsets": ArraySpec(("S+1",), ("int64",), "pairs of sample s: offsets[s]:offsets[s+1]"),
-    },
-    "labels": {
-        "image_raw": _per_image("H", "W", dtypes=("uint8",), meaning="CLIP argmax, eq 1", compressed=True),
-        "image": _per_image("H", "W", dtypes=("uint8",), meaning="after the vote in masks, eq 4", compressed=True),
-        "point_raw": _per_point("P", dtype="uint8", meaning="image_raw at the point's pixel, eq 2", compressed=True),
-        "point": _per_point("P", dtype="uint8", meaning="image at the point's pixel, eq 3-4", compressed=True),
-    },
-    "truth": {
-        "point": _per_point("P", dtype="uint8", meaning="ground truth, for scoring only", compressed=True),
-        "image": ArraySpec(
-            ("I", "H", "W"), ("uint8",), "ground truth, for scoring only", chunk=1, compressed=True, optional=True
-        ),
-        "segments": ArraySpec(
-            ("I", "H", "W"), ("uint16",), "object or stuff segment, 0 = none", chunk=1, compressed=True, optional=True
-        ),
-    },
+SHARD_GROUPS: dict[str, GroupSpec] = {
+    "images": GroupSpec(
+        {
+            "rgb": _per_image("H", "W", 3, dtypes=("uint8",), meaning="pictures at training size"),
+            "intrinsics": ArraySpec(("I", 3, 3), ("float64",), "camera matrices scaled to H x W, pixels"),
+            "cam_from_cloud": ArraySpec(("I", 4, 4), ("float64",), "rigid transforms, metres"),
+            "offsets": ArraySpec(("S+1",), ("int64",), "images of sample s: offsets[s]:offsets[s+1]"),
+        },
+    ),
+    "clip": GroupSpec(
+        {
+            "logits": _per_image("C", "h", "w", dtypes=("float16",), meaning="cosines of patches to classes"),
+            "features": ArraySpec(
+                ("I", "D", "h", "w"), ("float16",), "unit-norm CLIP features of patches", chunk=1, optional=True
+            ),
+        },
+        teacher="clip",
+    ),
+    "sam": GroupSpec(
+        {
+            "mask_ids": _per_image(
+                "H", "W", dtypes=("uint16",), meaning="0 = no mask; smaller masks on top", compressed=True
+            ),
+            "features": _per_image("hf", "wf", "E", dtypes=("int8", "float16"), meaning="valid part of the embedding"),
+            "features_scale": ArraySpec(
+                ("I", "E"), ("float32",), "int8 features times this give the embedding", optional=True
+            ),
+        },
+        teacher="sam",
+    ),
+    "points": GroupSpec(
+        {
+            "xyz": _per_point("P", 3, dtype="float32", meaning="points in their sensor frame, metres"),
+            "intensity": _per_point("P", dtype="float32", meaning="return strength, 0..1"),
+            "offsets": ArraySpec(("S+1",), ("int64",), "points of sample s: offsets[s]:offsets[s+1]"),
+        },
+    ),
+    "pairs": GroupSpec(
+        {
+            "point": _per_point("N", dtype="int32", meaning="index into the shard's points", compressed=True),
+            "image": _per_point("N", dtype="uint16", meaning="index into the shard's images", compressed=True),
+            "row": _per_point("N", dtype="uint16", meaning="pixel row at H x W", compressed=True),
+            "col": _per_point("N", dtype="uint16", meaning="pixel column at H x W", compressed=True),
+            "offsets": ArraySpec(("S+1",), ("int64",), "pairs of sample s: offsets[s]:offsets[s+1]"),
+        },
+    ),
+    "labels": GroupSpec(
+        {
+            "image_raw": _per_image("H", "W", dtypes=("uint8",), meaning="CLIP argmax, eq 1", compressed=True),
+            "image": _per_image("H", "W", dtypes=("uint8",), meaning="after the vote in masks, eq 4", compressed=True),
+            "point_raw": _per_point(
+                "P", dtype="uint8", meaning="image_raw at the point's pixel, eq 2", compressed=True
+            ),
+            "point": _per_point("P", dtype="uint8", meaning="image at the point's pixel, eq 3-4", compressed=True),
+        },
+    ),
+    "truth": GroupSpec(
+        {
+            "point": _per_point("P", dtype="uint8", meaning="ground truth, for scoring only", compressed=True),
+            "image": ArraySpec(
+                ("I", "H", "W"), ("uint8",), "ground truth, for scoring only", chunk=1, compressed=True, optional=True
+            ),
+            "segments": ArraySpec(
+                ("I", "H", "W"),
+                ("uint16",),
+                "object or stuff segment, 0 = none",
+                chunk=1,
+                compressed=True,
+                optional=True,
+            ),
+        },
+        optional=True,
+    ),
 }
 """The groups of one shard, each written by one task and sealed on its own."""
 
-OPTIONAL_GROUPS = frozenset({"truth"})
+OPTIONAL_GROUPS = frozenset(name for name, group in SHARD_GROUPS.items() if group.optional)
 
-ROOT_GROUPS: dict[str, dict[str, ArraySpec]] = {
-    "text": {"embeddings": ArraySpec(("C", "D"), ("float32",), "unit-norm class embeddings")},
+ROOT_GROUPS: dict[str, GroupSpec] = {
+    "text": GroupSpec(
+        {"embeddings": ArraySpec(("C", "D"), ("float32",), "unit-norm class embeddings")},
+        teacher="clip",
+    ),
 }
-"""Sealed groups that stand beside `shards`."""
+"""The groups beside `shards`, which belong to the whole cache."""
+
+TEACHERS = tuple(
+    dict.fromkeys(group.teacher for group in (*ROOT_GROUPS.values(), *SHARD_GROUPS.values()) if group.teacher)
+)
+"""The names of the networks that make groups."""
 
 
-def group_specs(group_path: str) -> dict[str, ArraySpec]:
-    """Return the array specs of a group path such as `text` or `shards/<shard>/clip`."""
-    name = group_path.rsplit("/", 1)[-1]
-    table = SHARD_GROUPS if group_path.startswith("shards/") else ROOT_GROUPS
-    if name not in table:
-        raise LayoutError(f"{group_path}: the contract has no group {name!r}; it has {', '.join(table)}")
-    return table[name]
+def group_spec(path: GroupPath) -> GroupSpec:
+    """Return what the contract says of a group.
+
+    Raises:
+        LayoutError: if the contract has no such group.
+    """
+    table = ROOT_GROUPS if path.shard is None else SHARD_GROUPS
+    if path.name not in table:
+        raise LayoutError(f"{path}: the contract has no group {path.name!r}; it has {', '.join(table)}")
+    return table[path.name]
 
 
 def bind_axes(
-    group_path: str, shapes: dict[str, tuple[int, ...]], sizes: dict[str, int] | None = None
+    path: GroupPath, shapes: dict[str, tuple[int, ...]], sizes: dict[str, int] | None = None
 ) -> tuple[dict[str, int], list[str]]:
     """Match the shapes of a group's arrays with its specs.
 
@@ -127,7 +175,7 @@ def bind_axes(
     sizes = dict(sizes or {})
     misfits = []
     for name, shape in shapes.items():
-        axes = group_specs(group_path)[name].axes
+        axes = group_spec(path).arrays[name].axes
         if len(axes) != len(shape):
             misfits.append(f"{name} has shape {shape}, the contract says {axes}")
             continue
@@ -208,13 +256,13 @@ def _codec(codec: Mapping[str, Any]) -> str:
     return f"{codec['name']} {detail.get(codec['name'], '')}".strip()
 
 
-def check_arrays(group_path: str, arrays: dict[str, AnyArray]) -> None:
+def check_arrays(path: GroupPath, arrays: dict[str, AnyArray]) -> None:
     """Check names, dtypes and shapes of a group about to be written.
 
     Raises:
         LayoutError: naming every array that breaks the contract.
     """
-    specs = group_specs(group_path)
+    specs = group_spec(path).arrays
     problems = [f"unknown array {name}" for name in arrays if name not in specs]
     problems += [f"missing array {name}" for name, spec in specs.items() if not spec.optional and name not in arrays]
     known = {name: array for name, array in arrays.items() if name in specs}
@@ -224,6 +272,6 @@ def check_arrays(group_path: str, arrays: dict[str, AnyArray]) -> None:
         if array.dtype.name not in specs[name].dtypes
     ]
     problems += missing_scale({name: array.dtype.name for name, array in known.items()})
-    problems += bind_axes(group_path, {name: array.shape for name, array in known.items()})[1]
+    problems += bind_axes(path, {name: array.shape for name, array in known.items()})[1]
     if problems:
-        raise LayoutError(f"{group_path}: " + "; ".join(problems))
+        raise LayoutError(f"{path}: " + "; ".join(problems))

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from cache_schemas.group_path import SHARDS
 from cache_schemas.layout import SHARD_GROUPS
 from cache_schemas.problems import Problem, ProblemKind
 from cache_schemas.store import Cache
@@ -24,12 +25,12 @@ def repair(cache: Cache, problems: Iterable[Problem]) -> list[str]:
         if path in removed:
             continue
         removed[path] = None
-        if path == "shards/zarr.json":
+        if path == f"{SHARDS}/zarr.json":
             cache.restore_shards_node()
         elif problem.kind is ProblemKind.STRAY_FILE or path.endswith("zarr.json"):
             cache.remove_file(path)
         else:
-            cache.remove_group(path)
+            cache.remove_folder(path)
     return list(removed)
 
 
@@ -37,7 +38,7 @@ def _what_goes(problem: Problem) -> str:
     if problem.kind in (ProblemKind.STRAY_FILE, ProblemKind.UNKNOWN_ARRAY, ProblemKind.FOREIGN_SHARD):
         return problem.path
     steps = problem.path.split("/")
-    if steps[0] != "shards":
+    if steps[0] != SHARDS:
         return steps[0]
     if len(steps) > 2 and steps[2] in SHARD_GROUPS:
         return "/".join(steps[:3])

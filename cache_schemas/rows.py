@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from cache_schemas.documents import GroupSeal
 from cache_schemas.errors import DamagedGroupError
+from cache_schemas.group_path import GroupPath
 from cache_schemas.layout import AnyArray
 from cache_schemas.place import file_system, is_url
 
@@ -53,7 +54,9 @@ class RowReader:
         self.url = url.rstrip("/")
         self._fs, self._base = file_system(self.url)
 
-    def locate(self, wanted: Mapping[str, GroupSeal], names: Mapping[str, Sequence[str]]) -> dict[str, StoredArray]:
+    def locate(
+        self, wanted: Mapping[GroupPath, GroupSeal], names: Mapping[GroupPath, Sequence[str]]
+    ) -> dict[str, StoredArray]:
         """Find the arrays `names` of the groups `wanted`, both by group path; returns them by `<group path>/<name>`.
 
         Raises:

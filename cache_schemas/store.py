@@ -15,15 +15,16 @@ import zarr
 from zarr.codecs import Crc32cCodec, ZstdCodec
 from zarr.errors import ContainsArrayError
 
-from cache_schemas.documents import ArraySeal, CacheManifest, GroupSeal, ShardRecord, TeacherIdentity
+from cache_schemas.documents import ArraySeal, CacheManifest, GroupSeal, Provenance, ShardRecord
 from cache_schemas.errors import CacheError, DamagedGroupError, NoCacheError, UnsealedGroupError
+from cache_schemas.group_path import SHARDS, GroupPath, shard_path
 from cache_schemas.layout import (
     SHARD_GROUPS,
     AnyArray,
     ArraySpec,
     check_arrays,
     chunk_shapes,
-    group_specs,
+    group_spec,
     least_file_bytes,
 )
 from cache_schemas.place import StoreError, file_system, is_url, zarr_store
@@ -43,8 +44,8 @@ def checksum(array: AnyArray) -> str:
 class Cache:
     """A cache at a local path or an fsspec URL.
 
-    Groups are named by their path: `text`, or `shards/<shard>/<group>`. Each is written whole by one task, and
-    exists for readers once its seal (the attributes of its Zarr group) is in place.
+    Groups are named by their `GroupPath`. Each is written whole by one task, and exists for readers once its seal (the
+    attributes of its Zarr group) is in place.
     """
 
     def __init__(self, url: str, mode: Literal["r", "a"] = "r") -> None:
@@ -78,7 +79,7 @@ class Cache:
         cache = cls(url, "a")
         try:
             root = zarr.open_group(zarr_store(cache.url), mode="a", attributes=manifest.to_attrs())
-            root.require_group("shards")
+            root.require_group(SHARDS)
             root.attrs.put(manifest.to_attrs())
         except (OSError, ContainsArrayError) as error:
             reason = getattr(error, "strerror", None) or error
@@ -96,12 +97,12 @@ class Cache:
 
     def restore_shards_node(self) -> None:
         """Write the Zarr group `shards` anew, which holds nothing but the shards' folders."""
-        self.remove_file("shards/zarr.json")
-        self._root().require_group("shards")
+        self.remove_file(f"{SHARDS}/zarr.json")
+        self._root().require_group(SHARDS)
 
     def shard_keys(self) -> list[str]:
         """Return the keys of all shards, sealed or not, sorted."""
-        folder = self._path("shards")
+        folder = self._path(SHARDS)
         self._fs.invalidate_cache(folder)
         if not self._fs.isdir(folder):
             return []
@@ -114,7 +115,7 @@ class Cache:
 
     def shard_records(self, keys: Iterable[str]) -> dict[str, ShardRecord]:
         """Return the records of those shards that have one, by key."""
-        paths = {f"shards/{key}": key for key in keys}
+        paths = {shard_path(key): key for key in keys}
         found = self._attributes(paths)
         return {
             paths[path]: ShardRecord.from_attrs(attrs, f"{self.url}/{path}") for path, attrs in found.items() if attrs
@@ -123,67 +124,52 @@ class Cache:
     def write_shard_record(self, key: str, record: ShardRecord) -> None:
         """Create the shard's Zarr group if need be, and set its record."""
         self._check_writable()
-        self._root().require_group(f"shards/{key}").attrs.put(record.to_attrs())
+        self._root().require_group(shard_path(key)).attrs.put(record.to_attrs())
 
-    def seals(self, group_paths: Iterable[str]) -> dict[str, GroupSeal]:
+    def seals(self, paths: Iterable[GroupPath]) -> dict[GroupPath, GroupSeal]:
         """Return the seals of those groups that are sealed, by path; many are read at once."""
-        found = self._attributes(group_paths)
+        wanted = {str(path): path for path in paths}
         return {
-            path: GroupSeal.from_attrs(attrs, f"{self.url}/{path}")
-            for path, attrs in found.items()
+            wanted[path]: GroupSeal.from_attrs(attrs, f"{self.url}/{path}")
+            for path, attrs in self._attributes(wanted).items()
             if attrs.get("state") == "sealed"
         }
 
     def shard_seals(self, key: str) -> dict[str, GroupSeal]:
         """Return the seals of one shard's sealed groups, by group name."""
-        found = self.seals(f"shards/{key}/{name}" for name in SHARD_GROUPS)
-        return {path.rsplit("/", 1)[-1]: seal for path, seal in found.items()}
+        return {path.name: seal for path, seal in self.seals(GroupPath(key, name) for name in SHARD_GROUPS).items()}
 
-    def write_group(
-        self,
-        group_path: str,
-        arrays: Mapping[str, AnyArray],
-        *,
-        fingerprint: str,
-        upstream: Mapping[str, str] | None = None,
-        samples: Sequence[str] = (),
-        counts: Mapping[str, int] | None = None,
-        recipe: str = "",
-        teacher: TeacherIdentity | None = None,
-    ) -> GroupSeal:
+    def write_group(self, path: GroupPath, arrays: Mapping[str, AnyArray], provenance: Provenance) -> GroupSeal:
         """Write a whole group and seal it; whatever stood there before is removed first.
 
         Raises:
             LayoutError: if the arrays break the contract; nothing is touched then.
             OSError: if the place cannot be written; the group is then unsealed.
         """
-        check_arrays(group_path, dict(arrays))
-        self.remove_group(group_path)
-        group = self._root().create_group(group_path)
-        specs = group_specs(group_path)
+        check_arrays(path, dict(arrays))
+        self.remove_group(path)
+        group = self._root().create_group(str(path))
+        specs = group_spec(path).arrays
         for name, array in arrays.items():
             _write_array(group, name, array, specs[name])
-        seal = GroupSeal(
-            fingerprint=fingerprint,
-            recipe=recipe,
-            teacher=teacher,
-            upstream=dict(upstream or {}),
-            samples=tuple(samples),
-            counts=dict(counts or {}),
-            arrays={
-                name: ArraySeal(shape=array.shape, dtype=array.dtype.name, crc32c=checksum(array))
-                for name, array in arrays.items()
-            },
-        )
+        sealed = {
+            name: ArraySeal(shape=array.shape, dtype=array.dtype.name, crc32c=checksum(array))
+            for name, array in arrays.items()
+        }
+        seal = GroupSeal.of(provenance, sealed)
         group.attrs.put(seal.to_attrs())
         return seal
 
-    def remove_group(self, group_path: str) -> None:
+    def remove_group(self, path: GroupPath) -> None:
         """Remove a group if it is there, its seal first; of a link, the link alone goes."""
+        self.remove_folder(str(path))
+
+    def remove_folder(self, path: str) -> None:
+        """Remove a folder of the cache if it is there, its zarr.json first; of a link, the link alone goes."""
         self._check_writable()
-        folder = self._path(group_path)
+        folder = self._path(path)
         if not self._is_link(folder):
-            self._remove(self._path(f"{group_path}/zarr.json"))
+            self._remove(self._path(f"{path}/zarr.json"))
         self._remove(folder)
 
     def remove_file(self, path: str) -> None:
@@ -193,26 +179,26 @@ class Cache:
         if not is_url(self.url):
             _remove_empty_folders(Path(self._base) / Path(path).parent, Path(self._base))
 
-    def arrays(self, group_path: str, *names: str) -> dict[str, Any]:
+    def arrays(self, path: GroupPath, *names: str) -> dict[str, Any]:
         """Return Zarr arrays of a sealed group (those named, or all), by name, without reading their values.
 
         Raises:
             UnsealedGroupError: if the group is absent or not sealed.
         """
-        seal = self.seals([group_path]).get(group_path)
+        seal = self.seals([path]).get(path)
         if seal is None:
             raise UnsealedGroupError(
-                f"{self.url}/{group_path}: not sealed; the run that writes it has not finished, run it again"
+                f"{self.url}/{path}: not sealed; the run that writes it has not finished, run it again"
             )
         try:
-            group = self._root()[group_path]
+            group = self._root()[str(path)]
             return {name: _sealed_array(group, name, seal) for name in names or seal.arrays}
         except StoreError:
             raise
         except Exception as error:
-            raise self._damaged(group_path, error) from error
+            raise self._damaged(path, error) from error
 
-    def read(self, group_path: str, *names: str) -> dict[str, AnyArray]:
+    def read(self, path: GroupPath, *names: str) -> dict[str, AnyArray]:
         """Return values of a sealed group's arrays, by name: those named, or all.
 
         Nothing is allocated for an array that its file cannot hold, whatever its documents claim.
@@ -223,23 +209,23 @@ class Cache:
             StoreError: if the object store fails.
             MemoryError: if the values take more than there is.
         """
-        arrays = self.arrays(group_path, *names)
+        arrays = self.arrays(path, *names)
         for name, array in arrays.items():
-            self._check_size(group_path, name, array)
+            self._check_size(path, name, array)
             np.empty((READING_TAKES, *array.shape), array.dtype)  # too little memory shows here; below, a chunk lies
         try:
             return {name: np.asarray(array[...]) for name, array in arrays.items()}
         except StoreError:
             raise
         except Exception as error:
-            raise self._damaged(group_path, error) from error
+            raise self._damaged(path, error) from error
 
-    def stored_bytes(self, group_path: str) -> dict[str, int]:
+    def stored_bytes(self, path: GroupPath) -> dict[str, int]:
         """Return the bytes on disk of each array of a group, by name."""
-        prefix = self._path(group_path).rstrip("/") + "/"
+        prefix = self._path(str(path)).rstrip("/") + "/"
         sizes: dict[str, int] = {}
-        for path, entry in self._fs.find(prefix, detail=True).items():
-            name, _, rest = path.removeprefix(prefix).partition("/")
+        for file, entry in self._fs.find(prefix, detail=True).items():
+            name, _, rest = file.removeprefix(prefix).partition("/")
             if rest:
                 sizes[name] = sizes.get(name, 0) + int(entry["size"])
         return sizes
@@ -277,26 +263,26 @@ class Cache:
     def _path(self, relative: str) -> str:
         return posixpath.join(self._base, relative) if relative else self._base
 
-    def _attributes(self, group_paths: Iterable[str]) -> dict[str, dict[str, Any]]:
+    def _attributes(self, paths: Iterable[str]) -> dict[str, dict[str, Any]]:
         """Read the attributes of many groups at once; absent groups are left out."""
-        documents = self.documents(group_paths)
+        documents = self.documents(paths)
         return {path: group_attributes(document, f"{self.url}/{path}") for path, document in documents.items()}
 
-    def _check_size(self, group_path: str, name: str, array: Any) -> None:
-        least = least_file_bytes(group_specs(group_path)[name], array.shape, array.dtype.name)
-        file = self._path(posixpath.join(group_path, name, "c", *["0"] * array.ndim))
+    def _check_size(self, path: GroupPath, name: str, array: Any) -> None:
+        least = least_file_bytes(group_spec(path).arrays[name], array.shape, array.dtype.name)
+        file = self._path(posixpath.join(str(path), name, "c", *["0"] * array.ndim))
         try:
             if array.size and (size := self._fs.size(file)) < least:
                 raise ValueError(f"{name} has {size} bytes, its shape {array.shape} takes {least} or more")
         except StoreError:
             raise
         except (OSError, ValueError) as error:
-            raise self._damaged(group_path, error) from error
+            raise self._damaged(path, error) from error
 
-    def _damaged(self, group_path: str, error: Exception) -> DamagedGroupError:
+    def _damaged(self, path: GroupPath, error: Exception) -> DamagedGroupError:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         return DamagedGroupError(
-            f"{self.url}/{group_path}: damaged ({reason}); remove this folder, then run the same "
+            f"{self.url}/{path}: damaged ({reason}); remove this folder, then run the same "
             "`labelgen run` again; `labelgen verify` lists all damage"
         )
 
@@ -365,7 +351,7 @@ def _read_some(paths: Sequence[str]) -> dict[str, bytes | Exception]:
 def _local_sizes(base: str) -> dict[str, int | None]:
     """List all files below a folder with their sizes, several shards at once."""
     sizes, folders = _list_folder(("", base))
-    shards = [folder for folder in folders if folder[0] == "shards/"]
+    shards = [folder for folder in folders if folder[0] == f"{SHARDS}/"]
     for folder in shards:
         files, below = _list_folder(folder)
         sizes += files

@@ -8,6 +8,7 @@ from typing import Any
 
 from cache_schemas.documents import ArraySeal, CacheManifest, GroupSeal, ShardRecord
 from cache_schemas.errors import CacheError
+from cache_schemas.group_path import SHARDS, GroupPath, shard_path
 from cache_schemas.layout import (
     OPTIONAL_GROUPS,
     ROOT_GROUPS,
@@ -15,7 +16,7 @@ from cache_schemas.layout import (
     ArraySpec,
     bind_axes,
     description_misfits,
-    group_specs,
+    group_spec,
     least_file_bytes,
     missing_scale,
 )
@@ -38,20 +39,20 @@ class Part:
 
     key: str
     record: ShardRecord | None = None
-    seals: dict[str, GroupSeal] = field(default_factory=dict)
+    seals: dict[GroupPath, GroupSeal] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
 
     @property
-    def readable(self) -> dict[str, GroupSeal]:
+    def readable(self) -> dict[GroupPath, GroupSeal]:
         """The seals whose arrays may be read: the sizes that they claim agree with one another and with the files."""
         unfit = self._paths(ProblemKind.WRONG_LAYOUT, ProblemKind.DAMAGED_DOCUMENT)
-        return {path: seal for path, seal in self.seals.items() if path not in unfit}
+        return {path: seal for path, seal in self.seals.items() if str(path) not in unfit}
 
     @property
     def home_seals(self) -> dict[str, GroupSeal]:
         """The seals, by group name, of groups that belong to this shard."""
         foreign = self._paths(ProblemKind.FOREIGN_GROUP)
-        return {path.rsplit("/", 1)[-1]: seal for path, seal in self.seals.items() if path not in foreign}
+        return {path.name: seal for path, seal in self.seals.items() if str(path) not in foreign}
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -59,9 +60,9 @@ class Part:
         told = self.record is not None and not self._paths(ProblemKind.FOREIGN_RECORD)
         return {"S": len(self.record.samples)} if self.record and told else {}
 
-    def add(self, kind: ProblemKind, path: str, message: str) -> None:
+    def add(self, kind: ProblemKind, path: GroupPath | str, message: str) -> None:
         """Note a problem."""
-        self.problems.append(Problem(kind, path, message))
+        self.problems.append(Problem(kind, str(path), message))
 
     def _paths(self, *kinds: ProblemKind) -> set[str]:
         return {problem.path for problem in self.problems if problem.kind in kinds}
@@ -79,8 +80,9 @@ def audit(cache: Cache, manifest: CacheManifest) -> Iterator[Part]:
     root.problems += [Problem(ProblemKind.STRAY_FILE, path, why) for path, why in _stray_files(sizes)]
     yield root
     fixed = {"C": len(manifest.taxonomy.classes)}
-    if "text" in root.readable and "embeddings" in root.seals["text"].arrays:
-        fixed["D"] = root.seals["text"].arrays["embeddings"].shape[-1]
+    text = root.readable.get(GroupPath.root("text"))
+    if text is not None and "embeddings" in text.arrays:
+        fixed["D"] = text.arrays["embeddings"].shape[-1]
     keys = cache.shard_keys()
     home: dict[str, str] = {}
     for start in range(0, len(keys), BLOCK_SHARDS):
@@ -113,13 +115,13 @@ def stale_groups(seals: Mapping[str, GroupSeal], recipes: Mapping[str, str]) -> 
 
 def _audit_root(cache: Cache, manifest: CacheManifest, files: Mapping[str, Files]) -> Part:
     root = Part("")
-    documents = cache.documents(["shards", *ROOT_GROUPS])
+    documents = cache.documents([SHARDS, *ROOT_GROUPS])
     try:
-        group_attributes(documents.get("shards", CacheError("there is no zarr.json; write it")), "shards")
+        group_attributes(documents.get(SHARDS, CacheError("there is no zarr.json; write it")), SHARDS)
     except CacheError as error:
-        root.add(ProblemKind.DAMAGED_DOCUMENT, "shards", _finding(error, "shards"))
-    for name in ROOT_GROUPS:
-        _read_seal(root, name, documents.get(name), name in files, required=True)
+        root.add(ProblemKind.DAMAGED_DOCUMENT, SHARDS, _finding(error, SHARDS))
+    for name, group in ROOT_GROUPS.items():
+        _read_seal(root, GroupPath.root(name), documents.get(name), name in files, required=not group.optional)
     _audit_arrays([root], cache, files)
     _audit_axes(root, {"C": len(manifest.taxonomy.classes)})
     _audit_origins(root, manifest, root.home_seals)
@@ -129,23 +131,24 @@ def _audit_root(cache: Cache, manifest: CacheManifest, files: Mapping[str, Files
 def _audit_block(cache: Cache, keys: list[str], files: Mapping[str, Files]) -> list[Part]:
     """Read the documents of some shards, and compare each shard's with its files."""
     parts = [Part(key) for key in keys]
-    there = [path for key in keys for name in SHARD_GROUPS if (path := f"shards/{key}/{name}") in files]
-    documents = cache.documents([*(f"shards/{key}" for key in keys), *there])
+    groups = [str(GroupPath(key, name)) for key in keys for name in SHARD_GROUPS]
+    there = [path for path in groups if path in files]
+    documents = cache.documents([*map(shard_path, keys), *there])
     for part in parts:
-        _read_record(part, documents.get(f"shards/{part.key}"))
+        _read_record(part, documents.get(shard_path(part.key)))
         for name in SHARD_GROUPS:
-            path = f"shards/{part.key}/{name}"
-            if part.record and not part.record.samples and path in files:
+            path = GroupPath(part.key, name)
+            if part.record and not part.record.samples and str(path) in files:
                 part.add(ProblemKind.FOREIGN_GROUP, path, "its shard holds no sample, and so no group")
             elif part.record is None or part.record.samples:
                 required = part.record is not None and name not in OPTIONAL_GROUPS
-                _read_seal(part, path, documents.get(path), path in files, required)
+                _read_seal(part, path, documents.get(str(path)), str(path) in files, required)
     _audit_arrays(parts, cache, files)
     return parts
 
 
 def _read_record(part: Part, document: dict[str, Any] | CacheError | None) -> None:
-    path = f"shards/{part.key}"
+    path = shard_path(part.key)
     try:
         attributes = {} if document is None else group_attributes(document, path)
         if attributes:
@@ -157,18 +160,18 @@ def _read_record(part: Part, document: dict[str, Any] | CacheError | None) -> No
 
 
 def _read_seal(
-    part: Part, path: str, document: dict[str, Any] | CacheError | None, remains: bool, required: bool
+    part: Part, path: GroupPath, document: dict[str, Any] | CacheError | None, remains: bool, required: bool
 ) -> None:
     try:
-        attributes = {} if document is None else group_attributes(document, path)
+        attributes = {} if document is None else group_attributes(document, str(path))
         if attributes.get("state") == "sealed":
-            part.seals[path] = GroupSeal.from_attrs(attributes, path)
+            part.seals[path] = GroupSeal.from_attrs(attributes, str(path))
         elif remains:
             part.add(ProblemKind.UNSEALED_GROUP, path, "not sealed: the run that wrote it did not finish")
         elif required:
             part.add(ProblemKind.UNSEALED_GROUP, path, "not sealed: the group is absent")
     except CacheError as error:
-        part.add(ProblemKind.DAMAGED_DOCUMENT, path, _finding(error, path))
+        part.add(ProblemKind.DAMAGED_DOCUMENT, path, _finding(error, str(path)))
 
 
 def _finding(error: CacheError, path: str) -> str:
@@ -182,18 +185,18 @@ def _audit_arrays(parts: Sequence[Part], cache: Cache, files: Mapping[str, Files
         for part in parts
         for path, seal in part.seals.items()
         for name in seal.arrays
-        if f"{name}/zarr.json" in files.get(path, {})
+        if f"{name}/zarr.json" in files.get(str(path), {})
     )
     for part in parts:
         for path, seal in part.seals.items():
-            part.problems += _array_problems(path, seal, files.get(path, {}), documents)
+            part.problems += _array_problems(path, seal, files.get(str(path), {}), documents)
 
 
-def _array_problems(path: str, seal: GroupSeal, files: Files, documents: Documents) -> Iterator[Problem]:
-    specs = group_specs(path)
+def _array_problems(path: GroupPath, seal: GroupSeal, files: Files, documents: Documents) -> Iterator[Problem]:
+    specs = group_spec(path).arrays
     if unknown := sorted(set(seal.arrays) - set(specs)):
         found = f"the seal lists {unknown[0]!r}, an array that the contract does not know"
-        yield Problem(ProblemKind.DAMAGED_DOCUMENT, path, found)
+        yield Problem(ProblemKind.DAMAGED_DOCUMENT, str(path), found)
     for name, spec in specs.items():
         if name in seal.arrays:
             yield from _stored_problems(f"{path}/{name}", spec, seal.arrays[name], files, documents)
@@ -240,7 +243,7 @@ def _stored_problems(
 
 def _audit_record(part: Part, home: dict[str, str]) -> None:
     """Compare a shard's record with its key, with the shards before it (`home`, by sample), and with its seals."""
-    record, path = part.record, f"shards/{part.key}"
+    record, path = part.record, shard_path(part.key)
     if record is None:
         return
     if not re.fullmatch(re.escape(record.scene) + r"-\d{3,}", part.key):
@@ -264,7 +267,7 @@ def _compare_samples(part: Part, record: ShardRecord) -> None:
     others = {path: seal.samples for path, seal in part.seals.items() if seal.samples != record.samples}
     if len(others) == len(part.seals) > 1 and len(set(others.values())) == 1:
         found = f"its record names {len(record.samples)} samples, not those that all {len(others)} groups hold"
-        part.add(ProblemKind.FOREIGN_RECORD, f"shards/{part.key}", found)
+        part.add(ProblemKind.FOREIGN_RECORD, shard_path(part.key), found)
         return
     for path, samples in others.items():
         found = f"holds {len(samples)} samples, not the {len(record.samples)} of the shard's record"
@@ -284,8 +287,8 @@ def _audit_axes(part: Part, fixed: Mapping[str, int]) -> None:
             part.add(ProblemKind.WRONG_LAYOUT, path, misfit)
 
 
-def _known_shapes(path: str, seal: GroupSeal) -> dict[str, tuple[int, ...]]:
-    specs = group_specs(path)
+def _known_shapes(path: GroupPath, seal: GroupSeal) -> dict[str, tuple[int, ...]]:
+    specs = group_spec(path).arrays
     return {
         name: promise.shape
         for name, promise in seal.arrays.items()
@@ -296,13 +299,13 @@ def _known_shapes(path: str, seal: GroupSeal) -> dict[str, tuple[int, ...]]:
 def _audit_origins(part: Part, manifest: CacheManifest, seals: Mapping[str, GroupSeal]) -> None:
     """Note the groups that were made under other settings, by other networks, or from other groups."""
     stale = stale_groups(seals, manifest.recipes)
-    networks = {"text": manifest.teachers.clip, "clip": manifest.teachers.clip, "sam": manifest.teachers.sam}
     for path in part.seals:
-        name = path.rsplit("/", 1)[-1]
-        made_by = seals[name].teacher if name in seals else None
-        if made_by and name not in stale and made_by != networks.get(name, made_by):
-            stale[name] = [f"made by {made_by.architecture} {made_by.weights}, not the manifest's network"]
-        for reason in stale.get(name, ()):
+        made_by = seals[path.name].teacher if path.name in seals else None
+        teacher = group_spec(path).teacher
+        expected = manifest.teachers.networks.get(teacher) if teacher else None
+        if made_by and expected and path.name not in stale and made_by != expected:
+            stale[path.name] = [f"made by {made_by.architecture} {made_by.weights}, not the manifest's network"]
+        for reason in stale.get(path.name, ()):
             part.add(ProblemKind.STALE_GROUP, path, reason)
 
 
@@ -331,14 +334,14 @@ def _stray_files(sizes: Files) -> Iterator[tuple[str, str]]:
 
 def _is_expected(steps: list[str]) -> bool:
     root = steps[0] in ROOT_GROUPS
-    if not root and steps[0] != "shards":
+    if not root and steps[0] != SHARDS:
         return steps == ["zarr.json"]
     within = steps[1:] if root else steps[3:]
     if not within:
         return steps[-1] == "zarr.json"
     if not root and steps[2] not in SHARD_GROUPS:
         return False
-    spec = group_specs("/".join(steps[: -len(within)])).get(within[0])
+    spec = group_spec(GroupPath.parse("/".join(steps[: -len(within)]))).arrays.get(within[0])
     return within == ["zarr.json"] or (
         len(within) > 1 and (spec is None or "/".join(within[1:]) in ("zarr.json", _chunk_file(spec)))
     )

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 from cache_schemas.documents import CacheManifest, GroupSeal
 from cache_schemas.errors import DamagedGroupError
-from cache_schemas.layout import SHARD_GROUPS, AnyArray, group_specs
+from cache_schemas.group_path import GroupPath, shard_path
+from cache_schemas.layout import AnyArray, group_spec
 from cache_schemas.problems import Problem, ProblemKind
 from cache_schemas.store import Cache, checksum
 from cache_schemas.structure import Part, audit, stale_groups
@@ -29,19 +30,21 @@ def _value_problems(cache: Cache, manifest: CacheManifest, part: Part) -> Iterat
     for path, seal in part.readable.items():
         values, problems = _read_sealed(cache, path, seal, {problem.path for problem in part.problems})
         yield from problems
-        required = {name for name, spec in group_specs(path).items() if not spec.optional}
+        required = {name for name, spec in group_spec(path).arrays.items() if not spec.optional}
         if required <= values.keys() == seal.arrays.keys():
-            groups[path.rsplit("/", 1)[-1]] = values
-    if "text" in groups and not is_unit_norm(groups["text"]["embeddings"]):
+            groups[path.name] = values
+    text = groups.pop("text", None) if not part.key else None
+    if text and not is_unit_norm(text["embeddings"]):
         yield Problem(ProblemKind.VALUE_OUT_OF_RANGE, "text/embeddings", "embeddings are not of unit norm")
-    groups = {name: arrays for name, arrays in groups.items() if name in SHARD_GROUPS}
-    counts = {path.rsplit("/", 1)[-1]: seal.counts for path, seal in part.readable.items()}
+    if not part.key:
+        return
+    counts = {path.name: seal.counts for path, seal in part.readable.items()}
     for place, message in impossible_values(manifest.taxonomy, groups, counts).items():
-        yield Problem(ProblemKind.VALUE_OUT_OF_RANGE, f"shards/{part.key}/{place}", message)
+        yield Problem(ProblemKind.VALUE_OUT_OF_RANGE, f"{shard_path(part.key)}/{place}", message)
 
 
 def _read_sealed(
-    cache: Cache, path: str, seal: GroupSeal, known_bad: set[str]
+    cache: Cache, path: GroupPath, seal: GroupSeal, known_bad: set[str]
 ) -> tuple[dict[str, AnyArray], list[Problem]]:
     """Return the values of a group that are what was sealed, and what is wrong with the others."""
     values: dict[str, AnyArray] = {}

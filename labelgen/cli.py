@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
 from typing import Any, NoReturn
@@ -152,46 +152,19 @@ def inspect(
     """
     from tqdm.dask import TqdmCallback
 
-    from labelgen.inspection.comparison import compare_caches
-    from labelgen.inspection.findings import inspect_cache
-    from labelgen.inspection.selection import Selection
-    from labelgen.inspection.terminal import render
+    from labelgen.inspection.command import draw_samples, make_report, report_as_json, report_as_text
 
-    selection = Selection(samples, class_name, worst) if samples or class_name or worst else None
     with TqdmCallback(desc="reading shards", unit="task", delay=2, leave=False, disable=None, file=sys.stderr):
-        found = inspect_cache(cache, selection)
-        if against:
-            found["against"] = compare_caches(found, against, selection)
-    click.echo(json.dumps(found, indent=2) if as_json else render(found))
+        report = make_report(cache, samples, class_name, worst, against)
+    click.echo(report_as_json(report) if as_json else report_as_text(report))
     try:
-        for file in _draw(found, html, pictures, recording, show):
-            click.echo(f"drew {file}", err=True)
+        for file in draw_samples(report, html, pictures, recording, show):
+            click.echo(f"wrote {file}", err=True)
     except OSError as error:
         _fail(f"{error.filename or html or pictures or recording}: cannot write there ({error.strerror}); give another")
-    for reason in found["verdict"]["whole"]:
+    for reason in report.verdict.whole:
         click.echo(f"error: {reason}", err=True)
-    sys.exit(FAILED if found["verdict"]["whole"] else 0)
-
-
-def _draw(
-    found: dict[str, Any], html: Path | None, pictures: Path | None, recording: Path | None, show: int
-) -> Iterator[Path]:
-    """Draw what was asked for, samples worst first; yields the files."""
-    shown = [(entry["shard"], entry["sample"]) for entry in found["worst_samples"][:show]]
-    if html:
-        from labelgen.inspection.page import write_page
-
-        yield write_page(found, shown, html)
-    if pictures:
-        from labelgen.inspection.confusion_picture import write_confusions
-        from labelgen.inspection.pictures import write_pictures
-
-        yield from write_pictures(found["cache"], shown, pictures)
-        yield from write_confusions(found, pictures)
-    if recording:
-        from labelgen.inspection.recording import write_recording
-
-        yield write_recording(found["cache"], shown, recording)
+    sys.exit(FAILED if report.verdict.whole else 0)
 
 
 @main.command(short_help="Read every byte and list every problem.")

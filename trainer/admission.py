@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from cache_schemas.documents import CacheManifest, GroupSeal, ShardRecord
+from cache_schemas.group_path import GroupPath
 from cache_schemas.problems import ProblemKind
 from cache_schemas.store import Cache
 from cache_schemas.structure import audit
@@ -11,7 +12,7 @@ from trainer.errors import UnfitCacheError
 
 def admit(
     cache: Cache, manifest: CacheManifest, arrays: Sequence[str]
-) -> tuple[dict[str, ShardRecord], dict[str, GroupSeal]]:
+) -> tuple[dict[str, ShardRecord], dict[GroupPath, GroupSeal]]:
     """Return the records of all shards with samples, by key, and the seals of their groups, by path.
 
     Stray files are left to `labelgen verify`: they spoil no training. `arrays` must be there in every shard.
@@ -20,7 +21,7 @@ def admit(
         UnfitCacheError: with the first problem that tells that the cache is not as it was sealed, or not finished.
     """
     records: dict[str, ShardRecord] = {}
-    seals: dict[str, GroupSeal] = {}
+    seals: dict[GroupPath, GroupSeal] = {}
     for part in audit(cache, manifest):
         for problem in part.problems:
             if problem.kind is not ProblemKind.STRAY_FILE:
@@ -35,15 +36,16 @@ def admit(
 
 
 def _refuse_without(
-    arrays: Sequence[str], records: dict[str, ShardRecord], seals: dict[str, GroupSeal], url: str
+    arrays: Sequence[str], records: dict[str, ShardRecord], seals: dict[GroupPath, GroupSeal], url: str
 ) -> None:
     for key in records:
         for name in sorted(arrays):
             group, array = name.split("/")
-            if (seal := seals.get(f"shards/{key}/{group}")) is None:
-                raise UnfitCacheError(f"{url}/shards/{key}/{group}: not sealed; {_remedy(name)}")
+            path = GroupPath(key, group)
+            if (seal := seals.get(path)) is None:
+                raise UnfitCacheError(f"{url}/{path}: not sealed; {_remedy(name)}")
             if array not in seal.arrays:
-                raise UnfitCacheError(f"{url}/shards/{key}/{name}: not in this cache; {_remedy(name)}")
+                raise UnfitCacheError(f"{url}/{path}/{array}: not in this cache; {_remedy(name)}")
 
 
 def _remedy(name: str) -> str:

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import Dataset
 
+from cache_schemas.group_path import shard_path
 from trainer.augment import Crop, draw_crop, draw_turn
 from trainer.errors import UnfitCacheError
 from trainer.settings import RunSettings
@@ -86,7 +87,7 @@ class Batches(Dataset[Batch]):
         try:
             return _prepare(self._stream.read(ref, chosen), self._settings, rng)
         except ValueError as error:
-            raise UnfitCacheError(f"{self._stream.url}/shards/{ref.shard}: sample {ref.token}: {error}") from error
+            raise UnfitCacheError(f"{self._stream.url}/{shard_path(ref.shard)}: sample {ref.token}: {error}") from error
 
 
 def arrays_to_train(settings: RunSettings) -> tuple[list[str], list[str]]:

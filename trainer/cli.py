@@ -107,7 +107,7 @@ def fit(
     _, manifest = Cache.open(cache)
     settings = load_settings(manifest.dataset, recipe, config_file, overrides)
     if workers:
-        from pipelines.training import fit_on_ray
+        from pipelines.ray_train import fit_on_ray
 
         fit_on_ray(settings, cache, out, workers, resume=resume)
         return

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache_schemas.documents import GroupSeal
+from cache_schemas.group_path import GroupPath
 from cache_schemas.layout import SHARD_GROUPS, AnyArray
 from cache_schemas.rows import RowReader, Span, StoredArray
 from cache_schemas.store import Cache
@@ -59,11 +60,11 @@ class CacheStream:
     @property
     def content(self) -> dict[str, Any]:
         """Fingerprints of all groups that are read, by path: equal contents give equal training."""
-        return {path: seal.fingerprint for path, seal in sorted(self._seals.items()) if self._wanted(path)}
+        return {str(path): self._seals[path].fingerprint for path in sorted(self._seals, key=str) if self._wanted(path)}
 
     def text_embeddings(self) -> NDArray[np.float32]:
         """Return the class embeddings (C, D), of unit norm."""
-        return Cache(self.url).read("text", "embeddings")["embeddings"]
+        return Cache(self.url).read(GroupPath.root("text"), "embeddings")["embeddings"]
 
     def read(
         self, ref: SampleRef, images: Sequence[int] | None = None, only: Collection[str] | None = None
@@ -111,10 +112,10 @@ class CacheStream:
         if key in self._located:
             self._located.move_to_end(key)
             return self._located[key]
-        present: dict[str, GroupSeal] = {}
-        names: dict[str, list[str]] = {}
+        present: dict[GroupPath, GroupSeal] = {}
+        names: dict[GroupPath, list[str]] = {}
         for group, array in (name.split("/") for name in self._arrays):
-            path = f"shards/{key}/{group}"
+            path = GroupPath(key, group)
             seal = self._seals.get(path)
             if seal is not None and array in seal.arrays:
                 present[path] = seal
@@ -129,8 +130,8 @@ class CacheStream:
             self._located.popitem(last=False)
         return self._located[key]
 
-    def _wanted(self, path: str) -> bool:
-        return any(name.startswith(path.rsplit("/", 1)[1] + "/") for name in self._arrays)
+    def _wanted(self, path: GroupPath) -> bool:
+        return any(name.startswith(path.name + "/") for name in self._arrays)
 
 
 @dataclass(frozen=True)
@@ -209,7 +210,7 @@ def _offsets(arrays: Sequence[str]) -> Iterator[str]:
 
 def _axis(path: str) -> str:
     group, name = path.split("/")
-    return str(SHARD_GROUPS[group][name].axes[0])
+    return str(SHARD_GROUPS[group].arrays[name].axes[0])
 
 
 def _runs(rows: Sequence[int]) -> list[tuple[int, int]]:

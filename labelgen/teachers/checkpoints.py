@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from cache_schemas.documents import TeacherIdentity
 from cache_schemas.errors import ConfigError
 from labelgen.errors import WeightsError
-from labelgen.settings import ClipSettings, SamSettings
+from labelgen.settings import TeacherSettings
 from labelgen.weights import is_official, verified
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 UNTRAINED = "untrained:"
 
 
-def identify(settings: ClipSettings | SamSettings) -> TeacherIdentity:
+def identify(settings: TeacherSettings) -> TeacherIdentity:
     """Return which network the settings name; weights that are files are read to digest them.
 
     Raises:

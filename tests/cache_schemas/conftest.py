@@ -12,12 +12,14 @@ import pytest
 from cache_schemas.documents import (
     CacheManifest,
     PromptRecord,
+    Provenance,
     QuarantinedSample,
     ShardRecord,
     TeacherIdentity,
     Teachers,
 )
-from cache_schemas.layout import SCHEMA_VERSION, AnyArray, group_specs
+from cache_schemas.group_path import GroupPath
+from cache_schemas.layout import SCHEMA_VERSION, AnyArray, group_spec
 from cache_schemas.store import Cache
 from cache_schemas.taxonomy import Taxonomy, TaxonomyClass
 
@@ -51,8 +53,10 @@ def manifest(taxonomy: Taxonomy) -> CacheManifest:
         ),
         teachers=Teachers(
             preset="tiny",
-            clip=TeacherIdentity(architecture="ViT-B-16", weights="openai", sha256="ab" * 32),
-            sam=TeacherIdentity(architecture="sam-tiny", weights="untrained-7", sha256=None),
+            networks={
+                "clip": TeacherIdentity(architecture="ViT-B-16", weights="openai", sha256="ab" * 32),
+                "sam": TeacherIdentity(architecture="sam-tiny", weights="untrained-7", sha256=None),
+            },
         ),
         config={"shard_samples": 40, "clip": {"keep_features": False, "scale": 0.5}, "cameras": ["front", "rear"]},
         config_digest="feed",
@@ -71,10 +75,10 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 def fill_group() -> Callable[..., dict[str, AnyArray]]:
     """Return a function that fills every array of a group with values over the whole range of its dtype."""
 
-    def fill(group_path: str, *, dtype_choice: int = 0, **sizes: int) -> dict[str, AnyArray]:
+    def fill(path: GroupPath, *, dtype_choice: int = 0, **sizes: int) -> dict[str, AnyArray]:
         known = {**SIZES, **sizes}
         arrays: dict[str, AnyArray] = {}
-        for name, spec in group_specs(group_path).items():
+        for name, spec in group_spec(path).arrays.items():
             shape = tuple(
                 axis if isinstance(axis, int) else known["S"] + 1 if axis == "S+1" else known[axis]
                 for axis in spec.axes
@@ -144,13 +148,12 @@ def write_sound_cache(manifest: CacheManifest, sound_arrays: Groups) -> Callable
             "toy-001", ShardRecord(scene="toy", samples=(), cameras=("front", "rear"), quarantined=(broken,))
         )
         for name, arrays in sound_arrays.items():
-            path = name if name == "text" else f"shards/toy-000/{name}"
+            path = GroupPath(None if name == "text" else "toy-000", name)
             sources = {source: f"fingerprint-of-{source}" for source in upstream.get(name, ())}
             held = () if name == "text" else ("s0", "s1")
             counts = {"masks": int(arrays["mask_ids"].max())} if name == "sam" else {}
-            cache.write_group(
-                path, arrays, fingerprint=f"fingerprint-of-{name}", upstream=sources, samples=held, counts=counts
-            )
+            provenance = Provenance(f"fingerprint-of-{name}", upstream=sources, samples=held, counts=counts)
+            cache.write_group(path, arrays, provenance)
         return cache
 
     return write

@@ -8,7 +8,7 @@ import os
 import shutil
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ import numpy as np
 import pytest
 import zarr
 
+from cache_schemas.documents import Provenance
+from cache_schemas.group_path import GroupPath
 from cache_schemas.layout import AnyArray
 from cache_schemas.repair import repair
 from cache_schemas.store import Cache
@@ -110,10 +112,11 @@ def with_first_chunk(offset: int, size: int) -> Callable[[bytes], bytes]:
 def reseal(folder: Path, group: str, *, to: str | None = None, **changes: Any) -> None:
     """Write a group anew through the front door: a fitting seal, and other arrays, or another origin."""
     cache, _ = Cache.open(str(folder), "a")
-    seal, arrays = cache.seals([group])[group], cache.read(group)
-    origin = {name: getattr(seal, name) for name in ("fingerprint", "upstream", "samples", "counts", "recipe")}
-    origin |= {name: changes.pop(name) for name in (*origin, "teacher") if name in changes}
-    cache.write_group(to or group, arrays | {n: change(arrays[n]) for n, change in changes.items()}, **origin)
+    path = GroupPath.parse(group)
+    seal, arrays = cache.seals([path])[path], cache.read(path)
+    origin = {field.name: changes.pop(field.name) for field in fields(Provenance) if field.name in changes}
+    changed = {name: change(arrays[name]) for name, change in changes.items()}
+    cache.write_group(GroupPath.parse(to or group), arrays | changed, replace(seal.provenance, **origin))
 
 
 def put(index: Any, value: float) -> Callable[[AnyArray], AnyArray]:
@@ -485,7 +488,7 @@ def class_names_made_under_other_settings(folder: Path) -> None:
 
 @makes(K.STALE_GROUP, f"{SHARD}/sam")
 def a_group_made_by_another_network(folder: Path) -> None:
-    clip = Cache.open(str(folder))[1].teachers.clip
+    clip = Cache.open(str(folder))[1].teachers.networks["clip"]
     reseal(folder, f"{SHARD}/sam", teacher=clip.model_copy(update={"weights": "untrained:3"}))
 
 

@@ -31,8 +31,10 @@ EXAMPLES: dict[type[Document], Document] = {
         TeacherIdentity(architecture="ViT-B-16", weights="openai", sha256="ab" * 32),
         Teachers(
             preset="tiny",
-            clip=TeacherIdentity(architecture="ViT-B-16", weights="openai", sha256="ab" * 32),
-            sam=TeacherIdentity(architecture="sam-tiny", weights="untrained-7", sha256=None),
+            networks={
+                "clip": TeacherIdentity(architecture="ViT-B-16", weights="openai", sha256="ab" * 32),
+                "sam": TeacherIdentity(architecture="sam-tiny", weights="untrained-7", sha256=None),
+            },
         ),
         QUARANTINED,
         ShardRecord(
@@ -92,7 +94,7 @@ def test_an_unknown_field_is_refused_by_name(kind: type[Document], examples: dic
 
 @pytest.mark.parametrize("kind", Document.__subclasses__(), ids=lambda kind: kind.__name__)
 def test_a_missing_field_is_refused_by_name(kind: type[Document], examples: dict[type[Document], Document]) -> None:
-    required = [name for name, field in kind.model_fields.items() if field.is_required()]
+    required = [name for name, field in kind.model_fields.items() if field.is_required() and name != "networks"]
     assert required
     for name in required:
         attrs = {key: value for key, value in examples[kind].to_attrs().items() if key != name}
@@ -121,6 +123,31 @@ def test_a_nested_field_is_named_by_its_path(manifest: CacheManifest) -> None:
     attrs["teachers"]["sam"]["architecture"] = 7
     with pytest.raises(CacheError, match=r"teachers\.sam\.architecture: .*string \(got 7\)"):
         CacheManifest.from_attrs(attrs, "here")
+
+
+def test_teachers_are_stored_as_a_flat_object(examples: dict[type[Document], Document]) -> None:
+    """The order of the networks in memory does not show in the file."""
+    teachers = examples[Teachers]
+    assert isinstance(teachers, Teachers)
+    flat = teachers.to_attrs()
+    assert list(flat) == ["preset", "clip", "sam"]
+    assert flat["sam"] == {"architecture": "sam-tiny", "weights": "untrained-7", "sha256": None}
+    turned = Teachers(preset="tiny", networks=dict(reversed(teachers.networks.items())))
+    assert list(turned.to_attrs()) == list(flat)
+
+
+def test_a_network_that_makes_no_group_is_refused(examples: dict[type[Document], Document]) -> None:
+    flat = examples[Teachers].to_attrs()
+    for name in ("depth", "networks"):
+        with pytest.raises(CacheError, match=rf"no group is made by a teacher '{name}'; the layout names clip, sam"):
+            Teachers.from_attrs({**flat, name: flat["sam"]}, "here")
+
+
+def test_a_missing_network_is_refused_by_name(examples: dict[type[Document], Document]) -> None:
+    flat = examples[Teachers].to_attrs()
+    del flat["sam"]
+    with pytest.raises(CacheError, match="teacher 'sam' is missing"):
+        Teachers.from_attrs(flat, "here")
 
 
 def test_a_taxonomy_changed_behind_the_digest_is_refused(manifest: CacheManifest) -> None:

@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cache_schemas.documents import CacheManifest
+from cache_schemas.documents import CacheManifest, Provenance
 from cache_schemas.errors import DamagedGroupError
+from cache_schemas.group_path import GroupPath
 from cache_schemas.layout import POINTS_PER_CHUNK, SHARD_GROUPS, AnyArray
 from cache_schemas.rows import RowReader, Span, StoredArray
 from cache_schemas.store import Cache
@@ -17,7 +18,7 @@ Fill = Callable[..., dict[str, AnyArray]]
 
 def locate(url: str, group: str) -> tuple[RowReader, dict[str, StoredArray]]:
     reader = RowReader(url)
-    path = f"shards/s-000/{group}"
+    path = GroupPath("s-000", group)
     seals = Cache(url).seals([path])
     return reader, reader.locate(seals, {path: list(seals[path].arrays)})
 
@@ -34,8 +35,8 @@ def cache(url: str, manifest: CacheManifest) -> Cache:
 
 @pytest.mark.parametrize("group", SHARD_GROUPS)
 def test_every_array_of_every_group_reads_as_zarr_reads_it(cache: Cache, fill_group: Fill, group: str) -> None:
-    path = f"shards/s-000/{group}"
-    cache.write_group(path, fill_group(path), fingerprint="f")
+    path = GroupPath("s-000", group)
+    cache.write_group(path, fill_group(path), Provenance("f"))
     reader, stored = locate(cache.url, group)
     names = [name.rsplit("/", 1)[1] for name in stored]
     found = reader.read([Span(array, 0, array.shape[0]) for array in stored.values()])
@@ -50,7 +51,7 @@ def test_spans_may_start_and_stop_anywhere_in_chunks(cache: Cache) -> None:
     values = np.arange(count, dtype=np.int32)
     small = np.zeros(count, np.uint16)
     arrays = {"point": values, "image": small, "row": small, "col": small, "offsets": np.array([0, count])}
-    cache.write_group("shards/s-000/pairs", arrays, fingerprint="f")
+    cache.write_group(GroupPath("s-000", "pairs"), arrays, Provenance("f"))
     edge = POINTS_PER_CHUNK
     for start, stop in [(0, 1), (edge - 1, edge + 1), (edge, 2 * edge), (5, count), (count - 3, count), (9, 9)]:
         np.testing.assert_array_equal(read(cache.url, "pairs", "point", start, stop), values[start:stop])
@@ -58,7 +59,7 @@ def test_spans_may_start_and_stop_anywhere_in_chunks(cache: Cache) -> None:
 
 def test_empty_arrays_have_no_file_and_read_as_empty(cache: Cache) -> None:
     arrays = {"xyz": np.zeros((0, 3), np.float32), "intensity": np.zeros(0, np.float32), "offsets": np.array([0, 0])}
-    cache.write_group("shards/s-000/points", arrays, fingerprint="f")
+    cache.write_group(GroupPath("s-000", "points"), arrays, Provenance("f"))
     assert read(cache.url, "points", "xyz", 0, 0).shape == (0, 3)
 
 
@@ -66,8 +67,8 @@ def test_empty_arrays_have_no_file_and_read_as_empty(cache: Cache) -> None:
 def folder(tmp_path: Path, manifest: CacheManifest, fill_group: Fill) -> Path:
     cache = Cache.create(str(tmp_path / "cache"), manifest)
     for group in ("sam", "labels"):
-        path = f"shards/s-000/{group}"
-        cache.write_group(path, fill_group(path), fingerprint="f")
+        path = GroupPath("s-000", group)
+        cache.write_group(path, fill_group(path), Provenance("f"))
     return tmp_path / "cache"
 
 

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cache_schemas.documents import Provenance
 from cache_schemas.errors import CacheError, DamagedGroupError
+from cache_schemas.group_path import GroupPath
 from cache_schemas.layout import AnyArray
 from cache_schemas.repair import repair
 from cache_schemas.store import Cache
@@ -39,10 +41,10 @@ def edit_document(folder: Path, path: str, edit: Callable[[dict[str, Any]], obje
 def reseal(folder: Path, group: str, fingerprint: str | None = None, **arrays: AnyArray) -> None:
     """Write a group anew with these arrays instead of its own."""
     cache, _ = Cache.open(str(folder), "a")
-    seal, held = cache.seals([group])[group], cache.read(group)
-    cache.write_group(
-        group, held | arrays, fingerprint=fingerprint or seal.fingerprint, upstream=seal.upstream, samples=seal.samples
-    )
+    path = GroupPath.parse(group)
+    seal, held = cache.seals([path])[path], cache.read(path)
+    origin = Provenance(fingerprint or seal.fingerprint, upstream=seal.upstream, samples=seal.samples)
+    cache.write_group(path, held | arrays, origin)
 
 
 def test_a_sound_cache_has_no_problem(url: str, write_sound_cache: Callable[[str], Cache]) -> None:
@@ -100,12 +102,13 @@ def test_all_problems_of_a_cache_are_found(sound_folder: Path) -> None:
 def test_what_is_optional_may_be_left_out(sound_folder: Path, path: str) -> None:
     cache, _ = Cache.open(str(sound_folder), "a")
     if path.endswith("truth"):
-        cache.remove_group(path)
+        cache.remove_group(GroupPath.parse(path))
     else:
-        arrays = cache.read(f"{SHARD}/sam", "mask_ids", "features")
+        sam = GroupPath("toy-000", "sam")
+        arrays = cache.read(sam, "mask_ids", "features")
         arrays["features"] = arrays["features"].astype(np.float16)
-        seal = cache.seals([f"{SHARD}/sam"])[f"{SHARD}/sam"]
-        cache.write_group(f"{SHARD}/sam", arrays, fingerprint=seal.fingerprint, samples=seal.samples)
+        seal = cache.seals([sam])[sam]
+        cache.write_group(sam, arrays, Provenance(seal.fingerprint, samples=seal.samples))
     assert problems_of(sound_folder) == []
 
 
@@ -167,7 +170,7 @@ def test_a_reader_refuses_an_array_that_is_not_the_one_sealed(sound_folder: Path
     cache, _ = Cache.open(str(sound_folder))
     for read in (cache.read, cache.arrays):
         with pytest.raises(DamagedGroupError, match=r"damaged \(xyz is float32 \(1000000000000, 3\), sealed as"):
-            read(f"{SHARD}/points", "xyz")
+            read(GroupPath("toy-000", "points"), "xyz")
 
 
 def test_a_reader_allocates_nothing_for_what_a_file_cannot_hold(sound_folder: Path) -> None:
@@ -179,14 +182,14 @@ def test_a_reader_allocates_nothing_for_what_a_file_cannot_hold(sound_folder: Pa
     )
     cache, _ = Cache.open(str(sound_folder))
     with pytest.raises(DamagedGroupError, match=r"xyz has \d+ bytes, its shape \(1000000000000, 3\) takes"):
-        cache.read(f"{SHARD}/points", "xyz")
+        cache.read(GroupPath("toy-000", "points"), "xyz")
 
 
 def test_a_reader_refuses_a_chunk_that_is_gone(sound_folder: Path) -> None:
     (sound_folder / SHARD / "points/xyz/c/0/0").unlink()
     cache, _ = Cache.open(str(sound_folder))
     with pytest.raises(DamagedGroupError, match="points: damaged"):
-        cache.read(f"{SHARD}/points")
+        cache.read(GroupPath("toy-000", "points"))
 
 
 def test_a_cache_whose_root_is_an_array_is_refused(sound_folder: Path) -> None:
@@ -200,12 +203,12 @@ def test_a_lack_of_memory_is_no_damage(sound_folder: Path, sound_arrays: Groups)
     pixels = np.zeros((3, 2400, 2400, 3), np.uint8)
     reseal(sound_folder, f"{SHARD}/images", rgb=pixels)
     cache, _ = Cache.open(str(sound_folder))
-    cache.read(f"{SHARD}/clip")
+    cache.read(GroupPath("toy-000", "clip"))
     mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     before = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (mapped + 40_000_000, before[1]))
     try:
         with pytest.raises(MemoryError):
-            cache.read(f"{SHARD}/images", "rgb")
+            cache.read(GroupPath("toy-000", "images"), "rgb")
     finally:
         resource.setrlimit(resource.RLIMIT_AS, before)

@@ -17,8 +17,8 @@ from labelgen import weights
 from labelgen.errors import WeightsError
 from labelgen.settings import ClipSettings, SamSettings
 from labelgen.teachers.checkpoints import identify, load_into, read_state_dict, state_digest
-from labelgen.teachers.clip import build_clip
-from labelgen.teachers.sam import build_sam
+from labelgen.teachers.clip.network import build_clip
+from labelgen.teachers.sam.network import build_sam
 from labelgen.weights import Weights
 
 Refused = Callable[..., AbstractContextManager[None]]

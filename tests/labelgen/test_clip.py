@@ -12,7 +12,8 @@ import torch
 
 from cache_schemas.errors import ConfigError
 from labelgen.settings import ClipSettings
-from labelgen.teachers.clip import ClipTeacher, denoise_prompts, smooth_by_keys
+from labelgen.teachers.clip.refinements import denoise_prompts, smooth_by_keys
+from labelgen.teachers.clip.teacher import ClipTeacher
 
 Refused = Callable[..., AbstractContextManager[None]]
 Weights = dict[str, np.ndarray]

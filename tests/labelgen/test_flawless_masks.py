@@ -3,7 +3,7 @@
 import numpy as np
 
 from benchmarks.flawless_masks import answer
-from labelgen.inspection.statistics import best_ious
+from labelgen.inspection.counting.statistics import best_ious
 
 
 def test_segments_that_the_grid_meets_come_out_whole_and_others_not_at_all() -> None:

@@ -19,13 +19,17 @@ from segment_anything.utils.amg import remove_small_regions as stock_small_regio
 
 from cache_schemas.errors import ConfigError
 from labelgen.settings import SamSettings
-from labelgen.teachers import mask_scan, survivors
-from labelgen.teachers.box_bounds import bound_boxes, cut_gaps
-from labelgen.teachers.fusing import compiled
-from labelgen.teachers.masks import Masks, nearest_pixels, paint_ids
-from labelgen.teachers.prompt_decoder import PromptDecoder
-from labelgen.teachers.sam import SamTeacher, build_sam, fit, quantise
-from labelgen.teachers.small_regions import remove_small_regions
+from labelgen.teachers.sam import mask_measures, mask_suppression
+from labelgen.teachers.sam.box_bounds import bound_boxes, cut_gaps
+from labelgen.teachers.sam.compilation import compiled
+from labelgen.teachers.sam.mask_painting import Masks, paint_ids
+from labelgen.teachers.sam.network import build_sam
+from labelgen.teachers.sam.preprocessing import resize_for_sam
+from labelgen.teachers.sam.prompt_decoder import PromptDecoder
+from labelgen.teachers.sam.quantisation import quantise
+from labelgen.teachers.sam.resampling import nearest_pixels
+from labelgen.teachers.sam.small_regions import remove_small_regions
+from labelgen.teachers.sam.teacher import SamTeacher
 from pipelines.demo.layout import make_scene
 from pipelines.demo.render import render_view
 from pipelines.demo.sensors import make_cameras
@@ -171,7 +175,7 @@ def teacher(teacher_of: TeacherOf, thresholds: dict[str, float]) -> SamTeacher:
 @torch.inference_mode()
 def propose(teacher: SamTeacher, *images: np.ndarray) -> list[Masks]:
     """Return the automatic masks of images of one size at that size."""
-    embeddings = teacher.embed(teacher.upload([fit(image, "tiny") for image in images]))
+    embeddings = teacher.embed(teacher.upload([resize_for_sam(image, "tiny") for image in images]))
     return teacher.propose(embeddings, images[0].shape[:2], images[0].shape[:2])
 
 
@@ -203,8 +207,8 @@ def test_proposals_are_the_stock_generators_masks_in_its_order_with_its_scores(
     measured: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setitem(mask_scan.AT_ONCE, "cpu", at_once)
-    monkeypatch.setitem(survivors.MEASURED_AT_ONCE, "cpu", measured)
+    monkeypatch.setitem(mask_measures.AT_ONCE, "cpu", at_once)
+    monkeypatch.setitem(mask_suppression.MEASURED_AT_ONCE, "cpu", measured)
     chosen = {
         "every mask": EVERY_MASK,
         "some masks": thresholds,
@@ -225,12 +229,14 @@ def test_of_many_masks_that_repeat_a_few_half_go_unmeasured_and_none_is_lost(
     expected = SamAutomaticMaskGenerator(teacher.model, **chosen).generate(street)
     sizes: dict[str, list[int]] = {"bound_boxes": [], "measure": []}
     for name, seen in sizes.items():
-        work = getattr(survivors, name)
+        work = getattr(mask_suppression, name)
         monkeypatch.setattr(
-            survivors, name, lambda logits, *rest, work=work, seen=seen: seen.append(len(logits)) or work(logits, *rest)
+            mask_suppression,
+            name,
+            lambda logits, *rest, work=work, seen=seen: seen.append(len(logits)) or work(logits, *rest),
         )
     with torch.inference_mode():
-        embeddings = teacher.embed(teacher.upload([fit(street, "demo")]))
+        embeddings = teacher.embed(teacher.upload([resize_for_sam(street, "demo")]))
         (found,) = teacher.propose(embeddings, street.shape[:2], street.shape[:2])
     assert_same_masks(found, expected)
     assert 3 <= len(expected) <= sum(sizes["measure"]) < sum(sizes["bound_boxes"]) / 2
@@ -314,7 +320,7 @@ def test_bf16_moves_few_pixels() -> None:
     stock = SamAutomaticMaskGenerator(build_sam(trained).eval(), points_per_side=4, **EVERY_MASK).generate(image)
     teacher = SamTeacher(trained, precision=torch.bfloat16)
     with torch.inference_mode():
-        embeddings = teacher.embed(teacher.upload([fit(image, "demo")]))
+        embeddings = teacher.embed(teacher.upload([resize_for_sam(image, "demo")]))
         (found,) = teacher.propose(embeddings, image.shape[:2], image.shape[:2])
     assert len(found.inside) == len(stock) == 3 * 4 * 4
     differing = found.inside.numpy()[:, None] != np.array([record["segmentation"] for record in stock])
@@ -370,14 +376,14 @@ def test_thresholds_that_leave_no_mask_give_pictures_without_masks(
     teacher_of: TeacherOf, name: str, value: float
 ) -> None:
     teacher = teacher_of(**{**EVERY_MASK, name: value})
-    result = teacher.run([fit(picture(0), "tiny")], (9, 16))
+    result = teacher.run([resize_for_sam(picture(0), "tiny")], (9, 16))
     assert result.mask_ids.tolist() == np.zeros((1, 9, 16)).tolist()
     assert result.features.any()
 
 
 def test_embeddings_are_those_that_the_stock_predictor_computes_one_by_one(teacher: SamTeacher) -> None:
     images = [picture(0), picture(1)]
-    found = teacher.embed(teacher.upload([fit(image, "tiny") for image in images]))
+    found = teacher.embed(teacher.upload([resize_for_sam(image, "tiny") for image in images]))
     assert found.shape == (2, 256, 64, 64)
     predictor = SamPredictor(teacher.model)
     for index, image in enumerate(images):
@@ -388,7 +394,7 @@ def test_embeddings_are_those_that_the_stock_predictor_computes_one_by_one(teach
 def test_a_run_paints_each_picture_by_itself_and_keeps_its_features(teacher_of: TeacherOf) -> None:
     images, size = [picture(0), picture(1)], (56, 104)
     teacher = teacher_of(**EVERY_MASK)
-    pictures = [fit(image, "tiny") for image in images]
+    pictures = [resize_for_sam(image, "tiny") for image in images]
     result = teacher.run(pictures, size)
     assert (result.mask_ids.shape, result.mask_ids.dtype) == ((2, *size), np.uint16)
     assert (result.features.shape, result.features.dtype) == ((2, 36, 64, 256), np.int8)
@@ -408,7 +414,7 @@ def test_a_run_paints_each_picture_by_itself_and_keeps_its_features(teacher_of: 
 
 def test_float16_features_are_the_embedding_without_a_scale(teacher_of: TeacherOf) -> None:
     teacher = teacher_of(features="float16", points_per_side=1)
-    image = fit(picture(2), "tiny")
+    image = resize_for_sam(picture(2), "tiny")
     result = teacher.run([image], (45, 80))
     assert result.features_scale is None
     assert (result.features.shape, result.features.dtype) == ((1, 36, 64, 256), np.float16)
@@ -437,7 +443,7 @@ def test_the_valid_part_is_where_the_picture_lies_in_sams_square(
 ) -> None:
     # The longer side becomes 1024 pixels, or 64 positions of 16 pixels; a position that the picture touches counts.
     embeddings = torch.arange(2 * 3 * 64 * 64, dtype=torch.float32).reshape(2, 3, 64, 64)
-    found = teacher.valid_part(embeddings, fit(np.zeros((*native, 3), np.uint8), "tiny").pixels.shape[:2])
+    found = teacher.valid_part(embeddings, resize_for_sam(np.zeros((*native, 3), np.uint8), "tiny").pixels.shape[:2])
     assert found.shape == (2, *valid, 3)
     for batch, row, col, channel in ((0, 0, 0, 0), (1, valid[0] - 1, valid[1] - 1, 2), (0, 5, 7, 1)):
         assert found[batch, row, col, channel] == embeddings[batch, channel, row, col]

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cache_schemas.group_path import GroupPath
 from cache_schemas.lock import run_lock
 from cache_schemas.store import Cache
 from cache_schemas.validate import validate
@@ -113,7 +114,7 @@ class Attack:
         for key in reference.shard_keys():
             assert cache.shard_records([key]) == reference.shard_records([key])
             for group in reference.shard_seals(key):
-                here, there = (store.read(f"shards/{key}/{group}") for store in (cache, reference))
+                here, there = (store.read(GroupPath(key, group)) for store in (cache, reference))
                 for name, values in there.items():
                     np.testing.assert_array_equal(here[name], values, err_msg=f"{key}/{group}/{name}, seed {SEED}")
         with run_lock(str(self.cache)):

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from cache_schemas.group_path import GroupPath
 from cache_schemas.store import Cache
 from cache_schemas.validate import validate
 from labelgen.datasets import ADAPTERS
@@ -35,7 +36,7 @@ def test_a_demo_world_is_made_labelled_and_scored(tmp_path: Path, labelgen) -> N
         assert np.trace(raw["confusion"]) == round(raw["accuracy"] * raw["scored"])
 
     (sample,) = ADAPTERS["demo"](world).scenes("all", None)[0].samples
-    truth = Cache(str(cache)).read(f"shards/{sample.scene}-000/truth")
+    truth = Cache(str(cache)).read(GroupPath(f"{sample.scene}-000", "truth"))
     native = np.asarray(Image.open(world / sample.cameras[0].truth_path))
     height, width = truth["image"].shape[1:]
     rows = ((np.arange(height) + 0.5) * native.shape[0] / height).astype(int)

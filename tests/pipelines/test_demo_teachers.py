@@ -11,8 +11,8 @@ import torch
 
 from labelgen.settings import ClipSettings, SamSettings
 from labelgen.teachers.checkpoints import state_digest
-from labelgen.teachers.clip import ClipTeacher
-from labelgen.teachers.sam import SamTeacher
+from labelgen.teachers.clip.teacher import ClipTeacher
+from labelgen.teachers.sam.teacher import SamTeacher
 from pipelines.demo.teachers import loop
 from trainer.networks.image import build_image_network
 

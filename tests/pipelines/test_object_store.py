@@ -20,6 +20,7 @@ from werkzeug.serving import make_server
 
 from cache_schemas import lock
 from cache_schemas.errors import CacheLockedError
+from cache_schemas.group_path import GroupPath
 from cache_schemas.layout import SHARD_GROUPS
 from cache_schemas.lock import run_lock
 from cache_schemas.place import StoreError, file_system
@@ -176,7 +177,8 @@ def remove_lease(url: str) -> None:
 def assert_same_arrays(one: str, other: str) -> None:
     left, right = Cache(one), Cache(other)
     assert left.shard_keys() == right.shard_keys() != []
-    for path in ["text", *(f"shards/{key}/{group}" for key in left.shard_keys() for group in SHARD_GROUPS)]:
+    groups = [GroupPath(key, group) for key in left.shard_keys() for group in SHARD_GROUPS]
+    for path in [GroupPath.root("text"), *groups]:
         found, wanted = left.read(path), right.read(path)
         assert found.keys() == wanted.keys()
         for name, values in wanted.items():
@@ -312,11 +314,13 @@ def test_an_object_cut_short_is_damage_and_not_a_failure_of_the_store(uploaded: 
 
 WRITE = """
 import sys
+from cache_schemas.documents import Provenance
+from cache_schemas.group_path import GroupPath
 from cache_schemas.store import Cache
 source, target = Cache(sys.argv[1]), Cache(sys.argv[2], "a")
-path = sys.argv[3]
+path = GroupPath.parse(sys.argv[3])
 seal = source.seals([path])[path]
-target.write_group(path, source.read(path), fingerprint="another", samples=seal.samples, counts=seal.counts)
+target.write_group(path, source.read(path), Provenance("another", samples=seal.samples, counts=seal.counts))
 """
 """Another process, which writes a group of one cache into another."""
 
@@ -324,13 +328,13 @@ target.write_group(path, source.read(path), fingerprint="another", samples=seal.
 def test_what_another_process_has_written_or_removed_since_is_seen(uploaded: str, finished: Path) -> None:
     cache = Cache(uploaded, "a")
     keys = cache.shard_keys()
-    path = f"shards/{keys[0]}/labels"
+    path = GroupPath(keys[0], "labels")
     listed = cache.stored_bytes(path)
     cache.remove_group(path)
     assert cache.stored_bytes(path) == {}
     assert path not in cache.seals([path])
 
-    subprocess.run([sys.executable, "-c", WRITE, str(finished), uploaded, path], check=True)
+    subprocess.run([sys.executable, "-c", WRITE, str(finished), uploaded, str(path)], check=True)
     assert cache.seals([path])[path].fingerprint == "another"
     assert cache.stored_bytes(path) == listed
     cache.remove_group(path)
@@ -343,7 +347,7 @@ def test_what_another_process_has_written_or_removed_since_is_seen(uploaded: str
 def test_what_a_store_keeps_in_silence_is_not_taken_for_removed(store: FailingStore, uploaded: str) -> None:
     """S3 answers a request to remove many objects with 200, whatever became of each."""
     cache = Cache(uploaded, "a")
-    path = f"shards/{cache.shard_keys()[0]}/labels"
+    path = GroupPath(cache.shard_keys()[0], "labels")
     store.rule = lambda environ: KEPT if environ["REQUEST_METHOD"] == "POST" else None
     with pytest.raises(StoreError, match=rf"{uploaded}: the store did not remove .*; check that the credentials may"):
         cache.remove_group(path)

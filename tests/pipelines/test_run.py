@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cache_schemas.group_path import GroupPath
 from cache_schemas.store import Cache
 from cache_schemas.validate import validate
 from labelgen.datasets import ADAPTERS
@@ -65,7 +66,7 @@ def test_pairs_agree_with_the_stored_calibration(finished: Path) -> None:
     """Anyone can redo the pairing from the cache: cam_from_cloud and intrinsics project each point onto its pixel."""
     store = Cache(str(finished))
     for key in store.shard_keys():
-        images, points, pairs = (store.read(f"shards/{key}/{group}") for group in ("images", "points", "pairs"))
+        images, points, pairs = (store.read(GroupPath(key, group)) for group in ("images", "points", "pairs"))
         xyz, view = points["xyz"][pairs["point"]].astype(np.float64), pairs["image"]
         camera = np.einsum("nij,nj->ni", images["cam_from_cloud"][view, :3, :3], xyz)
         camera += images["cam_from_cloud"][view, :3, 3]
@@ -80,7 +81,7 @@ def test_labels_follow_from_the_other_groups_by_plain_loops(finished: Path) -> N
 
     store = Cache(str(finished))
     key = store.shard_keys()[0]
-    clip, sam, pairs, labels = (store.read(f"shards/{key}/{group}") for group in ("clip", "sam", "pairs", "labels"))
+    clip, sam, pairs, labels = (store.read(GroupPath(key, group)) for group in ("clip", "sam", "pairs", "labels"))
     logits = torch.from_numpy(clip["logits"].astype(np.float32))
     ids = sam["mask_ids"]
     scores = torch.nn.functional.interpolate(logits, ids.shape[1:], mode="bilinear", align_corners=False).numpy()
@@ -391,7 +392,7 @@ def test_repair_lets_the_next_run_redo_just_what_was_bad(made: Path, cache: Path
     assert labelgen.run(made / "nuscenes", cache).returncode == 0
     assert labelgen("verify", str(cache)).returncode == 0
     assert {p: p.stat().st_mtime_ns for p in sealed} == sealed, "no teacher ran again"
-    whole, again = (Cache(str(place)).read(f"shards/{bad}/labels") for place in (finished, cache))
+    whole, again = (Cache(str(place)).read(GroupPath(bad, "labels")) for place in (finished, cache))
     for name, values in whole.items():
         np.testing.assert_array_equal(again[name], values)
 

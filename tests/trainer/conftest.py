@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cache_schemas.documents import CacheManifest, PromptRecord, ShardRecord, TeacherIdentity, Teachers
+from cache_schemas.documents import CacheManifest, PromptRecord, Provenance, ShardRecord, TeacherIdentity, Teachers
+from cache_schemas.group_path import GroupPath
 from cache_schemas.layout import SCHEMA_VERSION
 from cache_schemas.store import Cache
 from cache_schemas.taxonomy import Taxonomy, TaxonomyClass
@@ -32,7 +33,7 @@ def manifest(dataset: str = "demo", names: tuple[str, ...] = NAMES) -> CacheMani
         taxonomy=taxonomy,
         taxonomy_digest=taxonomy.digest,
         prompts=PromptRecord(name="toy", digest="0", class_names={n: (n,) for n in names}, templates=("a {}.",)),
-        teachers=Teachers(preset="toy", clip=teacher, sam=teacher),
+        teachers=Teachers(preset="toy", networks={"clip": teacher, "sam": teacher}),
         config={},
         config_digest="0",
         software={},
@@ -100,7 +101,7 @@ def write_shard(cache: Cache, scene: str, groups: dict[str, dict[str, np.ndarray
     cache.write_shard_record(key, ShardRecord(scene=scene, samples=tokens, clouds=clouds, cameras=("front", "rear")))
     for name, arrays in groups.items():
         upstream = {source: f"f-{source}" for source in UPSTREAM.get(name, ())}
-        cache.write_group(f"shards/{key}/{name}", arrays, fingerprint=f"f-{name}", upstream=upstream, samples=tokens)
+        cache.write_group(GroupPath(key, name), arrays, Provenance(f"f-{name}", upstream=upstream, samples=tokens))
 
 
 @pytest.fixture(scope="session")
@@ -110,7 +111,7 @@ def make_cache() -> MakeCache:
     def make(place: Path | str, scenes: int = 3, samples: int = 2, seed: int = 0, **manifest_fields: object) -> str:
         rng = np.random.default_rng(seed)
         cache = Cache.create(str(place), manifest(**manifest_fields))
-        cache.write_group("text", {"embeddings": np.eye(3, 8, dtype=np.float32)}, fingerprint="f-text")
+        cache.write_group(GroupPath.root("text"), {"embeddings": np.eye(3, 8, dtype=np.float32)}, Provenance("f-text"))
         for number in range(scenes):
             write_shard(cache, f"scene-{number}", make_shard(rng, samples), samples)
         return str(place)

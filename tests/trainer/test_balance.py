@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from cache_schemas.group_path import GroupPath
 from cache_schemas.store import Cache
 from trainer.balance import RAREST, class_weights
 from trainer.stream import CacheStream
@@ -15,7 +16,7 @@ def test_weights_follow_the_frequencies_of_the_labels_that_are_trained_on(toy: s
     stream, cache = CacheStream(toy, ARRAYS), Cache(toy)
     classes = len(stream.manifest.taxonomy.classes)
     name = "image" if refined else "image_raw"
-    labels = np.concatenate([cache.read(f"shards/{key}/labels", name)[name].ravel() for key in cache.shard_keys()])
+    labels = np.concatenate([cache.read(GroupPath(key, "labels"), name)[name].ravel() for key in cache.shard_keys()])
     share = np.array([(labels == i).sum() for i in range(classes)]) / (labels < classes).sum()
     weights = class_weights(stream, stream.samples, classes, 0.5, refined).double().numpy()
     for one in range(classes):

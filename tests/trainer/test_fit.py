@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 import torch
 
+from cache_schemas.documents import Provenance
+from cache_schemas.group_path import GroupPath
 from cache_schemas.store import Cache
 
 REPOSITORY = Path(__file__).parents[2]
@@ -69,7 +71,7 @@ def test_cached_labels_are_scored_beside_the_networks(trained: Path, toy: str) -
     cache = Cache(toy)
     right = counted = 0
     for key in cache.shard_keys():
-        labels, truth = cache.read(f"shards/{key}/labels"), cache.read(f"shards/{key}/truth")
+        labels, truth = cache.read(GroupPath(key, "labels")), cache.read(GroupPath(key, "truth"))
         right += int((labels["image_raw"] == truth["image"]).sum())
         counted += labels["image_raw"].size
     assert found["labels"]["raw"]["image"]["accuracy"] == pytest.approx(right / counted)
@@ -93,7 +95,7 @@ def test_predictions_are_written_in_the_official_format(trained: Path, toy: str,
     assert len(files) == 10
     labels = np.stack([np.fromfile(file, np.uint8) for file in files])
     assert labels.shape == (10, 240) and labels.min() >= 1 and labels.max() <= 3
-    truth = np.concatenate([Cache(toy).read(f"shards/{key}/truth")["point"] for key in Cache(toy).shard_keys()])
+    truth = np.concatenate([Cache(toy).read(GroupPath(key, "truth"))["point"] for key in Cache(toy).shard_keys()])
     assert (labels.ravel() - 1 == truth).mean() > 0.85
     assert json.loads((tmp_path / "all/submission.json").read_text())["meta"]["use_lidar"] is True
 
@@ -178,11 +180,11 @@ def test_a_folder_with_a_run_is_not_overwritten(trained: Path, toy: str) -> None
 def test_a_changed_cache_is_not_resumed(make_cache, tmp_path: Path) -> None:
     own = make_cache(tmp_path / "cache")
     run(trainer("fit", own, "--out", tmp_path / "run", *overrides("optimiser.epochs=1")))
-    arrays = Cache(own).read("shards/scene-0-000/labels")
-    upstream = Cache(own).seals(["shards/scene-0-000/labels"])["shards/scene-0-000/labels"].upstream
+    path = GroupPath("scene-0-000", "labels")
+    arrays = Cache(own).read(path)
+    upstream = Cache(own).seals([path])[path].upstream
     tokens = ("scene-0-s0", "scene-0-s1")
-    path = "shards/scene-0-000/labels"
-    Cache(own, "a").write_group(path, arrays, fingerprint="new", upstream=upstream, samples=tokens)
+    Cache(own, "a").write_group(path, arrays, Provenance("new", upstream=upstream, samples=tokens))
     again = run(trainer("fit", own, "--out", tmp_path / "run", "--resume", *overrides("optimiser.epochs=1")), ok=False)
     assert "other cache contents" in again.stderr
 
@@ -235,15 +237,15 @@ def test_pictures_without_pairs_and_absent_classes_are_no_trouble(make_cache, tm
     own = make_cache(tmp_path / "cache")
     cache = Cache(own, "a")
     for key in cache.shard_keys():
-        path = f"shards/{key}"
-        pairs, labels = cache.read(f"{path}/pairs"), cache.read(f"{path}/labels")
+        pairs_path, labels_path = GroupPath(key, "pairs"), GroupPath(key, "labels")
+        pairs, labels = cache.read(pairs_path), cache.read(labels_path)
         tokens = tuple(cache.shard_records([key])[key].samples)
         none = {name: array[:0] if name != "offsets" else array * 0 for name, array in pairs.items()}
-        upstream = cache.seals([f"{path}/pairs"])[f"{path}/pairs"].upstream
-        cache.write_group(f"{path}/pairs", none, fingerprint="f-pairs", upstream=upstream, samples=tokens)
-        upstream = cache.seals([f"{path}/labels"])[f"{path}/labels"].upstream
+        upstream = cache.seals([pairs_path])[pairs_path].upstream
+        cache.write_group(pairs_path, none, Provenance("f-pairs", upstream=upstream, samples=tokens))
+        upstream = cache.seals([labels_path])[labels_path].upstream
         only = {name: np.zeros_like(array) + (255 if "point" in name else 0) for name, array in labels.items()}
-        cache.write_group(f"{path}/labels", only, fingerprint="f-labels", upstream=upstream, samples=tokens)
+        cache.write_group(labels_path, only, Provenance("f-labels", upstream=upstream, samples=tokens))
     run(trainer("fit", own, "--out", tmp_path / "run", *overrides("method.stage2_epoch=1")))
     assert all(np.isfinite(row["loss"]) for row in history(tmp_path / "run"))
 
@@ -257,7 +259,7 @@ def test_caches_of_other_classes_are_not_scored(trained: Path, make_cache, tmp_p
 def test_a_cache_without_truth_is_not_scored_but_labelled(trained: Path, make_cache, tmp_path: Path) -> None:
     own = make_cache(tmp_path / "cache")
     for key in Cache(own).shard_keys():
-        Cache(own, "a").remove_group(f"shards/{key}/truth")
+        Cache(own, "a").remove_group(GroupPath(key, "truth"))
     assert "truth: not sealed" in run(trainer("evaluate", trained, own), ok=False).stderr
     assert "6 files" in run(trainer("predict", trained, own, "--out", tmp_path / "labels")).stdout
 

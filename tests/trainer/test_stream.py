@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from cache_schemas.errors import DamagedGroupError, NoCacheError, SchemaVersionError
+from cache_schemas.group_path import GroupPath
 from cache_schemas.store import Cache
 from cache_schemas.validate import validate
 from trainer.errors import UnfitCacheError
@@ -80,11 +81,12 @@ def test_samples_read_as_the_cache_holds_them(place: str, tmp_path: Path, make_c
     assert len(stream.samples) == 6
     for ref in stream.samples:
         found = stream.read(ref)
-        shard = f"shards/{ref.shard}"
-        images, points, pairs = (cache.read(f"{shard}/{group}") for group in ("images", "points", "pairs"))
+        images, points, pairs = (cache.read(GroupPath(ref.shard, group)) for group in ("images", "points", "pairs"))
         rows = slice(*images["offsets"][ref.place : ref.place + 2])
         np.testing.assert_array_equal(found["images/rgb"], images["rgb"][rows])
-        np.testing.assert_array_equal(found["truth/image"], cache.read(f"{shard}/truth", "image")["image"][rows])
+        np.testing.assert_array_equal(
+            found["truth/image"], cache.read(GroupPath(ref.shard, "truth"), "image")["image"][rows]
+        )
         kept = slice(*pairs["offsets"][ref.place : ref.place + 2])
         xyz = points["xyz"][pairs["point"][kept]]
         np.testing.assert_array_equal(found["points/xyz"][found["pairs/point"]], xyz)
@@ -114,7 +116,7 @@ def test_no_cache_is_refused(tmp_path: Path) -> None:
 
 
 def test_unsealed_groups_are_refused(own: str) -> None:
-    Cache(own, "a").remove_group("shards/scene-1-000/labels")
+    Cache(own, "a").remove_group(GroupPath("scene-1-000", "labels"))
     with pytest.raises(UnfitCacheError, match=r"scene-1-000/labels: .*not sealed.*; finish .*`labelgen run`"):
         CacheStream(own, ARRAYS)
 

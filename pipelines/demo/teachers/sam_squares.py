@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from labelgen.teachers.masks import nearest_index
+from labelgen.teachers.sam.resampling import nearest_index
 from pipelines.demo.teachers.sam_course import Course
 from pipelines.demo.teachers.views import Light, Views, relight
 

@@ -14,7 +14,7 @@ from torch.nn import functional
 from cache_schemas.taxonomy import load_taxonomy
 from labelgen.prompts import PromptSet, load_prompts
 from labelgen.settings import ClipSettings
-from labelgen.teachers.clip import build_clip, normalise
+from labelgen.teachers.clip.network import build_clip, normalise_images
 from pipelines.demo.teachers.crops import draw_crops, places_by_class
 from pipelines.demo.teachers.loop import half_precision, parse_arguments, train, training_views
 from pipelines.demo.teachers.views import Light
@@ -40,7 +40,7 @@ def main() -> None:
     def step() -> tuple[Tensor, float]:
         crops, classes = draw_crops(views, places, rng, CROPS_A_STEP, Light(contrast=0.25, brightness=15))
         tokens = tokenizer(_captions(prompts, classes, rng)).to(args.device)
-        pixels = normalise(model.visual, torch.from_numpy(crops).to(args.device))
+        pixels = normalise_images(model.visual, torch.from_numpy(crops).to(args.device))
         with half_precision(args.device):
             return _loss(model, pixels, tokens, torch.from_numpy(classes).to(args.device))
 

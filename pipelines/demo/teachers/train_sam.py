@@ -22,7 +22,7 @@ import torch
 from segment_anything.modeling import Sam
 from torch import Tensor
 
-from labelgen.teachers.sam import demo_sam
+from labelgen.teachers.sam.architectures import build_demo_sam
 from pipelines.demo.teachers.loop import parse_arguments, train, training_views
 from pipelines.demo.teachers.sam_course import ENCODER, FULL_SIZE, OUTLINES, PROMPTS, Course
 from pipelines.demo.teachers.sam_losses import encoder_loss, prompt_loss
@@ -35,7 +35,7 @@ def main() -> None:
     """Draw the training views, train, and write the weights as safetensors."""
     args = parse_arguments(__doc__)
     torch.manual_seed(0)
-    small = demo_sam(ENCODER.side)
+    small = build_demo_sam(ENCODER.side)
     small.prompt_encoder.pe_layer.positional_encoding_gaussian_matrix *= POSITION_FREQUENCY
     small.to(args.device).train()
     views = training_views(args)
@@ -44,7 +44,7 @@ def main() -> None:
     rng = np.random.default_rng([0, 1])
     start_decoder(small, draw_squares(pictures, ENCODER, rng) + draw_squares(pictures, ENCODER, rng), args.device)
     teach_prompts(small, PROMPTS, pictures, rng, args)
-    model = grow(small, demo_sam()).to(args.device).train()
+    model = grow(small, build_demo_sam()).to(args.device).train()
     pictures = at_width(views, FULL_SIZE.side)
     teach_prompts(model, FULL_SIZE, pictures, np.random.default_rng([0, 2]), args)
     rng = np.random.default_rng([0, 3])
