@@ -9,6 +9,7 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
+from rich.filesize import decimal as file_size
 
 from cache_schemas.documents import CacheManifest
 from cache_schemas.store import Cache
@@ -17,6 +18,7 @@ from labelgen.inspection.counting.samples import Sample, SampleId, map_samples
 from labelgen.inspection.formatting import decimal, percent, share_or_decimal
 from labelgen.inspection.report import Report, SampleMeasures, ShardMeasures
 from labelgen.inspection.showing.confusion_picture import row_shares
+from labelgen.inspection.showing.groups import group_rows
 from labelgen.inspection.showing.sample_pictures import DRAWN_ARRAYS, Picture, draw_sample
 from labelgen.inspection.showing.top_view import draw_top_views
 from labelgen.inspection.showing.wording import (
@@ -97,6 +99,7 @@ def write_page(report: Report, samples: Sequence[SampleId], file: Path) -> Path:
         least_accurate=_least_accurate(report.by_shard),
         confusions=_confusion_tables(report),
         strips=list(strips),
+        groups=group_rows(report),
     )  # fmt: skip
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(page, encoding="utf-8")
@@ -121,6 +124,7 @@ def _environment() -> Environment:
         describe_selection=describe_selection,
         describe_teachers=describe_teachers,
         accuracy=_accuracy,
+        file_size=file_size,
     )
     environment.globals["size_range"] = size_range
     return environment

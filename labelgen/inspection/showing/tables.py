@@ -13,6 +13,7 @@ from cache_schemas.documents import TeacherIdentity
 from labelgen.inspection.formatting import decimal, percent, share_or_decimal
 from labelgen.inspection.report import ClassChange, ClassDiagnosis, Comparison, Outlier, SampleMeasures, ShardChange
 from labelgen.inspection.report_statistics import ClipScores, LabelStatistics, MaskAgreement, MaskCounts
+from labelgen.inspection.showing.groups import GroupRow
 from labelgen.inspection.showing.wording import describe_errors, size_range
 
 LISTED_ROWS = 20
@@ -213,6 +214,15 @@ def _changed_shards(changed: Sequence[ShardChange]) -> RenderableType:
     for shard in changed[:LISTED_ROWS]:
         table.add_row(shard.shard, percent(shard.image), percent(shard.point))
     return _note_omitted(table, len(changed) - LISTED_ROWS)
+
+
+def groups(rows: Sequence[GroupRow]) -> RenderableType:
+    """Show what each group holds, and in how many shards it is sealed."""
+    table = _table("groups", _text("group"), _text("what it holds"), _number("shards"), _number("size"))
+    for row in rows:
+        shards = "-" if row.sealed is None else f"{row.sealed:,}"
+        table.add_row(row.name, row.description, shards, file_size(row.stored_bytes))
+    return table
 
 
 def stored_bytes(sizes: Mapping[str, int]) -> RenderableType:

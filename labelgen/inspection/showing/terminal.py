@@ -12,6 +12,7 @@ from labelgen.inspection.judging.verdict import STALE
 from labelgen.inspection.report import Report, Verdict
 from labelgen.inspection.report_statistics import LabelStatistics
 from labelgen.inspection.showing import tables
+from labelgen.inspection.showing.groups import group_rows
 from labelgen.inspection.showing.wording import UNTRAINED, describe_selection, describe_teachers
 
 LOG_WIDTH = 120
@@ -72,6 +73,7 @@ def _sections(report: Report) -> Iterator[RenderableType]:
     if report.against:
         yield from tables.comparison(report.against)
     if not report.selection:
+        yield tables.groups(group_rows(report))
         yield tables.stored_bytes(report.bytes)
 
 

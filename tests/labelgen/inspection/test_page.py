@@ -63,6 +63,7 @@ def test_the_page_shows_verdict_outliers_and_reasons(ten_shards: str, page) -> N
     assert "The page shows 2 of 10 samples" in text
     assert "precision 0%, confused with car (100%)" in text
     assert "pixels under a mask: 0.0%, the median is 100.0%" in text
+    assert "SAM masks as one id a pixel" in text
 
 
 def test_the_page_compares_and_selects(ten_shards: str, page) -> None:

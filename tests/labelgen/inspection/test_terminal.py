@@ -8,6 +8,7 @@ import pytest
 from labelgen.inspection.audit import inspect_cache
 from labelgen.inspection.report import Report, Selection
 from labelgen.inspection.showing.terminal import LOG_WIDTH, render_text
+from labelgen.stages import STAGES
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +66,12 @@ def test_the_text_says_what_the_report_says(ten_shards: str, without_truth: str,
         "bytes on disk",
     ):
         assert part in text
+
+
+def test_every_stage_is_listed_with_its_description(ten_shards: str) -> None:
+    text = words(render_text(inspect_cache(ten_shards)))
+    assert [name for name, stage in STAGES.items() if f"{name} {stage.description}" not in text] == []
+    assert f"sam {STAGES['sam'].description} 10 " in text, "it is sealed in ten shards"
 
 
 def test_shards_with_changed_labels_are_listed(ten_shards: str, tmp_path: Path, make_cache, sample, inspect) -> None:
