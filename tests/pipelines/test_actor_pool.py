@@ -16,7 +16,7 @@ from labelgen.errors import SampleError
 from pipelines.actor_pool import BROKEN_AFTER_CALLS, ActorPool, CallFailedError
 from pipelines.errors import PipelineError
 
-pytestmark = pytest.mark.usefixtures("local_ray")
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_ray")]
 
 
 @ray.remote

@@ -1,4 +1,4 @@
-"""Resume: which groups a changed setting, file or weight redoes, against a finished cache."""
+"""Resume: which groups of a finished cache a changed setting, file or network redoes."""
 
 import hashlib
 from pathlib import Path
@@ -10,23 +10,21 @@ from cache_schemas.store import Cache
 from pipelines.config import load_config
 from pipelines.plan import BadSample, Planner, ShardPlan
 from pipelines.resolve import open_dataset, resolve
-
-SMALL = ("images.height=64", "images.width=112", "shard_samples=2", "sam.points_per_side=1")
+from tests.pipelines.conftest import small_settings
 
 
 @pytest.fixture
-def todo(made: Path, data: Path, finished: Path):
+def todo(made: Path, data: Path, built: Path):
     """Return a function: what a run with these overrides would redo in each shard, by shard key."""
 
     def plan(*overrides: str, **how: object) -> dict[str, set[str]]:
-        return {shard.key: set(shard.todo) for shard in plans(made, data, finished, *overrides, **how)}
+        return {shard.key: set(shard.todo) for shard in plans(made, data, built, *overrides, **how)}
 
     return plan
 
 
 def plans(made: Path, data: Path, cache: Path, *overrides: str, **how: object) -> list[ShardPlan]:
-    prompts = f"prompts={made / 'prompts.yaml'}"
-    config = load_config("nuscenes", teachers="untrained", overrides=[*SMALL, prompts, *overrides])
+    config = load_config("nuscenes", teachers="untrained", overrides=[*small_settings(made), *overrides])
     scenes = open_dataset("nuscenes", data).scenes(config.split, config.version)
     return Planner(data, Cache(str(cache)), resolve(config)).plan(scenes, **how)
 
@@ -35,8 +33,8 @@ def first(todo: dict[str, set[str]]) -> set[str]:
     return todo["scene-0061-000"]
 
 
-def test_shards_are_runs_of_one_scene(made: Path, data: Path, finished: Path) -> None:
-    sizes = {shard.key: len(shard.samples) for shard in plans(made, data, finished)}
+def test_shards_are_runs_of_one_scene(made: Path, data: Path, built: Path) -> None:
+    sizes = {shard.key: len(shard.samples) for shard in plans(made, data, built)}
     assert sizes == {"scene-0061-000": 2, "scene-0061-001": 1, "scene-0103-000": 2}
 
 
@@ -121,7 +119,7 @@ def test_a_quarantined_sample_stays_out_until_its_files_change_or_it_is_asked_fo
     store = Cache(str(cache), "a")
     shard = plans(made, data, cache)[0]
     token = shard.samples[0].token
-    config = load_config("nuscenes", teachers="untrained", overrides=[*SMALL, f"prompts={made / 'prompts.yaml'}"])
+    config = load_config("nuscenes", teachers="untrained", overrides=small_settings(made))
     planner = Planner(data, store, resolve(config))
     smaller = planner.without(shard, {token: BadSample("sam", "sam: kills its worker")})
     store.write_shard_record(shard.key, smaller.record)
