@@ -1,4 +1,4 @@
-"""README and docs: every relative link leads to a file, and to a heading of it if it names one."""
+"""README and docs: every relative link leads to a file, and to a heading of it if it names one; code names pages."""
 
 import re
 from pathlib import Path
@@ -27,3 +27,14 @@ def test_every_relative_link_resolves(page: Path) -> None:
         if not target.exists() or (anchor and anchor not in anchors(target)):
             broken.append(link)
     assert not broken
+
+
+def test_pages_that_code_names_exist() -> None:
+    packages = [folder for folder in ROOT.iterdir() if (folder / "__init__.py").exists() or folder.name == "tests"]
+    named = {
+        (str(file.relative_to(ROOT)), page)
+        for package in packages
+        for file in package.rglob("*.py")
+        for page in re.findall(r"\bdocs/[\w/-]+\.md", file.read_text())
+    }
+    assert named and not [(file, page) for file, page in sorted(named) if not (ROOT / page).exists()]
