@@ -30,8 +30,8 @@ help:
 	@echo "make reference                       write docs/reference/settings.md and cli.md from the code"
 	@echo "make parity [PARITY=<folder>]        our reading and projection against the official devkit; of the demo by default"
 	@echo "make demo-teachers [ARGS='--effort 0.1']"
-	@echo "                                     train the demo's CLIP, SAM and backbone anew: hours on a CPU; run again"
-	@echo "                                     after a stop, it keeps what is done"
+	@echo "                                     train the demo's CLIP, SAM and backbone: hours on a CPU; to resume"
+	@echo "                                     after an interruption, run it again"
 	@echo "make setup | clean                   make or remove the environment"
 
 setup: .venv/.installed
@@ -59,9 +59,9 @@ demo-world: setup
 	@test -e "$(DATA)/v1.0-mini" || $(BIN)/labelgen demo make --out "$(DATA)" --seed $(SEED)
 
 demo-teachers: setup
-	$(BIN)/python -m pipelines.demo.teachers.train_clip --out out/demo-clip.safetensors $(ARGS)
-	$(BIN)/python -m pipelines.demo.teachers.train_sam --out out/demo-sam.safetensors $(ARGS)
-	$(BIN)/python -m pipelines.demo.teachers.train_backbone --out out/demo-small.safetensors $(ARGS)
+	$(BIN)/python -m demo.teachers.train_clip --out out/demo-clip.safetensors $(ARGS)
+	$(BIN)/python -m demo.teachers.train_sam --out out/demo-sam.safetensors $(ARGS)
+	$(BIN)/python -m demo.teachers.train_backbone --out out/demo-small.safetensors $(ARGS)
 
 inspect: setup
 	@$(BIN)/labelgen inspect "$(CACHE)" $(ARGS)

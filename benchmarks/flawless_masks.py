@@ -37,14 +37,14 @@ def main() -> None:
         print(f"    of {100 * least:g}% to {100 * most:g}% of the picture: {_scores(best[size == number])}")
 
 
-def answer(segments: NDArray[np.uint16], grid: int, masks: int) -> NDArray[np.uint16]:
+def answer(segments: NDArray[np.uint16], grid: int, mask_width: int) -> NDArray[np.uint16]:
     """Return the ids (H, W) of masks that a flawless SAM makes of true segments (H, W)."""
     height, width = segments.shape
     rows, columns = (nearest_index(length, grid) for length in segments.shape)
     hit = np.unique(segments[np.ix_(rows, columns)])
     hit = hit[hit > 0]
     inside = torch.from_numpy((segments == hit[:, None, None]).astype(np.float32))[None]
-    drawn = torch.nn.functional.interpolate(inside, (round(masks * height / width), masks), mode="area")
+    drawn = torch.nn.functional.interpolate(inside, (round(mask_width * height / width), mask_width), mode="area")
     shown = torch.nn.functional.interpolate(drawn, (height, width), mode="bilinear", align_corners=False)[0].numpy()
     return np.where(shown.max(axis=0) > 0.5, shown.argmax(axis=0) + 1, 0).astype(np.uint16)
 

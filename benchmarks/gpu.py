@@ -161,7 +161,7 @@ def settings_of(architecture: str, device: str, image: NDArray[np.uint8], points
     points = torch.rand(64, 2, generator=torch.manual_seed(0)) * torch.tensor([side, side * 36 / 64])
     with torch.inference_mode():
         embeddings = teacher.embed(teacher.upload([fit(image, architecture)])).to(teacher.precision)
-        quality = PromptDecoder(teacher.model, rows=36).answer(embeddings, points.to(device)).predicted_iou.flatten()
+        quality = PromptDecoder(teacher.model, 36).answer(embeddings, points.to(device)).predicted_iou.flatten()
     return every.model_copy(update={"pred_iou_thresh": float(quality.quantile(1 - PASSING))})
 
 

@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cache_schemas.errors import ConfigError
+from cache_schemas.extensions import find, known_names
 
 
 class Settings(BaseModel):
@@ -26,13 +27,18 @@ _QUOTES.maxlevel, _QUOTES.maxstring, _QUOTES.maxother = 2, 60, 60  # a few YAML 
 
 
 def shipped_names(package: str, folder: str) -> list[str]:
-    """Return the names of the YAML files in a folder of an installed package."""
+    """Return the names of the YAML files in a folder of a package, and of those that other packages register.
+
+    The entry point group is named like the folder: `pipelines.configs.teachers` for `configs/teachers` of `pipelines`.
+    Each entry point is the path of a YAML file.
+    """
     entries = (resources.files(package) / folder).iterdir()
-    return sorted(entry.name.removesuffix(".yaml") for entry in entries if entry.name.endswith(".yaml"))
+    own = [entry.name.removesuffix(".yaml") for entry in entries if entry.name.endswith(".yaml")]
+    return known_names(own, _group(package, folder))
 
 
 def read_shipped(package: str, folder: str, name: str, what: str) -> dict[str, Any]:
-    """Return the settings in the file `name`.yaml in a folder of an installed package; errors call it a `what`.
+    """Return the settings called `name` of those that `shipped_names` lists; errors call it a `what`.
 
     Raises:
         ConfigError: if there is no file of that name.
@@ -40,7 +46,14 @@ def read_shipped(package: str, folder: str, name: str, what: str) -> dict[str, A
     known = shipped_names(package, folder)
     if name not in known:
         raise ConfigError(f"no {what} {name!r}; choose {', '.join(known)}")
-    return _parse((resources.files(package) / folder / f"{name}.yaml").read_text(), name)
+    other: Path | None = find(name, {}, _group(package, folder))
+    file = other or resources.files(package) / folder / f"{name}.yaml"
+    return _parse(file.read_text(), name)
+
+
+def _group(package: str, folder: str) -> str:
+    """Return the entry point group of a folder of a package."""
+    return f"{package}/{folder}".replace("/", ".")
 
 
 def read_yaml(file: Path, example: str) -> dict[str, Any]:

@@ -3,12 +3,16 @@
 from cache_schemas.plain import printable
 
 
-class CacheError(Exception):
-    """Anything wrong with a cache, or with the settings of what works on it, that a user can act on."""
+class UserError(Exception):
+    """Base of all errors that a user can act on; the command line programs print them as one line."""
 
     def __str__(self) -> str:
         """Return the message, safe to print whatever the files hold that it quotes."""
         return printable(super().__str__())
+
+
+class CacheError(UserError):
+    """Anything wrong with a cache, or with the settings of what works on it."""
 
 
 class NoCacheError(CacheError):

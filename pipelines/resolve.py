@@ -3,26 +3,14 @@
 from pathlib import Path
 
 from cache_schemas.documents import Teachers
-from cache_schemas.errors import ConfigError
 from cache_schemas.taxonomy import load_taxonomy
-from labelgen.datasets import ADAPTERS
+from labelgen.datasets import adapter_class
 from labelgen.datasets.adapter import Adapter
 from labelgen.prompts import load_prompts
 from labelgen.settings import LabelSettings
 from labelgen.stages import TEACHERS
 from labelgen.stages.stage import ResolvedSettings
 from labelgen.teachers.checkpoints import identify
-
-
-def adapter_class(dataset: str) -> type[Adapter]:
-    """Return the adapter of a dataset.
-
-    Raises:
-        ConfigError: if there is no dataset of that name.
-    """
-    if dataset not in ADAPTERS:
-        raise ConfigError(f"no dataset {dataset!r}; choose {', '.join(ADAPTERS)}")
-    return ADAPTERS[dataset]
 
 
 def open_dataset(dataset: str, data: Path) -> Adapter:

@@ -1,4 +1,4 @@
-"""docs/reference/cache-format.md: it names every array, document field and problem of the code, and its examples run."""
+"""docs/reference/cache-format.md: it names every array, document field and problem, and its examples run."""
 
 import re
 from collections.abc import Callable

@@ -86,14 +86,14 @@ def test_a_file_name_that_leaves_the_data_is_a_defect_of_its_sample(
     (damaged_folder.parent / "secret").write_text("mine")
     victim = change_one(damaged_folder, channel, filename=path)
     found = samples_of(damaged_folder)
-    assert f"{path!r} is no file inside the dataset" in str(found[victim.token].defect)
+    assert f"{path!r} is not a file inside the dataset" in str(found[victim.token].defect)
     assert str(found[victim.token].defect).isprintable() and found[victim.token].input_paths == ("",)
     assert not any(sample.defect for token, sample in found.items() if token != victim.token)
 
 
 @pytest.mark.parametrize("path", LEAVING)
 def test_an_adapter_reads_nothing_outside_its_folder(nuscenes_folder: Path, path: str, refused: Refused) -> None:
-    with refused(SampleError, repr(path), "is no file inside"):
+    with refused(SampleError, repr(path), "is not a file inside"):
         NuScenes(nuscenes_folder).read_bytes(path)
 
 
@@ -101,7 +101,7 @@ def test_a_label_file_that_leaves_the_data_is_refused_when_it_is_read(damaged_fo
     (damaged_folder.parent / "secret.bin").write_bytes(b"1")
     change_rows(damaged_folder, "lidarseg", lambda row: row.update(filename="../secret.bin"))
     sample = NuScenes(damaged_folder).scenes("all", None)[0].samples[0]
-    with refused(SampleError, "'../secret.bin' is no file inside"):
+    with refused(SampleError, "'../secret.bin' is not a file inside"):
         NuScenes(damaged_folder).read_point_truth(sample, 1)
 
 
@@ -182,7 +182,7 @@ def test_a_pipe_in_place_of_a_file_does_not_hang(damaged_folder: Path, refused: 
     sample = NuScenes(damaged_folder).scenes("all", None)[0].samples[0]
     (damaged_folder / sample.cloud_path).unlink()
     os.mkfifo(damaged_folder / sample.cloud_path)
-    with refused(SampleError, sample.cloud_path, "no regular file"):
+    with refused(SampleError, sample.cloud_path, "not a regular file"):
         NuScenes(damaged_folder).read_cloud(sample)
 
 

@@ -24,7 +24,7 @@ def stop(run, how: tuple[Callable[[int, int], None], int]) -> None:
     tell(run.pid, what)
     _, said = run.communicate(timeout=120)
     assert run.returncode == 130, said
-    assert "the same command goes on from there" in said.splitlines()[-1]
+    assert "run the same command again to resume" in said.splitlines()[-1]
     assert "Traceback" not in said
 
 

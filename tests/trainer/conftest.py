@@ -24,7 +24,7 @@ MakeCache = Callable[..., str]
 
 def manifest(dataset: str = "demo", names: tuple[str, ...] = NAMES) -> CacheManifest:
     classes = tuple(TaxonomyClass(name=n, colour=tuple(c)) for n, c in zip(names, COLOURS.tolist(), strict=True))
-    taxonomy = Taxonomy(name="toy", classes=classes)
+    taxonomy = Taxonomy(name="nuscenes16", classes=classes)  # the name for which `trainer predict` knows a file format
     teacher = TeacherIdentity(architecture="none", weights="none", sha256=None)
     return CacheManifest(
         schema_version=SCHEMA_VERSION,

@@ -7,13 +7,14 @@ the attention pool is replaced by its value and output projections at every posi
 Source: Zhou et al., "Extract Free Dense Labels from CLIP", 2022.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from open_clip.model import ModifiedResNet, VisionTransformer
     from torch import Tensor
 
 
-def dense_features(visual: Any, images: "Tensor") -> "tuple[Tensor, Tensor]":
+def dense_features(visual: "VisionTransformer | ModifiedResNet", images: "Tensor") -> "tuple[Tensor, Tensor]":
     """Return the features of an open_clip image tower at each patch, and the keys of its last attention.
 
     Args:
@@ -26,7 +27,7 @@ def dense_features(visual: Any, images: "Tensor") -> "tuple[Tensor, Tensor]":
     return (_vit_features if hasattr(visual, "transformer") else _resnet_features)(visual, images)
 
 
-def _vit_features(visual: Any, images: "Tensor") -> "tuple[Tensor, Tensor]":
+def _vit_features(visual: "VisionTransformer", images: "Tensor") -> "tuple[Tensor, Tensor]":
     import torch
     from torch.nn import functional
 
@@ -50,7 +51,7 @@ def _vit_features(visual: Any, images: "Tensor") -> "tuple[Tensor, Tensor]":
     return features, keys
 
 
-def _resnet_features(visual: Any, images: "Tensor") -> "tuple[Tensor, Tensor]":
+def _resnet_features(visual: "ModifiedResNet", images: "Tensor") -> "tuple[Tensor, Tensor]":
     x = visual.stem(images)
     for layer in (visual.layer1, visual.layer2, visual.layer3, visual.layer4):
         x = layer(x)

@@ -6,11 +6,15 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from cache_schemas.errors import ConfigError
+from cache_schemas.extensions import find, known_names
 
 if TYPE_CHECKING:
     from segment_anything.modeling import Sam
 
-OFFICIAL_SIDE_PX, DEMO_SIDE_PX = 1024, 384
+OFFICIAL_SIDE_PX = 1024
+
+EXTENSIONS = "labelgen.sam_architectures"
+"""Entry point group of architectures that other packages add."""
 
 
 @dataclass(frozen=True)
@@ -31,11 +35,13 @@ def find_architecture(name: str) -> SamArchitecture:
     """Return the architecture that `sam.architecture` names.
 
     Raises:
-        ConfigError: if the table has no such name.
+        ConfigError: if neither the table nor an installed package has this name.
     """
-    if name not in ARCHITECTURES:
-        raise ConfigError(f"sam.architecture {name!r} is none of {', '.join(ARCHITECTURES)}")
-    return ARCHITECTURES[name]
+    architecture = find(name, ARCHITECTURES, EXTENSIONS)
+    if architecture is None:
+        known = known_names(ARCHITECTURES, EXTENSIONS)
+        raise ConfigError(f"sam.architecture {name!r} is none of {', '.join(known)}")
+    return architecture
 
 
 def build_small_sam(
@@ -71,7 +77,7 @@ def build_small_sam(
             depth=encoder_depth,
             num_heads=encoder_width // 32,
             out_chans=width,
-            norm_layer=partial(torch.nn.LayerNorm, eps=1e-6),
+            norm_layer=partial(torch.nn.LayerNorm, eps=1e-6),  # type: ignore[arg-type]  # stock code passes it too
             use_rel_pos=True,
             window_size=8,
             global_attn_indexes=global_blocks,
@@ -89,13 +95,6 @@ def build_small_sam(
     )
 
 
-def build_demo_sam(side: int = DEMO_SIDE_PX) -> "Sam":
-    """Build the SAM of the demo world, small enough to train and run without a GPU."""
-    return build_small_sam(
-        side=side, patch=8, width=64, heads=2, encoder_width=160, encoder_depth=6, global_blocks=(2, 5)
-    )
-
-
 def _build_tiny_sam() -> "Sam":
     """Build a SAM for runs without weights: two encoder blocks, input and embedding as large as the official ones."""
     return build_small_sam(
@@ -107,8 +106,8 @@ def _build_official_sam(name: str) -> "Sam":
     """Build one of segment_anything's own networks."""
     from segment_anything import sam_model_registry
 
-    model: Sam = sam_model_registry[name]()
-    return model
+    build: Callable[[], Sam] = sam_model_registry[name]
+    return build()
 
 
 ARCHITECTURES: dict[str, SamArchitecture] = {
@@ -116,5 +115,4 @@ ARCHITECTURES: dict[str, SamArchitecture] = {
     "vit_l": SamArchitecture(OFFICIAL_SIDE_PX, partial(_build_official_sam, "vit_l")),
     "vit_h": SamArchitecture(OFFICIAL_SIDE_PX, partial(_build_official_sam, "vit_h")),
     "tiny": SamArchitecture(OFFICIAL_SIDE_PX, _build_tiny_sam),
-    "demo": SamArchitecture(DEMO_SIDE_PX, build_demo_sam),
 }

@@ -1,4 +1,4 @@
-"""torch.compile for the parts of a network that spend their time moving numbers, if the settings ask for it."""
+"""torch.compile for the memory-bound parts of SAM, if `sam.compile` asks for it."""
 
 import os
 import shutil
@@ -8,30 +8,30 @@ from typing import Any, Protocol
 from cache_schemas.errors import ConfigError
 
 
-class Fuse(Protocol):
-    """Returns `work`, perhaps compiled; sizes that differ from call to call are best declared `dynamic`."""
+class Compile(Protocol):
+    """Returns a function, compiled or not. `dynamic` means that tensor sizes differ from call to call."""
 
-    def __call__(self, work: Callable[..., Any], dynamic: bool | None = None) -> Callable[..., Any]:
-        """Return what to call instead of `work`."""
-
-
-def as_it_is(work: Callable[..., Any], dynamic: bool | None = None) -> Callable[..., Any]:
-    """Return `work`."""
-    return work
+    def __call__(self, function: Callable[..., Any], dynamic: bool | None = None) -> Callable[..., Any]:
+        """Return what to call instead of `function`."""
 
 
-def compiled(work: Callable[..., Any], dynamic: bool | None = None) -> Callable[..., Any]:
-    """Return `work`, to be compiled at its first call.
+def leave_uncompiled(function: Callable[..., Any], dynamic: bool | None = None) -> Callable[..., Any]:
+    """Return `function` itself."""
+    return function
+
+
+def compile_with_torch(function: Callable[..., Any], dynamic: bool | None = None) -> Callable[..., Any]:
+    """Return `function` under torch.compile, which compiles it at its first call.
 
     Raises:
-        ConfigError: if there is no compiler that torch could call.
+        ConfigError: if this machine has no C++ compiler, which torch.compile calls.
     """
     import torch
 
     compiler = os.environ.get("CXX", "g++")
     if not shutil.which(compiler):
         raise ConfigError(
-            f"sam.compile=true: no C++ compiler {compiler!r} here; install one, name it in CXX, or say false"
+            f"sam.compile=true: this machine has no C++ compiler {compiler!r}; install one, name it in CXX, "
+            "or set sam.compile=false"
         )
-    fused: Callable[..., Any] = torch.compile(work, dynamic=dynamic)
-    return fused
+    return torch.compile(function, dynamic=dynamic)

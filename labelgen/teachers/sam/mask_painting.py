@@ -1,4 +1,4 @@
-"""From overlapping masks to one mask id a pixel."""
+"""From overlapping masks to one mask id for each pixel."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -9,23 +9,29 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Masks:
-    """M masks of one image: `inside` (M, H, W) bool, `area` (M,) in native pixels, and SAM's own two scores (M,)."""
+    """M masks of one image: `inside` (M, H, W) bool, `area` (M,) in native pixels, and SAM's two scores (M,)."""
 
     inside: "Tensor"
     area: "Tensor"
     predicted_iou: "Tensor"
-    stability: "Tensor"
+    stability_score: "Tensor"
 
 
 def paint_ids(inside: "Tensor", area: "Tensor") -> "Tensor":
-    """Paint masks (M, H, W) of `area` (M,) into one id map (H, W) i32: larger first, smaller on top; 0 is no mask.
+    """Paint masks into one map of mask ids, larger masks first, so that smaller ones lie on top.
 
-    Ids count in painting order from 1, so a higher id is a smaller mask, and the highest at a pixel shows; masks of
-    equal area keep the order they came in.
+    Ids are 1, 2, ... in the order of painting, so a higher id is a smaller mask. Masks of equal area keep their order.
+
+    Args:
+        inside: masks (M, H, W) bool.
+        area: areas (M,), which decide the order.
+
+    Returns:
+        Ids (H, W) i32; 0 where there is no mask.
     """
     import torch
 
-    rank = torch.empty(len(area), dtype=torch.int32, device=inside.device)
-    rank[area.argsort(descending=True, stable=True)] = torch.arange(1, len(area) + 1, dtype=torch.int32).to(rank.device)
-    shown = inside * rank[:, None, None]
-    return torch.cat([shown.new_zeros(1, *shown.shape[1:]), shown]).amax(dim=0)
+    ids = torch.empty(len(area), dtype=torch.int32, device=inside.device)
+    ids[area.argsort(descending=True, stable=True)] = torch.arange(1, len(area) + 1, dtype=torch.int32).to(ids.device)
+    painted = inside * ids[:, None, None]
+    return torch.cat([painted.new_zeros(1, *painted.shape[1:]), painted]).amax(dim=0)
