@@ -151,23 +151,24 @@ class _Execution:
             self.progress.shard_done()
 
     async def _make_groups(self, shard: ShardPlan) -> Bad:
-        """Seal the groups that are due, each step after those it depends on; returns the samples that are bad."""
+        """Seal the groups that are due, each step after those it depends on; returns the samples that are bad.
+
+        A step that depends on one with bad samples does not run.
+        """
         steps = steps_of(shard.todo)
         running: dict[str, asyncio.Task[Bad]] = {}
 
         async def run_when_ready(step: Step) -> Bad:
             await asyncio.gather(*(asyncio.shield(self.roots[name]) for name in step.roots if name in self.roots))
-            if any(await asyncio.gather(*(running[name] for name in step.after))):
-                return {}  # the shard is replanned without these samples, so this step would be lost work
-            return await self._make_step(step, shard)
+            bad = _merge(await asyncio.gather(*(running[name] for name in step.after)))
+            return bad or await self._make_step(step, shard)  # with bad samples, the shard is replanned anyway
 
         for step in steps:
             running[step.name] = asyncio.create_task(run_when_ready(step))
         try:
-            found = await asyncio.gather(*running.values())
+            return _merge(await asyncio.gather(*running.values()))
         finally:
             await _cancel(running.values())
-        return {token: bad for samples in reversed(found) for token, bad in samples.items()}
 
     async def _make_step(self, step: Step, shard: ShardPlan) -> Bad:
         stage = step.stages[0]
@@ -227,6 +228,11 @@ class _Execution:
 
     def _writing(self) -> AbstractContextManager[None]:
         return writing(self.job.cache_url, self.job.holder)
+
+
+def _merge(found: Sequence[Bad]) -> Bad:
+    """Join the bad samples of several steps; the first step that found one gives the reason."""
+    return {token: bad for samples in reversed(found) for token, bad in samples.items()}
 
 
 async def _cancel(work: Any) -> None:

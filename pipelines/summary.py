@@ -59,7 +59,7 @@ class RunSummary:
         """Return the summary as text that fits a terminal of `width` columns (default: the present terminal)."""
         console = Console(file=io.StringIO(), width=width)
         for line in self._lines():
-            console.print(Text(printable(line)))
+            console.print(Text(printable(line)), soft_wrap=True)  # paths stay in one piece
         if self.stage_seconds:
             console.print(self._table())
         share = self.wall_over_teachers

@@ -134,7 +134,7 @@ def test_a_teacher_that_only_fails_stops_the_run_and_condemns_no_sample(
     assert done.returncode == 1
     (error,) = errors_of(done.stderr)
     assert "sam failed on each of its first 5 calls" in error
-    assert "CUDA error: an illegal memory access; mend that, then run the same command again" in error
+    assert "CUDA error: an illegal memory access; fix the cause, then run the same command again" in error
     sealed = seals(cache)
     assert sealed
 
