@@ -1,10 +1,11 @@
 """What the command `labelgen inspect` calls: make the report, return it as text, draw samples."""
 
 import json
-import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+
+from rich.console import Console
 
 from labelgen.inspection.audit import inspect_cache
 from labelgen.inspection.counting.samples import SampleId
@@ -34,7 +35,8 @@ def report_as_json(report: Report) -> str:
 def report_as_text(report: Report) -> str:
     """Return the report as text: as wide as the terminal and with colours, or plain and of fixed width for a pipe."""
     if sys.stdout.isatty():
-        return render_text(report, width=shutil.get_terminal_size().columns, colours=True)
+        terminal = Console()
+        return render_text(report, width=terminal.width, colours=terminal.color_system is not None)
     return render_text(report, width=LOG_WIDTH)
 
 

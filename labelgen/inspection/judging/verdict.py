@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 
+from cache_schemas.plain import printable
 from cache_schemas.problems import Problem
 from labelgen.inspection.counting.measures import ratio
 from labelgen.inspection.formatting import percent
@@ -35,7 +36,7 @@ def judge_completeness(shards: ShardCounts, samples: SampleCounts) -> tuple[str,
 
 def judge_wholeness(broken: Collection[Problem], damaged: Sequence[DamagedShard]) -> tuple[str, ...]:
     """Return what could not be read, and what documents and file sizes show to be broken."""
-    return (*map(str, broken), *(shard.message for shard in damaged))
+    return (*map(str, broken), *(printable(shard.message) for shard in damaged))
 
 
 def judge_plausibility(

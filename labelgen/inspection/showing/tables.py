@@ -10,6 +10,7 @@ from rich.filesize import decimal as file_size
 from rich.table import Column, Table
 
 from cache_schemas.documents import TeacherIdentity
+from cache_schemas.plain import printable
 from labelgen.inspection.formatting import decimal, percent, share_or_decimal
 from labelgen.inspection.report import ClassChange, ClassDiagnosis, Comparison, Outlier, SampleMeasures, ShardChange
 from labelgen.inspection.report_statistics import ClipScores, LabelStatistics, MaskAgreement, MaskCounts
@@ -133,7 +134,7 @@ def outliers(found: Sequence[Outlier]) -> RenderableType:
     table = _table("shards that are outliers", _text("shard"), _text("measure"), *numbers)
     for outlier in found[:LISTED_ROWS]:
         values = (share_or_decimal(value, outlier.is_share) for value in (outlier.value, outlier.usual))
-        table.add_row(outlier.shard, outlier.title, *values, decimal(outlier.deviations, 1))
+        table.add_row(printable(outlier.shard), outlier.title, *values, decimal(outlier.deviations, 1))
     return _note_omitted(table, len(found) - LISTED_ROWS)
 
 
@@ -155,7 +156,7 @@ def worst_samples(samples: Sequence[SampleMeasures]) -> RenderableType:
         measures = sample.measures
         table.add_row(
             sample.sample,
-            sample.shard,
+            printable(sample.shard),
             percent(measures["pixel_accuracy"]),
             percent(measures["point_accuracy"]),
             decimal(measures["masks_per_image"], 1),
@@ -212,7 +213,7 @@ def _class_changes(unit: str, changes: Mapping[str, ClassChange]) -> RenderableT
 def _changed_shards(changed: Sequence[ShardChange]) -> RenderableType:
     table = _table("shards with most changes", _text("shard"), _number("pixels changed"), _number("points changed"))
     for shard in changed[:LISTED_ROWS]:
-        table.add_row(shard.shard, percent(shard.image), percent(shard.point))
+        table.add_row(printable(shard.shard), percent(shard.image), percent(shard.point))
     return _note_omitted(table, len(changed) - LISTED_ROWS)
 
 

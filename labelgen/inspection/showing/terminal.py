@@ -7,6 +7,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from cache_schemas.plain import printable
 from labelgen.inspection.formatting import decimal, percent
 from labelgen.inspection.judging.verdict import STALE
 from labelgen.inspection.report import Report, Verdict
@@ -124,7 +125,7 @@ def _add_verdict(rows: Table, verdict: Verdict) -> None:
 
 def _shortened(lines: Sequence[str]) -> list[str]:
     more = len(lines) - LISTED
-    return [*lines[:LISTED], *([f"... and {more} more, see --json"] if more > 0 else [])]
+    return [*map(printable, lines[:LISTED]), *([f"... and {more} more, see --json"] if more > 0 else [])]
 
 
 def _overview(statistics: LabelStatistics) -> RenderableType:

@@ -1,5 +1,6 @@
 """Sentences that the page and the terminal share."""
 
+from cache_schemas.plain import printable
 from labelgen.inspection.formatting import decimal, percent, share_or_decimal
 from labelgen.inspection.report import Outlier, SampleMeasures, Selection, ShardErrors, TeacherNetworks
 
@@ -47,7 +48,7 @@ def describe_sample(sample: SampleMeasures) -> str:
 
 def describe_errors(errors: ShardErrors) -> str:
     """Say how many of a class's errors a shard has, and which one is most frequent there."""
-    return f"{errors.shard}: {errors.share:.0%} of its errors, mostly {errors.confusion}"
+    return f"{printable(errors.shard)}: {errors.share:.0%} of its errors, mostly {errors.confusion}"
 
 
 def size_range(lower: float, upper: float) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from labelgen.inspection.audit import inspect_cache
-from labelgen.inspection.report import Report, Selection
+from labelgen.inspection.report import QuarantineReason, Report, SampleCounts, Selection
 from labelgen.inspection.showing.terminal import LOG_WIDTH, render_text
 from labelgen.stages import STAGES
 
@@ -89,6 +89,21 @@ def test_a_selection_is_announced_and_bytes_of_the_whole_cache_are_left_out(ten_
 
 def test_a_cache_without_labels_has_a_text(empty: str, inspect) -> None:
     assert "complete NO: nothing is labelled yet" in words(inspect(empty).stdout)
+
+
+def test_what_a_terminal_obeys_is_escaped(compared: Report) -> None:
+    bell, reset = "\x07", "\x1bc"
+    reason = QuarantineReason(sample="s", stage="images", reason=f"no file {reset}")
+    hostile = compared.model_copy(
+        update={
+            "samples": SampleCounts(labelled=1, quarantined=1, reasons=(reason,)),
+            "suspicious": tuple(o.model_copy(update={"shard": f"s9{bell}"}) for o in compared.suspicious),
+            "worst_samples": tuple(s.model_copy(update={"shard": f"s9{reset}"}) for s in compared.worst_samples),
+        }
+    )
+    text = render_text(hostile)
+    assert all(line.isprintable() for line in text.splitlines())
+    assert "no file \\x1bc" in text
 
 
 def test_markup_in_class_names_is_only_text(tmp_path: Path, make_cache, sample) -> None:
