@@ -38,3 +38,9 @@ def test_pages_that_code_names_exist() -> None:
         for page in re.findall(r"\bdocs/[\w/-]+\.md", file.read_text())
     }
     assert named and not [(file, page) for file, page in sorted(named) if not (ROOT / page).exists()]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_test_files_that_a_page_names_exist(page: Path) -> None:
+    known = {file.name for file in (ROOT / "tests").rglob("test_*.py")}
+    assert set(re.findall(r"\btest_\w+\.py", page.read_text())) <= known
