@@ -10,7 +10,9 @@ from cache_schemas.command_line import FAILED, fail, reports_errors
 
 @click.command(short_help="Report what a cache holds and how good it is.")
 @click.argument("cache")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object; see docs/reference/inspect-json.md.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object; docs/reference/inspect-json.md lists its keys."
+)
 @click.option("--html", type=click.Path(path_type=Path), metavar="FILE", help="Also write one self-contained page.")
 @click.option("--pictures", type=click.Path(path_type=Path), metavar="DIR", help="Also draw pictures into DIR.")
 @click.option("--rerun", "recording", type=click.Path(path_type=Path), metavar="FILE.rrd", help="Also record in 3D.")
