@@ -1,4 +1,4 @@
-"""The JSON documents of a cache: the manifest at its root, a record a shard, a seal a group."""
+"""The JSON documents of a cache: the manifest at its root, the record of each shard, the seal of each group."""
 
 import json
 from collections.abc import Mapping
@@ -18,23 +18,23 @@ from pydantic import (
 
 from cache_schemas.errors import CacheError, SchemaVersionError
 from cache_schemas.layout import ROOT_GROUPS, SCHEMA_VERSION, SHARD_GROUPS, TEACHERS
-from cache_schemas.plain import FileName, PlainText
+from cache_schemas.names import FileName, PlainText
 from cache_schemas.taxonomy import Taxonomy
 
 
 class Document(BaseModel):
-    """A frozen JSON document that refuses unknown fields; lives in the attributes of a Zarr group."""
+    """A frozen JSON object without unknown fields: the attributes of a Zarr group, or a part of them."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     def to_attrs(self) -> dict[str, Any]:
-        """Return the document as JSON-ready attributes."""
+        """Return the document as a JSON-ready object."""
         attrs: dict[str, Any] = self.model_dump(mode="json")
         return attrs
 
     @classmethod
     def from_attrs(cls, attrs: dict[str, Any], where: str) -> Self:
-        """Read the document back from the attributes found at `where`.
+        """Return the document in some attributes; errors name `where` they were found.
 
         Raises:
             CacheError: if the attributes are not this document.
@@ -47,12 +47,12 @@ class Document(BaseModel):
             place = ".".join(steps) or "document"
             raise CacheError(
                 f"{where}: not a valid {cls.__name__}: {place}: {first['msg']} (got {first.get('input')!r:.80}); "
-                "restore the file, or let `labelgen verify --repair` remove it and run `labelgen run` again"
+                "restore the file, or remove it with `labelgen verify --repair` and rerun `labelgen run`"
             ) from None
 
 
 class PromptRecord(Document):
-    """The prompts behind the class embeddings: names (synonyms) by class, and the templates they filled."""
+    """The prompts of the class embeddings: the names (synonyms) of each class, and the templates for them."""
 
     name: PlainText
     digest: str
@@ -61,9 +61,9 @@ class PromptRecord(Document):
 
 
 class TeacherIdentity(Document):
-    """Which network made a group: architecture, name of its weights, and their SHA-256.
+    """A network: its architecture, the name of its weights, and their SHA-256.
 
-    `sha256` is None for untrained weights, which follow from the architecture and the seed in `weights`.
+    `sha256` is None for untrained weights; the architecture and the seed in `weights` determine them.
     """
 
     architecture: PlainText
@@ -106,9 +106,10 @@ class Teachers(Document):
 
 
 class CacheManifest(Document):
-    """Root attributes: what the cache holds, and the settings of the last run that changed it.
+    """Root attributes: the content of the cache, and the settings of the last run that changed it.
 
-    `recipes` digests those settings by group: a seal with another recipe was made under other settings.
+    `recipes` are digests of these settings by group. A group whose seal has another recipe was made under other
+    settings.
     """
 
     schema_version: int
@@ -132,7 +133,7 @@ class CacheManifest(Document):
 
     @classmethod
     def from_attrs(cls, attrs: dict[str, Any], where: str) -> Self:
-        """Read the manifest; a foreign schema version is told apart from a damaged document.
+        """Return the manifest; another schema version has an error of its own.
 
         Raises:
             SchemaVersionError: if the cache follows another version of the contract.
@@ -142,13 +143,16 @@ class CacheManifest(Document):
         if "schema_version" in attrs and version != SCHEMA_VERSION:
             raise SchemaVersionError(
                 f"{where}: schema version {version!r}, this software reads and writes version {SCHEMA_VERSION}; "
-                "use the release that wrote it, or write to another cache folder"
+                "use the release that wrote the cache, or choose another cache folder"
             )
         return super().from_attrs(attrs, where)
 
 
 class QuarantinedSample(Document):
-    """A sample left out of its shard, and why; `inputs` tells whether its files changed since."""
+    """A sample that was left out of its shard, and the reason.
+
+    `inputs` digests its files, so that the sample is tried again once they change.
+    """
 
     sample: PlainText
     stage: PlainText
@@ -157,9 +161,9 @@ class QuarantinedSample(Document):
 
 
 class ShardRecord(Document):
-    """Attributes of `shards/<shard>`: the samples it holds, in order, and those left out.
+    """Attributes of `shards/<shard>`: its samples in order, and those that were left out.
 
-    `clouds` are the dataset's own ids of the samples' clouds, by which its official label files are named.
+    `clouds` are the data set's own ids of the samples' clouds, as in the names of its official label files.
     """
 
     scene: FileName
@@ -170,7 +174,7 @@ class ShardRecord(Document):
 
 
 class ArraySeal(Document):
-    """What an array held when its group was sealed; crc32c is of the C-order bytes of its values."""
+    """An array when its group was sealed; `crc32c` is that of its values in C order, little-endian."""
 
     shape: tuple[Annotated[int, Field(ge=0)], ...]
     dtype: str
@@ -196,12 +200,9 @@ class Provenance:
 
 
 class GroupSeal(Document):
-    """Attributes of a finished group; a group without them is not there, as far as readers go.
+    """Attributes of a finished group: its provenance and its arrays. Readers ignore a group without a seal.
 
-    `fingerprint` digests all that determines the content; `upstream` holds the fingerprints of the groups it was
-    made from, by group name, and `samples` the samples that it holds. `recipe` digests the settings alone, whatever
-    the samples, and `teacher` is the network that the content comes from, if any: so groups tell what made them even
-    after the manifest has moved on.
+    The provenance is in the seal as well as in the manifest, because the manifest changes with the next run.
     """
 
     state: Literal["sealed"] = "sealed"

@@ -1,22 +1,22 @@
-"""Errors that the cache raises; each message quotes the bad value, names the place and says the fix."""
+"""The errors of the cache. Each message quotes the bad value, names the file and says how to fix it."""
 
-from cache_schemas.plain import printable
+from cache_schemas.names import printable
 
 
 class UserError(Exception):
     """Base of all errors that a user can act on; the command line programs print them as one line."""
 
     def __str__(self) -> str:
-        """Return the message, safe to print whatever the files hold that it quotes."""
+        """Return the message; control characters that it quotes from files are escaped."""
         return printable(super().__str__())
 
 
 class CacheError(UserError):
-    """Anything wrong with a cache, or with the settings of what works on it."""
+    """Something is wrong with a cache, or with the settings of a program that uses it, and the user can fix it."""
 
 
 class NoCacheError(CacheError):
-    """There is no cache at the given place."""
+    """There is no cache at the given location."""
 
 
 class SchemaVersionError(CacheError):
@@ -24,24 +24,24 @@ class SchemaVersionError(CacheError):
 
 
 class UnsealedGroupError(CacheError):
-    """A reader asked for a group that is absent or was never sealed."""
+    """A group to be read is absent or was never sealed."""
 
 
 class DamagedGroupError(CacheError):
-    """A sealed group's bytes cannot be read back."""
+    """The bytes of a sealed group cannot be read back."""
 
 
 class CacheLockedError(CacheError):
-    """Another run is writing this cache."""
+    """Another run is writing to this cache."""
 
 
 class LayoutError(CacheError):
-    """Arrays do not have the shape or dtype that the contract promises."""
+    """A group or its arrays do not have the names, shapes or dtypes of the contract."""
 
 
 class TaxonomyError(CacheError):
-    """A taxonomy is unknown, or does not fit what it is used with."""
+    """A taxonomy is unknown, or does not fit the data that it is used with."""
 
 
 class ConfigError(CacheError):
-    """A setting is unknown, of the wrong kind, or does not fit the others."""
+    """A setting is unknown, of the wrong type, or does not fit the others."""

@@ -1,7 +1,7 @@
-"""What installed packages add to ours: names in entry point groups, loaded only when they are used.
+"""Entry points: what other installed packages add to our tables, loaded only when it is used.
 
 A package declares, for example, `labelgen.adapters = waymo = my_package.adapter:Waymo` among the entry points of its
-setup.cfg. Docs of each group stand beside the table that it extends.
+setup.cfg. Each group is documented next to the table that it extends.
 """
 
 from collections.abc import Iterable, Mapping
@@ -19,7 +19,7 @@ def registered(group: str) -> dict[str, EntryPoint]:
 
 
 def find(name: str, own: Mapping[str, T], group: str) -> T | None:
-    """Return what `name` stands for in our `own` table, else in the entry point `group`; None if in neither."""
+    """Return the entry `name` of our `own` table, else of the entry point `group`; None if neither has it."""
     if name in own:
         return own[name]
     if name not in registered(group):

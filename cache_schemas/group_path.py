@@ -8,6 +8,9 @@ from cache_schemas.errors import LayoutError
 SHARDS = "shards"
 """The folder that holds one folder per shard."""
 
+NO_FOLDER_NAMES = frozenset({"", ".", ".."})
+"""Names that lead to another folder; the names of objects in a store may have them between slashes."""
+
 
 @dataclass(frozen=True)
 class GroupPath:
@@ -60,6 +63,11 @@ def shard_path(key: str) -> str:
     return f"{SHARDS}/{key}"
 
 
+def is_folder_name(name: str) -> bool:
+    """Return whether a name is that of one folder, and not a path that leads elsewhere."""
+    return name not in NO_FOLDER_NAMES and "/" not in name
+
+
 def _refuse_path(name: str) -> None:
-    if name in ("", ".", "..") or "/" in name:
-        raise LayoutError(f"{name!r}: not a name of one folder; give a shard key or group name without slashes")
+    if not is_folder_name(name):
+        raise LayoutError(f"{name!r}: not the name of one folder; give a shard key or group name without slashes")

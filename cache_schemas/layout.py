@@ -1,16 +1,14 @@
-"""Version 1 of the cache layout: which arrays each sealed group holds, and how they lie on disk.
+"""Version 1 of the cache layout: the groups of a cache, and the name, axes and dtype of every array in them.
 
 Axis names: S samples of the shard, I images, H x W training size, h x w CLIP grid, hf x wf SAM grid,
 C classes, D and E embedding sizes of CLIP and SAM, P points, N pairs. An integer is a fixed size; "S+1" is one more
-than S.
+than S. The files of an array are the business of `array_storage.py`.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from cache_schemas.errors import LayoutError
@@ -26,10 +24,11 @@ POINTS_PER_CHUNK = 65_536
 
 @dataclass(frozen=True)
 class ArraySpec:
-    """What the contract promises of one array.
+    """The contract of one array.
 
-    `chunk` is the length of an inner chunk along the first axis (None: the whole array is one chunk);
-    `compressed` arrays take zstd level 1, the others crc32c alone, since they would not shrink.
+    `axes` are names or fixed sizes, `dtypes` the permitted ones. `chunk` is the length of an inner chunk along the
+    first axis (None: the whole array is one chunk). `compressed` arrays are stored with zstd level 1; the others would
+    not shrink and have only a crc32c. A group may lack an `optional` array.
     """
 
     axes: tuple[Axis, ...]
@@ -42,9 +41,9 @@ class ArraySpec:
 
 @dataclass(frozen=True)
 class GroupSpec:
-    """What the contract promises of one group: its arrays by name, and where they come from.
+    """The contract of one group: its arrays by name.
 
-    A cache or a shard may lack an `optional` group. `teacher` names the network that makes the arrays, if one does.
+    `teacher` is the name of the network that makes the arrays, or None. A shard may lack an `optional` group.
     """
 
     arrays: Mapping[str, ArraySpec]
@@ -134,7 +133,7 @@ SHARD_GROUPS: dict[str, GroupSpec] = {
         optional=True,
     ),
 }
-"""The groups of one shard, each written by one task and sealed on its own."""
+"""The groups of a shard. Each is written and sealed by one task."""
 
 OPTIONAL_GROUPS = frozenset(name for name, group in SHARD_GROUPS.items() if group.optional)
 
@@ -153,7 +152,7 @@ TEACHERS = tuple(
 
 
 def group_spec(path: GroupPath) -> GroupSpec:
-    """Return what the contract says of a group.
+    """Return the contract of a group.
 
     Raises:
         LayoutError: if the contract has no such group.
@@ -167,10 +166,10 @@ def group_spec(path: GroupPath) -> GroupSpec:
 def bind_axes(
     path: GroupPath, shapes: dict[str, tuple[int, ...]], sizes: dict[str, int] | None = None
 ) -> tuple[dict[str, int], list[str]]:
-    """Match the shapes of a group's arrays with its specs.
+    """Compare the shapes of a group's arrays with the axes of the contract.
 
-    `sizes` are axis sizes already known from other groups. Returns all axis sizes, and one sentence for each
-    array that does not fit.
+    `sizes` are the sizes of axes known from other groups. Returns the sizes of all axes, and a sentence for each array
+    that does not fit.
     """
     sizes = dict(sizes or {})
     misfits = []
@@ -188,79 +187,17 @@ def bind_axes(
 
 
 def missing_scale(dtypes: Mapping[str, str]) -> list[str]:
-    """Return a sentence if `features` are int8 without the scale that gives them back their meaning."""
+    """Return a sentence if `features` are int8 and there is no `features_scale` to decode them."""
     if dtypes.get("features") == "int8" and "features_scale" not in dtypes:
-        return ["features are int8, so features_scale must be there"]
+        return ["features are int8, so features_scale is required"]
     return []
 
 
-def chunk_shapes(spec: ArraySpec, shape: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return the shapes of an inner chunk, and of the one Zarr shard that covers the whole array."""
-    length, *rest = (max(1, size) for size in shape)
-    rows = min(spec.chunk or length, length)
-    return (rows, *rest), (-(-length // rows) * rows, *rest)
-
-
-INDEX_ENTRY_BYTES, CRC_BYTES = 16, 4
-ZSTD_LEAST_BYTES = 13
-"""A frame's magic number, its header, the header of a block, and its checksum."""
-ZSTD_BYTES_PER_BYTE = 2**15
-"""A block of zstd holds at most 128 KiB and takes at least 4 bytes."""
-
-
-def least_file_bytes(spec: ArraySpec, shape: tuple[int, ...], dtype: str) -> int:
-    """Return the size below which no file can hold an array: exact if it is not compressed, else a bound."""
-    inner, outer = chunk_shapes(spec, shape)
-    chunk = math.prod(inner) * np.dtype(dtype).itemsize
-    stored = max(ZSTD_LEAST_BYTES, chunk // ZSTD_BYTES_PER_BYTE) if spec.compressed else chunk + CRC_BYTES
-    return outer[0] // inner[0] * (stored + INDEX_ENTRY_BYTES) + CRC_BYTES
-
-
-def description_misfits(spec: ArraySpec, shape: tuple[int, ...], dtype: str, document: Mapping[str, Any]) -> list[str]:
-    """Compare an array's Zarr metadata with how the contract stores an array; returns a sentence for each difference.
-
-    Raises:
-        KeyError, TypeError, ValueError: if it is not the metadata of an array of one Zarr shard.
-    """
-    inner, outer = chunk_shapes(spec, shape)
-    (sharding,) = document["codecs"]
-    chunks, details = document["chunk_grid"], sharding["configuration"]
-    keys = document["chunk_key_encoding"]
-    stored = ["bytes little", "zstd checksum" if spec.compressed else "crc32c"]
-    promised: dict[str, tuple[Any, Any]] = {
-        "zarr_format": (document["zarr_format"], 3),
-        "node_type": (document["node_type"], "array"),
-        "shape": (document["shape"], list(shape)),
-        "data_type": (document["data_type"], dtype),
-        "chunk grid": ((chunks["name"], chunks["configuration"]["chunk_shape"]), ("regular", list(outer))),
-        "chunk keys": ((keys["name"], keys.get("configuration", {}).get("separator", "/")), ("default", "/")),
-        "fill_value": (document["fill_value"], 0),
-        "dimension_names": (document["dimension_names"], [str(axis) for axis in spec.axes]),
-        "codec": (sharding["name"], "sharding_indexed"),
-        "inner chunks": (details["chunk_shape"], list(inner)),
-        "inner codecs": ([_codec(codec) for codec in details["codecs"]], stored),
-        "index codecs": ([_codec(codec) for codec in details["index_codecs"]], ["bytes little", "crc32c"]),
-        "index_location": (details.get("index_location", "end"), "end"),
-    }
-    return [
-        f"{what} is {found!r:.80}, sealed and promised is {wanted!r:.80}"
-        for what, (found, wanted) in promised.items()
-        if found != wanted
-    ]
-
-
-def _codec(codec: Mapping[str, Any]) -> str:
-    """Return a codec's name and what a reader must know to undo it."""
-    settings = codec.get("configuration", {})
-    detail = {"bytes": settings.get("endian", "little"), "zstd": "checksum" if settings.get("checksum") else ""}
-    return f"{codec['name']} {detail.get(codec['name'], '')}".strip()
-
-
 def check_arrays(path: GroupPath, arrays: dict[str, AnyArray]) -> None:
-    """Check names, dtypes and shapes of a group about to be written.
+    """Check names, dtypes and shapes of the arrays that a group is to hold.
 
     Raises:
-        LayoutError: naming every array that breaks the contract.
+        LayoutError: with every array that breaks the contract.
     """
     specs = group_spec(path).arrays
     problems = [f"unknown array {name}" for name in arrays if name not in specs]

@@ -1,4 +1,8 @@
-"""One run at a time on a cache: the driver's lock, and the writers' lock that outlives a killed driver."""
+"""Locks for one run at a time on a cache: that of the driver, and that of the workers, who can outlive a killed driver.
+
+A local cache has file locks, which the system frees when their process ends. A cache in an object store has a lease: an
+object that the run renews.
+"""
 
 import json
 import os
@@ -12,10 +16,10 @@ from pathlib import Path
 from typing import IO, Any
 
 from cache_schemas.errors import CacheError, CacheLockedError
-from cache_schemas.place import StoreError, file_system, is_url
+from cache_schemas.location import StoreError, file_system, is_url
 
 LEASE_SECONDS = 60.0
-"""On an object store, a lease not renewed for this long counts as abandoned."""
+"""A lease that was not renewed for this long counts as abandoned."""
 
 ORPHAN_WAIT_SECONDS = 60.0
 """How long a new run waits for the workers of a killed one to finish their last write."""
@@ -23,12 +27,11 @@ ORPHAN_WAIT_SECONDS = 60.0
 
 @contextmanager
 def run_lock(cache: str) -> Iterator[str]:
-    """Hold the right to write `cache`; yields the holder's name, for `writing`.
-
-    Local paths take a file lock, which dies with the process.
+    """Hold the lock of a run on `cache`; yields the name of the holder, for `writing`.
 
     Raises:
         CacheLockedError: if another run holds it, or workers of a killed run are still writing.
+        CacheError: if the lock file cannot be written.
     """
     holder = f"run {uuid.uuid4().hex[:8]} (process {os.getpid()} on {socket.gethostname()})"
     with _lease(cache, holder) if is_url(cache) else _file_lock(cache, holder):
@@ -37,14 +40,16 @@ def run_lock(cache: str) -> Iterator[str]:
 
 @contextmanager
 def writing(cache: str, holder: str | None = None) -> Iterator[None]:
-    """Mark this process as writing into `cache` (local paths only), so that a new run waits for it.
+    """Mark this process as writing to `cache` for the run `holder`, so that a new run waits for it.
+
+    For a URL, only the holder is compared with the lease: a new run does not wait.
 
     Raises:
-        CacheLockedError: if `holder`, the run that this process writes for, has been followed by another.
+        CacheLockedError: if another run holds the lock now.
     """
     if is_url(cache):
         lease = _read_lease(*file_system(_lock_path(cache, "run")))
-        _refuse_successor(cache, holder, lease["holder"] if lease else "")
+        _refuse_if_followed(cache, holder, lease["holder"] if lease else "")
         yield
         return
     import fcntl
@@ -53,25 +58,26 @@ def writing(cache: str, holder: str | None = None) -> Iterator[None]:
         fcntl.flock(file, fcntl.LOCK_SH)
         with _open_lock(cache, "run") as run:
             run.seek(0)
-            _refuse_successor(cache, holder, run.read())
+            _refuse_if_followed(cache, holder, run.read())
         yield
 
 
-def _refuse_successor(cache: str, holder: str | None, current: str) -> None:
-    """Stop a worker that outlived its run: the next run may have planned on what it is about to replace.
+def _refuse_if_followed(cache: str, holder: str | None, current: str) -> None:
+    """Stop a worker of a killed run: the plan of the next run may rely on the group that it is about to replace.
 
-    An empty name is no successor yet: one that takes a local cache writes its name before it waits for the writers.
+    An empty name in the lock is not a new run: a new run writes its name before it waits for the workers.
     """
     if holder and current and current != holder:
         raise CacheLockedError(
-            f"{cache}: {current} has taken over from {holder}, which stops here; nothing sealed is lost, let it finish"
+            f"{cache}: {current} has taken over from {holder}, whose workers stop; wait for the new run, which keeps "
+            "all sealed groups"
         )
 
 
 def _lock_path(cache: str, kind: str) -> str:
-    """Return where a lock of `cache` is; a local cache has one such place, by whatever links it is reached."""
-    place = cache.rstrip("/") if is_url(cache) else Path(cache).resolve()
-    return f"{place}.{kind}.lock"
+    """Return the path of a lock; links are resolved, so that all paths to a local cache have the same lock."""
+    location = cache.rstrip("/") if is_url(cache) else Path(cache).resolve()
+    return f"{location}.{kind}.lock"
 
 
 def _open_lock(cache: str, kind: str) -> IO[str]:
@@ -104,6 +110,7 @@ def _file_lock(cache: str, holder: str) -> Iterator[None]:
 
 
 def _wait_for_orphans(cache: str, writers: IO[str]) -> None:
+    """Wait until no worker holds the writers' lock."""
     import fcntl
 
     deadline = time.monotonic() + ORPHAN_WAIT_SECONDS
@@ -115,30 +122,30 @@ def _wait_for_orphans(cache: str, writers: IO[str]) -> None:
         if time.monotonic() > deadline:
             raise CacheLockedError(
                 f"{cache}: workers of an earlier run still write to it after {ORPHAN_WAIT_SECONDS:.0f} s; "
-                "end them (ray stop), then run again"
+                "stop them (`ray stop`), then rerun"
             )
         time.sleep(0.2)
 
 
 @contextmanager
 def _lease(cache: str, holder: str) -> Iterator[None]:
-    """Hold a lease object beside the cache, renewed while the run lives.
+    """Hold a lease object beside the cache, and renew it until the run ends.
 
-    Object stores have no lock that dies with its holder. Of two runs that start within the same instant both may
-    think for a moment that they hold it; the one whose name is not in the lease stops before it writes.
+    Object stores have no lock that is freed when its holder ends. Of two runs that start at the same instant, both may
+    hold the lease for a moment; the one whose name is not in the lease stops before it writes.
     """
     fs, path = file_system(_lock_path(cache, "run"))
     lease = _read_lease(fs, path)
     if lease is not None and _is_renewed(fs, path, lease):
-        raise _leased(cache, lease)
+        raise _lease_error(cache, lease)
     done = threading.Event()
 
     def renew() -> None:
         fs.pipe_file(path, json.dumps({"holder": holder, "renewed": time.time()}).encode())
 
-    def keep() -> None:
+    def keep_renewing() -> None:
         while not done.wait(LEASE_SECONDS / 4):
-            with suppress(Exception):  # a store that is away for a moment; the lease outlasts three missed renewals
+            with suppress(Exception):  # the store may be unreachable for a moment; three renewals may be missed
                 lease = _read_lease(fs, path)
                 if lease and lease["holder"] != holder:
                     return
@@ -147,21 +154,21 @@ def _lease(cache: str, holder: str) -> Iterator[None]:
     renew()
     lease = _read_lease(fs, path)
     if lease and lease["holder"] != holder:
-        raise _leased(cache, lease)
-    keeper = threading.Thread(target=keep, daemon=True)
+        raise _lease_error(cache, lease)
+    keeper = threading.Thread(target=keep_renewing, daemon=True)
     keeper.start()
     try:
         yield
     finally:
         done.set()
         keeper.join()
-        with suppress(StoreError):  # the lease lapses by itself, and a finished run must not fail for it
+        with suppress(StoreError):  # a finished run must not fail because of it; the lease expires by itself
             lease = _read_lease(fs, path)
             if lease and lease["holder"] == holder:
                 fs.rm_file(path)
 
 
-def _leased(cache: str, lease: dict[str, Any]) -> CacheLockedError:
+def _lease_error(cache: str, lease: dict[str, Any]) -> CacheLockedError:
     return CacheLockedError(
         f"{cache}: {lease.get('holder', 'another process')} is already writing this cache; wait for it to end, "
         f"choose another cache, or, if it was killed, try again in {LEASE_SECONDS:.0f} s"
@@ -169,15 +176,16 @@ def _leased(cache: str, lease: dict[str, Any]) -> CacheLockedError:
 
 
 def _is_renewed(fs: Any, path: str, lease: dict[str, Any]) -> bool:
-    """Tell whether somebody keeps renewing a lease.
+    """Return whether a run still renews this lease.
 
-    The time in it comes from a clock that may differ from ours, or that has jumped since. A lease that looks young is
-    believed: no harm comes of that. One that looks old, or made in the future, is watched for two renewals.
+    The time in the lease is that of another machine's clock, which may be wrong or may have been changed. A recent
+    lease is taken as renewed: at worst, a run is refused. An old one, or one from the future, is watched for two
+    renewals.
     """
     if lease and abs(time.time() - lease["renewed"]) < LEASE_SECONDS:
         return True
-    watched = time.monotonic() + LEASE_SECONDS / 2
-    while time.monotonic() < watched:
+    deadline = time.monotonic() + LEASE_SECONDS / 2
+    while time.monotonic() < deadline:
         time.sleep(LEASE_SECONDS / 60)
         now = _read_lease(fs, path)
         if now != lease:
@@ -186,7 +194,7 @@ def _is_renewed(fs: Any, path: str, lease: dict[str, Any]) -> bool:
 
 
 def _read_lease(fs: Any, path: str) -> dict[str, Any] | None:
-    """Return the lease, empty while it is being written; None where there is none."""
+    """Return the lease, {} if it is only partly written, or None if there is none."""
     try:
         lease: dict[str, Any] = json.loads(fs.cat_file(path))
         return lease

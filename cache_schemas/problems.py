@@ -1,13 +1,13 @@
-"""The names of all that can be wrong with a cache, and what to do about each."""
+"""The kinds of problems that a cache can have, and how to fix each."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 
-from cache_schemas.plain import printable
+from cache_schemas.names import printable
 
 
 class ProblemKind(StrEnum):
-    """The names of the problems that `validate` knows."""
+    """The problems that `audit` and `validate` find."""
 
     DAMAGED_DOCUMENT = "damaged-document"
     MISSING_RECORD = "missing-record"
@@ -25,20 +25,20 @@ class ProblemKind(StrEnum):
     STRAY_FILE = "stray-file"
 
 
-_REDO = "remove it with `labelgen verify --repair`, then run the same `labelgen run` again"
+_REDO = "remove it with `labelgen verify --repair`, then rerun the same `labelgen run`"
 _REMEDIES = {
-    ProblemKind.MISSING_RECORD: "run the same `labelgen run` again, or remove the folder if that makes no such shard",
+    ProblemKind.MISSING_RECORD: "rerun the same `labelgen run`, or remove the folder if that does not make this shard",
     ProblemKind.FOREIGN_SHARD: "remove the shard with `labelgen verify --repair`",
     ProblemKind.UNSEALED_GROUP: "finish the cache with the same `labelgen run` command",
-    ProblemKind.STALE_GROUP: "bring it up to date with `labelgen run`, under the settings that you mean",
+    ProblemKind.STALE_GROUP: "bring it up to date with `labelgen run` and the settings that you want",
     ProblemKind.UNKNOWN_ARRAY: "remove it with `labelgen verify --repair`",
-    ProblemKind.STRAY_FILE: "remove it, or let `labelgen verify --repair` do so",
+    ProblemKind.STRAY_FILE: "remove it by hand or with `labelgen verify --repair`",
 }
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing wrong: its name, the path inside the cache, and what was found."""
+    """One problem: its kind, its path inside the cache, and what was found."""
 
     kind: ProblemKind
     path: str
@@ -46,11 +46,11 @@ class Problem:
 
     @property
     def remedy(self) -> str:
-        """What to do about it."""
+        """How to fix it."""
         return _REMEDIES.get(self.kind, _REDO)
 
     def __str__(self) -> str:
-        """Return all of it as one line that is safe to print, whatever files are called."""
+        """Return the problem and its remedy in one line; control characters in file names are escaped."""
         return printable(f"{self.path}: {self.kind}: {self.message}; {self.remedy}")
 
     def to_dict(self) -> dict[str, str]:

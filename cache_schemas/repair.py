@@ -1,7 +1,8 @@
-"""Drop what is bad in a cache, and nothing else, so that the next run redoes just that."""
+"""Removes what is damaged in a cache, and nothing else, so that the next run redoes only that."""
 
 from collections.abc import Iterable
 
+from cache_schemas.array_storage import METADATA
 from cache_schemas.group_path import SHARDS
 from cache_schemas.layout import SHARD_GROUPS
 from cache_schemas.problems import Problem, ProblemKind
@@ -9,11 +10,12 @@ from cache_schemas.store import Cache
 
 
 def repair(cache: Cache, problems: Iterable[Problem]) -> list[str]:
-    """Remove what `validate` found to be bad; returns the paths removed, each once.
+    """Remove what `validate` found to be damaged; returns the removed paths, each once.
 
-    Of a group that is bad in any way, all goes, its seal first; of a shard without a sound record, that alone: its
-    groups are kept if the next run finds that they fit. Groups that were never sealed leave their remains. A shard of
-    another run goes as a whole, and an array or file that nobody knows goes alone. Hold `run_lock` meanwhile.
+    Unknown arrays and stray files are removed alone. For any other problem of a group, the group is removed as a whole,
+    its seal first; a group that was never sealed loses all its files. Of a shard with a damaged or missing record, only
+    the record is removed: the next run keeps the groups that fit. A shard of another run is removed as a whole. The
+    caller holds `run_lock`.
 
     Raises:
         CacheError: if the cache is open for reading only.
@@ -21,20 +23,20 @@ def repair(cache: Cache, problems: Iterable[Problem]) -> list[str]:
     """
     removed: dict[str, None] = {}
     for problem in problems:
-        path = _what_goes(problem)
+        path = _path_to_remove(problem)
         if path in removed:
             continue
         removed[path] = None
-        if path == f"{SHARDS}/zarr.json":
+        if path == f"{SHARDS}/{METADATA}":
             cache.restore_shards_node()
-        elif problem.kind is ProblemKind.STRAY_FILE or path.endswith("zarr.json"):
+        elif problem.kind is ProblemKind.STRAY_FILE or path.endswith(METADATA):
             cache.remove_file(path)
         else:
             cache.remove_folder(path)
     return list(removed)
 
 
-def _what_goes(problem: Problem) -> str:
+def _path_to_remove(problem: Problem) -> str:
     if problem.kind in (ProblemKind.STRAY_FILE, ProblemKind.UNKNOWN_ARRAY, ProblemKind.FOREIGN_SHARD):
         return problem.path
     steps = problem.path.split("/")
@@ -42,4 +44,4 @@ def _what_goes(problem: Problem) -> str:
         return steps[0]
     if len(steps) > 2 and steps[2] in SHARD_GROUPS:
         return "/".join(steps[:3])
-    return f"{problem.path}/zarr.json"
+    return f"{problem.path}/{METADATA}"

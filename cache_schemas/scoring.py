@@ -12,11 +12,11 @@ from cache_schemas.taxonomy import IGNORE
 
 @dataclass(frozen=True)
 class Scores:
-    """What a confusion matrix says.
+    """The scores of a confusion matrix.
 
-    `iou` and `recall` are (C,) f64, NaN for a class that is in neither truth nor prediction (`iou`), or not in
-    the truth (`recall`). `miou` is the mean of the `iou` that are numbers; `accuracy` the share of right labels.
-    All are NaN when nothing was scored.
+    `iou` and `recall` are (C,) f64. `iou` is NaN for a class that is in neither truth nor prediction, `recall` for a
+    class that is not in the truth. `miou` is the mean of the `iou` that are not NaN, `accuracy` the fraction of correct
+    labels, and `scored` the number of elements. All scores are NaN if nothing was scored.
     """
 
     miou: float
@@ -26,7 +26,7 @@ class Scores:
     scored: int
 
     def to_dict(self, names: Sequence[str]) -> dict[str, Any]:
-        """Return the scores as a JSON-ready object, IoU by class name; what is not a number becomes null."""
+        """Return the scores as a JSON-ready object, with the IoU by class name; NaN becomes null."""
         return {
             "miou": json_number(self.miou),
             "accuracy": json_number(self.accuracy),
@@ -36,17 +36,17 @@ class Scores:
 
 
 def json_number(value: float | np.floating[Any]) -> float | None:
-    """Return the value as JSON can hold it: None where it is not a finite number."""
+    """Return the value for JSON: None if it is not finite."""
     return float(value) if np.isfinite(value) else None
 
 
 def confusion_matrix(truth: NDArray[np.uint8], label: NDArray[np.uint8], classes: int) -> NDArray[np.int64]:
-    """Count pairs of (truth, label) ids: (C, C) i64, rows truth, columns label.
+    """Return the number of each pair of (truth, label) ids, (C, C) i64: rows are truth, columns are labels.
 
-    Elements whose truth or label is "ignore" are left out.
+    Elements whose truth or label is the ignore index are left out.
 
     Raises:
-        ValueError: if an id is neither a class nor "ignore", or the shapes differ.
+        ValueError: if an id is neither a class nor the ignore index, or the shapes differ.
     """
     if truth.shape != label.shape:
         raise ValueError(f"truth has shape {truth.shape}, labels {label.shape}")
@@ -59,15 +59,18 @@ def confusion_matrix(truth: NDArray[np.uint8], label: NDArray[np.uint8], classes
 
 
 def score(confusion: NDArray[np.int64]) -> Scores:
-    """Derive IoU = TP / (TP + FP + FN) by class, their mean, and accuracy from a (C, C) confusion matrix."""
-    right = np.diag(confusion).astype(np.float64)
-    of_truth, of_label = confusion.sum(axis=1), confusion.sum(axis=0)
-    iou = _ratio(right, of_truth + of_label - right)
+    """Return IoU = TP / (TP + FP + FN) and recall = TP / (TP + FN) by class, mIoU and accuracy.
+
+    `confusion` is (C, C): rows are truth, columns are labels.
+    """
+    correct = np.diag(confusion).astype(np.float64)
+    truth_count, label_count = confusion.sum(axis=1), confusion.sum(axis=0)
+    iou = _ratio(correct, truth_count + label_count - correct)
     return Scores(
         miou=float(np.nanmean(iou)) if np.isfinite(iou).any() else float("nan"),
-        accuracy=float(_ratio(right.sum(keepdims=True), confusion.sum(keepdims=True).reshape(1))[0]),
+        accuracy=float(_ratio(correct.sum(keepdims=True), confusion.sum(keepdims=True).reshape(1))[0]),
         iou=iou,
-        recall=_ratio(right, of_truth),
+        recall=_ratio(correct, truth_count),
         scored=int(confusion.sum()),
     )
 

@@ -1,4 +1,4 @@
-"""Taxonomies: the ordered class names that label ids stand for, with their colours."""
+"""Taxonomies: the ordered names of the classes, whose positions are the label ids, and their colours."""
 
 import hashlib
 import json
@@ -8,10 +8,10 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from cache_schemas.errors import TaxonomyError
-from cache_schemas.plain import PlainText
+from cache_schemas.names import PlainText
 
 IGNORE = 255
-"""The id of "no label", in every label array of every dataset."""
+"""The ignore index: the id of "no label", in every label array of every data set."""
 
 Colour = tuple[int, int, int]
 
@@ -26,10 +26,10 @@ class TaxonomyClass(BaseModel):
 
 
 class Taxonomy(BaseModel):
-    """An ordered list of classes; a label id is a position in it, and 255 is "ignore".
+    """An ordered list of classes. A label id is a position in the list, and 255 is the ignore index.
 
     Raises:
-        ValueError: if there are more than 255 classes, or two of one name.
+        ValueError: if there is no class, more than 255, or two of one name.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -55,15 +55,15 @@ class Taxonomy(BaseModel):
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the ordered class names: equal digests mean that label ids mean the same."""
+        """SHA-256 of the ordered class names: with equal digests, label ids have the same meaning."""
         return hashlib.sha256(json.dumps(self.names).encode()).hexdigest()
 
 
 def load_taxonomy(name: str) -> Taxonomy:
-    """Return the shipped taxonomy called `name`.
+    """Return the taxonomy called `name` that comes with the package.
 
     Raises:
-        TaxonomyError: if no such taxonomy ships with the package.
+        TaxonomyError: if there is none of that name.
     """
     folder = resources.files("cache_schemas") / "taxonomies"
     known = sorted(entry.name.removesuffix(".json") for entry in folder.iterdir() if entry.name.endswith(".json"))

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from cache_schemas.errors import CacheError
-from cache_schemas.place import is_url
+from cache_schemas.location import is_url
 
 
 def sweep_half_written(url: str) -> None:

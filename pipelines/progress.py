@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as Rows
 from rich.text import Text
 
-from cache_schemas.plain import printable
+from cache_schemas.names import printable
 from labelgen.stages import STAGES
 
 LOG_SECONDS = 30.0

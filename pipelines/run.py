@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cache_schemas.errors import ConfigError
+from cache_schemas.location import is_url
 from cache_schemas.lock import run_lock
-from cache_schemas.place import is_url
 from labelgen.stages import STAGES
 from labelgen.stages.stage import ResolvedSettings
 from pipelines.announcement import announce, refuse_missing_dataset

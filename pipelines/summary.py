@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from cache_schemas.plain import printable
+from cache_schemas.names import printable
 from cache_schemas.store import Cache
 from labelgen.stages import TEACHERS
 from pipelines.plan import ShardPlan

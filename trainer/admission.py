@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
+from cache_schemas.audit import audit
 from cache_schemas.documents import CacheManifest, GroupSeal, ShardRecord
 from cache_schemas.group_path import GroupPath
 from cache_schemas.problems import ProblemKind
 from cache_schemas.store import Cache
-from cache_schemas.structure import audit
 from trainer.errors import UnfitCacheError
 
 

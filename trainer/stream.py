@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from cache_schemas.documents import GroupSeal
 from cache_schemas.group_path import GroupPath
 from cache_schemas.layout import SHARD_GROUPS, AnyArray
-from cache_schemas.rows import RowReader, Span, StoredArray
+from cache_schemas.row_reader import RowReader, Span, StoredArray
 from cache_schemas.store import Cache
 from trainer.admission import admit
 from trainer.errors import UnfitCacheError

@@ -1,4 +1,4 @@
-"""Buildings, walls and street furniture: everything manmade that stands still."""
+"""Buildings, walls and street furniture: everything manmade that does not move."""
 
 import numpy as np
 

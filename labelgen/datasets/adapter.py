@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from cache_schemas.plain import is_plain
+from cache_schemas.names import is_plain
 from labelgen.errors import SampleError
 from labelgen.samples import Cloud, Sample, Scene
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cache_schemas.plain import is_file_name
+from cache_schemas.names import is_file_name
 from cache_schemas.taxonomy import IGNORE, load_taxonomy
 from labelgen.datasets.adapter import Adapter, stays_inside
 from labelgen.datasets.nuscenes_splits import ALL, split_names, split_scenes

@@ -36,7 +36,7 @@ def inspect(
 ) -> None:
     """Report whether a cache is complete, whole and plausible, and which classes, shards and samples need a look.
 
-    Samples are ranked by their share of wrong labels where there is truth, else by how much they stand out.
+    Samples are ranked by their share of wrong labels if there is truth, otherwise by how unusual they are.
 
     \b
     Examples:

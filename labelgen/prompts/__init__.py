@@ -19,7 +19,7 @@ from typing import Any
 
 import yaml
 
-from cache_schemas.plain import is_plain
+from cache_schemas.names import is_plain
 from cache_schemas.taxonomy import Taxonomy
 from labelgen.errors import PromptsError
 

@@ -12,16 +12,16 @@ import pytest
 from cache_schemas.documents import (
     CacheManifest,
     PromptRecord,
-    Provenance,
     QuarantinedSample,
     ShardRecord,
     TeacherIdentity,
     Teachers,
 )
 from cache_schemas.group_path import GroupPath
-from cache_schemas.layout import SCHEMA_VERSION, AnyArray, group_spec
+from cache_schemas.layout import AnyArray, group_spec
 from cache_schemas.store import Cache
-from cache_schemas.taxonomy import Taxonomy, TaxonomyClass
+from cache_schemas.taxonomy import Taxonomy
+from tests.toy_cache import create_toy_cache, toy_manifest, toy_taxonomy, write_toy_shard
 
 Groups = dict[str, dict[str, AnyArray]]
 
@@ -31,20 +31,15 @@ SIZES = {"S": 2, "I": 3, "H": 4, "W": 6, "h": 2, "w": 3, "hf": 2, "wf": 4, "C": 
 @pytest.fixture(scope="session")
 def taxonomy() -> Taxonomy:
     """Three classes: car, road, tree."""
-    colours = {"car": (255, 0, 0), "road": (90, 90, 90), "tree": (0, 128, 0)}
-    classes = tuple(TaxonomyClass(name=name, colour=colour) for name, colour in colours.items())
-    return Taxonomy(name="street", classes=classes)
+    return toy_taxonomy(name="street")
 
 
 @pytest.fixture(scope="session")
 def manifest(taxonomy: Taxonomy) -> CacheManifest:
     """A manifest in which no field has its default or an empty value."""
-    return CacheManifest(
-        schema_version=SCHEMA_VERSION,
-        dataset="toy",
+    return toy_manifest(
         split="train",
         taxonomy=taxonomy,
-        taxonomy_digest=taxonomy.digest,
         prompts=PromptRecord(
             name="plain",
             digest="c0ffee",
@@ -67,8 +62,20 @@ def manifest(taxonomy: Taxonomy) -> CacheManifest:
 
 @pytest.fixture(params=["local", "memory"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """A place for a cache, on disk and in memory; the memory one is new in each test."""
+    """A place for a cache, on disk and in memory; the memory is empty at the start of each test."""
     return str(tmp_path / "cache") if request.param == "local" else f"memory://{uuid.uuid4().hex}/cache"
+
+
+@pytest.fixture
+def cache(url: str, manifest: CacheManifest) -> Cache:
+    """An empty cache, on disk and in memory."""
+    return Cache.create(url, manifest)
+
+
+@pytest.fixture
+def local(tmp_path: Path, manifest: CacheManifest) -> Cache:
+    """An empty cache on disk."""
+    return Cache.create(str(tmp_path / "cache"), manifest)
 
 
 @pytest.fixture(scope="session")
@@ -95,12 +102,11 @@ def fill_group() -> Callable[..., dict[str, AnyArray]]:
 
 @pytest.fixture(scope="session")
 def sound_arrays() -> Groups:
-    """Values of a sound shard of two samples (2 + 1 images, 4 + 3 points, 3 + 2 pairs), and of `text`."""
+    """Values of a sound shard of two samples (2 + 1 images, 4 + 3 points, 3 + 2 pairs)."""
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 3, (3, 4, 6)).astype(np.uint8)
     points = np.array([0, 1, 2, 255, 255, 1, 0], np.uint8)
     return {
-        "text": {"embeddings": np.eye(3, 5, dtype=np.float32)},
         "images": {
             "rgb": rng.integers(0, 256, (3, 4, 6, 3)).astype(np.uint8),
             "intrinsics": np.tile(np.array([[5.0, 0, 2.5], [0, 5.0, 1.5], [0, 0, 1]]), (3, 1, 1)),
@@ -138,22 +144,13 @@ def sound_arrays() -> Groups:
 @pytest.fixture(scope="session")
 def write_sound_cache(manifest: CacheManifest, sound_arrays: Groups) -> Callable[[str], Cache]:
     """Return a function that writes a sound cache: shard `toy-000`, and `toy-001` whose one sample is quarantined."""
-    upstream = {"clip": ("images", "text"), "sam": ("images",), "labels": ("clip", "sam")}
 
     def write(place: str) -> Cache:
-        cache = Cache.create(place, manifest)
-        cache.write_shard_record("toy-000", ShardRecord(scene="toy", samples=("s0", "s1"), cameras=("front", "rear")))
+        cache = create_toy_cache(place, manifest, embedding_size=5)
+        write_toy_shard(cache, "toy", sound_arrays, ("s0", "s1"))
         broken = QuarantinedSample(sample="s2", stage="points", reason="cloud is cut short", inputs="9d")
-        cache.write_shard_record(
-            "toy-001", ShardRecord(scene="toy", samples=(), cameras=("front", "rear"), quarantined=(broken,))
-        )
-        for name, arrays in sound_arrays.items():
-            path = GroupPath(None if name == "text" else "toy-000", name)
-            sources = {source: f"fingerprint-of-{source}" for source in upstream.get(name, ())}
-            held = () if name == "text" else ("s0", "s1")
-            counts = {"masks": int(arrays["mask_ids"].max())} if name == "sam" else {}
-            provenance = Provenance(f"fingerprint-of-{name}", upstream=sources, samples=held, counts=counts)
-            cache.write_group(path, arrays, provenance)
+        empty = ShardRecord(scene="toy", samples=(), cameras=("front", "rear"), quarantined=(broken,))
+        cache.write_shard_record("toy-001", empty)
         return cache
 
     return write

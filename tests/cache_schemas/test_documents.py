@@ -1,4 +1,4 @@
-"""Documents: each survives Zarr attributes on disk unchanged, and whatever is not it is refused by name."""
+"""Documents: each is unchanged by Zarr attributes on disk; unknown, missing and wrong fields are refused by name."""
 
 from pathlib import Path
 from typing import Any
@@ -164,7 +164,7 @@ def test_the_ignore_id_is_always_255(manifest: CacheManifest) -> None:
 
 
 def test_all_models_of_the_module_are_documents() -> None:
-    """A model that is no `Document` would escape the round trip above."""
+    """A model that is not a `Document` would not be in the round trip above."""
     import cache_schemas.documents as module
 
     models = {value for value in vars(module).values() if isinstance(value, type) and issubclass(value, BaseModel)}

@@ -10,9 +10,9 @@ from pydantic import BaseModel
 from cache_schemas import documents, lock
 from cache_schemas.documents import Document
 from cache_schemas.layout import OPTIONAL_GROUPS, ROOT_GROUPS, SCHEMA_VERSION, SHARD_GROUPS, TEACHERS, ArraySpec
+from cache_schemas.problems import ProblemKind
 from cache_schemas.store import Cache
 from cache_schemas.taxonomy import Taxonomy, TaxonomyClass
-from cache_schemas.validate import ProblemKind
 
 PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "cache-format.md").read_text()
 ARRAYS = [

@@ -23,7 +23,7 @@ def test_names_that_are_paths_are_refused(name: str) -> None:
         lambda: GroupPath.root(name),
         lambda: shard_path(name),
     ):
-        with pytest.raises(LayoutError, match="not a name of one folder"):
+        with pytest.raises(LayoutError, match="not the name of one folder"):
             make()
 
 

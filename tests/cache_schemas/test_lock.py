@@ -1,4 +1,4 @@
-"""Locks: one run at a time on a cache, whose right to write dies with its process."""
+"""Locks: one run at a time may write to a cache, and its lock is freed when its process ends."""
 
 import select
 import subprocess
@@ -26,7 +26,7 @@ with getattr(lock, sys.argv[1])(sys.argv[2]):
     time.sleep(0.3)
     print("done", flush=True)
 """
-"""Hold a lock until a line comes in, and a little longer."""
+"""Hold a lock until a line arrives, and 0.3 s longer."""
 
 
 @pytest.fixture
@@ -65,6 +65,7 @@ def test_a_refused_run_does_not_free_the_lock(cache: str) -> None:
                 pass
 
 
+@pytest.mark.kill
 def test_a_killed_holder_frees_the_lock(cache: str, start_holder: StartHolder) -> None:
     holder = start_holder("run_lock", cache)
     holder.kill()
@@ -100,6 +101,7 @@ def test_a_regular_file_in_the_way_is_a_cache_error(tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.kill
 def test_a_new_run_waits_for_an_orphan_that_still_writes(cache: str, start_holder: StartHolder) -> None:
     orphan = start_holder("writing", cache)
     assert orphan.stdin is not None and orphan.stdout is not None
@@ -110,6 +112,7 @@ def test_a_new_run_waits_for_an_orphan_that_still_writes(cache: str, start_holde
         assert said_already and orphan.stdout.readline() == "done\n"
 
 
+@pytest.mark.kill
 def test_an_orphan_that_never_ends_is_an_error(
     cache: str, start_holder: StartHolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -155,6 +158,7 @@ def test_a_lease_is_renewed_while_it_is_held(url: str, monkeypatch: pytest.Monke
             pass
 
 
+@pytest.mark.kill
 def test_the_lease_of_a_killed_run_lapses(
     tmp_path: Path, start_holder: StartHolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:

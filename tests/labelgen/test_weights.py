@@ -49,7 +49,7 @@ class Server:
         request.send_response(206 if start else 200)
         request.send_header("Content-Length", str(len(body)))
         request.end_headers()
-        # Counted first: a client that has read all may look before this thread goes on.
+        # Counted first: a client that has read all may look before this thread continues.
         self.bytes_sent += len(body[: self.stop_after])
         request.wfile.write(body[: self.stop_after])
         request.close_connection = True
@@ -99,13 +99,13 @@ def files_beside(target: Path) -> list[str]:
 
 
 def test_a_fetch_brings_the_whole_file_and_reports_progress(server: Server, target: Path) -> None:
-    told: list[tuple[int, int | None]] = []
-    assert fetch("toy", lambda done, total: told.append((done, total))) == target
+    reported: list[tuple[int, int | None]] = []
+    assert fetch("toy", lambda done, total: reported.append((done, total))) == target
     assert target.read_bytes() == CONTENT
     assert files_beside(target) == ["toy.bin"]
     assert server.ranges == [""]
-    assert [done for done, _ in told] == sorted(done for done, _ in told)
-    assert len(told) > 1 and told[-1] == (2_500_000, 2_500_000)
+    assert [done for done, _ in reported] == sorted(done for done, _ in reported)
+    assert len(reported) > 1 and reported[-1] == (2_500_000, 2_500_000)
 
 
 def test_a_second_fetch_asks_the_server_for_nothing(server: Server, target: Path) -> None:
@@ -124,24 +124,24 @@ def test_a_download_that_stops_early_goes_on_where_it_stopped(
     assert part.read_bytes() == CONTENT[:1_000_003]
 
     server.stop_after = None
-    told: list[tuple[int, int | None]] = []
-    fetch("toy", lambda done, total: told.append((done, total)))
+    reported: list[tuple[int, int | None]] = []
+    fetch("toy", lambda done, total: reported.append((done, total)))
     assert server.ranges == ["", "bytes=1000003-"]
     assert server.bytes_sent == len(CONTENT)
     assert target.read_bytes() == CONTENT
     assert files_beside(target) == ["toy.bin"]
-    assert told[0][0] > 1_000_003 and told[-1] == (2_500_000, 2_500_000)
+    assert reported[0][0] > 1_000_003 and reported[-1] == (2_500_000, 2_500_000)
 
 
 def test_a_server_without_ranges_starts_over(server: Server, target: Path, part: Path) -> None:
     server.knows_ranges = False
     part.parent.mkdir()
     part.write_bytes(b"x" * 700_000)
-    told: list[tuple[int, int | None]] = []
-    fetch("toy", lambda done, total: told.append((done, total)))
+    reported: list[tuple[int, int | None]] = []
+    fetch("toy", lambda done, total: reported.append((done, total)))
     assert server.ranges == ["bytes=700000-"]
     assert target.read_bytes() == CONTENT
-    assert told[-1] == (2_500_000, 2_500_000)
+    assert reported[-1] == (2_500_000, 2_500_000)
 
 
 def test_a_part_that_is_already_whole_only_takes_its_name(server: Server, target: Path, part: Path) -> None:

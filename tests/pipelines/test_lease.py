@@ -8,8 +8,8 @@ import pytest
 
 from cache_schemas import lock
 from cache_schemas.errors import CacheLockedError
+from cache_schemas.location import file_system
 from cache_schemas.lock import run_lock, writing
-from cache_schemas.place import file_system
 
 HOUR = 3600.0
 

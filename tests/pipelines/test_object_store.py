@@ -22,8 +22,8 @@ from cache_schemas import lock
 from cache_schemas.errors import CacheLockedError
 from cache_schemas.group_path import GroupPath
 from cache_schemas.layout import SHARD_GROUPS
+from cache_schemas.location import StoreError, file_system
 from cache_schemas.lock import run_lock
-from cache_schemas.place import StoreError, file_system
 from cache_schemas.store import Cache
 from cache_schemas.validate import validate
 from trainer.stream import CacheStream
@@ -243,7 +243,7 @@ def test_a_store_that_goes_away_stops_the_run_with_one_error_and_the_next_run_go
     store.rule = lambda _: INTERNAL
     _, errors = running.communicate(timeout=240)
     assert running.returncode == 1, errors
-    assert_one_error(errors, url, "the store fails (", "give the same command again")
+    assert_one_error(errors, url, "the store fails (", "rerun the same command")
 
     store.heal()
     left = problems(url)
@@ -280,12 +280,12 @@ def test_a_store_that_cannot_be_used_is_one_error_with_its_fix(
         assert_one_error(done.stderr, place, *said)
 
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "2")
-    fails("s3://absent/x.zarr", "The specified bucket does not exist; make the bucket, or mend the URL")
+    fails("s3://absent/x.zarr", "The specified bucket does not exist; create the bucket, or correct the URL")
     store.rule = lambda _: DENIED
-    fails(url, "the store refuses (AccessDenied came up); check the credentials, and that they may")
+    fails(url, "the store refuses access (AccessDenied came up); check the credentials: they must be allowed")
     nobody = f"http://127.0.0.1:{_free_port()}"
     monkeypatch.setenv("AWS_ENDPOINT_URL", nobody)
-    fails(url, f'the store fails (Could not connect to the endpoint URL: "{nobody}', "check that it is up")
+    fails(url, f'the store fails (Could not connect to the endpoint URL: "{nobody}', "check that it is running")
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     fails(url, "Unable to locate credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")

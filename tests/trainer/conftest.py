@@ -6,38 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cache_schemas.documents import CacheManifest, PromptRecord, Provenance, ShardRecord, TeacherIdentity, Teachers
-from cache_schemas.group_path import GroupPath
-from cache_schemas.layout import SCHEMA_VERSION
-from cache_schemas.store import Cache
-from cache_schemas.taxonomy import Taxonomy, TaxonomyClass
+from tests.toy_cache import create_toy_cache, toy_manifest, write_toy_shard
 
 COLOURS = np.array([[220, 30, 30], [90, 90, 90], [20, 160, 40]], np.uint8)
-NAMES = ("car", "road", "tree")
 HEIGHT, WIDTH, BAND = 48, 64, 16
 POINTS = 240
 IMAGES = 2
-UPSTREAM = {"clip": ("images", "text"), "sam": ("images",), "pairs": ("points",), "labels": ("clip", "sam", "pairs")}
 
 MakeCache = Callable[..., str]
-
-
-def manifest(dataset: str = "demo", names: tuple[str, ...] = NAMES) -> CacheManifest:
-    classes = tuple(TaxonomyClass(name=n, colour=tuple(c)) for n, c in zip(names, COLOURS.tolist(), strict=True))
-    taxonomy = Taxonomy(name="nuscenes16", classes=classes)  # the name for which `trainer predict` knows a file format
-    teacher = TeacherIdentity(architecture="none", weights="none", sha256=None)
-    return CacheManifest(
-        schema_version=SCHEMA_VERSION,
-        dataset=dataset,
-        split="all",
-        taxonomy=taxonomy,
-        taxonomy_digest=taxonomy.digest,
-        prompts=PromptRecord(name="toy", digest="0", class_names={n: (n,) for n in names}, templates=("a {}.",)),
-        teachers=Teachers(preset="toy", networks={"clip": teacher, "sam": teacher}),
-        config={},
-        config_digest="0",
-        software={},
-    )
 
 
 def make_shard(rng: np.random.Generator, samples: int) -> dict[str, dict[str, np.ndarray]]:
@@ -94,26 +70,21 @@ def make_shard(rng: np.random.Generator, samples: int) -> dict[str, dict[str, np
     }
 
 
-def write_shard(cache: Cache, scene: str, groups: dict[str, dict[str, np.ndarray]], samples: int) -> None:
-    key = f"{scene}-000"
-    tokens = tuple(f"{scene}-s{number}" for number in range(samples))
-    clouds = tuple(f"{scene}-c{number}" for number in range(samples))
-    cache.write_shard_record(key, ShardRecord(scene=scene, samples=tokens, clouds=clouds, cameras=("front", "rear")))
-    for name, arrays in groups.items():
-        upstream = {source: f"f-{source}" for source in UPSTREAM.get(name, ())}
-        cache.write_group(GroupPath(key, name), arrays, Provenance(f"f-{name}", upstream=upstream, samples=tokens))
-
-
 @pytest.fixture(scope="session")
 def make_cache() -> MakeCache:
     """Return a function that writes a toy cache of so many scenes, a shard each, and returns its place."""
 
     def make(place: Path | str, scenes: int = 3, samples: int = 2, seed: int = 0, **manifest_fields: object) -> str:
         rng = np.random.default_rng(seed)
-        cache = Cache.create(str(place), manifest(**manifest_fields))
-        cache.write_group(GroupPath.root("text"), {"embeddings": np.eye(3, 8, dtype=np.float32)}, Provenance("f-text"))
+        manifest = toy_manifest(**{"dataset": "demo", "software": {}, **manifest_fields})
+        # `trainer predict` knows a file format for the taxonomy of this name.
+        taxonomy = manifest.taxonomy.model_copy(update={"name": "nuscenes16"})
+        manifest = manifest.model_copy(update={"taxonomy": taxonomy})
+        cache = create_toy_cache(str(place), manifest, embedding_size=8)
         for number in range(scenes):
-            write_shard(cache, f"scene-{number}", make_shard(rng, samples), samples)
+            scene = f"scene-{number}"
+            tokens, clouds = ([f"{scene}-{kind}{i}" for i in range(samples)] for kind in ("s", "c"))
+            write_toy_shard(cache, scene, make_shard(rng, samples), tokens, clouds=clouds)
         return str(place)
 
     return make

@@ -244,5 +244,5 @@ def test_a_flipped_bit_stops_with_shard_array_and_remedy(own: str, array: str, p
 
 def test_a_flipped_bit_in_the_class_names_stops_too(own: str) -> None:
     flip(Path(own) / "text/embeddings/c/0/0", 6)
-    with pytest.raises(DamagedGroupError, match=r"text: damaged .*`labelgen run` again"):
+    with pytest.raises(DamagedGroupError, match=r"text: damaged .*rerun the same `labelgen run`"):
         CacheStream(own, ARRAYS).text_embeddings()

@@ -4,11 +4,12 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from cache_schemas.audit import audit
+from cache_schemas.audit_part import Part
 from cache_schemas.documents import CacheManifest, GroupSeal, QuarantinedSample, TeacherIdentity
 from cache_schemas.layout import OPTIONAL_GROUPS, SHARD_GROUPS
 from cache_schemas.problems import Problem, ProblemKind
 from cache_schemas.store import Cache
-from cache_schemas.structure import Part, audit
 from labelgen.inspection.report import QuarantineReason, SampleCounts, ShardCounts
 
 _UNFINISHED_WORK = frozenset({ProblemKind.UNSEALED_GROUP, ProblemKind.STALE_GROUP, ProblemKind.MISSING_RECORD})

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import reduce
 
 from cache_schemas.errors import CacheError
-from cache_schemas.place import StoreError
+from cache_schemas.location import StoreError
 from cache_schemas.store import Cache
 from labelgen.inspection.counting.measures import Measurements, measurements_of
 from labelgen.inspection.counting.samples import read_samples

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Sequence
 
-from cache_schemas.plain import printable
+from cache_schemas.names import printable
 from cache_schemas.problems import Problem
 from labelgen.inspection.counting.measures import ratio
 from labelgen.inspection.formatting import percent

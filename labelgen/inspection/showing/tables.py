@@ -10,7 +10,7 @@ from rich.filesize import decimal as file_size
 from rich.table import Column, Table
 
 from cache_schemas.documents import TeacherIdentity
-from cache_schemas.plain import printable
+from cache_schemas.names import printable
 from labelgen.inspection.formatting import decimal, percent, share_or_decimal
 from labelgen.inspection.report import ClassChange, ClassDiagnosis, Comparison, Outlier, SampleMeasures, ShardChange
 from labelgen.inspection.report_statistics import ClipScores, LabelStatistics, MaskAgreement, MaskCounts

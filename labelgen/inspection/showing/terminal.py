@@ -7,7 +7,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from cache_schemas.plain import printable
+from cache_schemas.names import printable
 from labelgen.inspection.formatting import decimal, percent
 from labelgen.inspection.judging.verdict import STALE
 from labelgen.inspection.report import Report, Verdict

@@ -1,6 +1,6 @@
 """Sentences that the page and the terminal share."""
 
-from cache_schemas.plain import printable
+from cache_schemas.names import printable
 from labelgen.inspection.formatting import decimal, percent, share_or_decimal
 from labelgen.inspection.report import Outlier, SampleMeasures, Selection, ShardErrors, TeacherNetworks
 

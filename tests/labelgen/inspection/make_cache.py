@@ -6,14 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from cache_schemas.documents import CacheManifest, PromptRecord, Provenance, ShardRecord, TeacherIdentity, Teachers
-from cache_schemas.group_path import GroupPath
-from cache_schemas.layout import SCHEMA_VERSION
-from cache_schemas.store import Cache
-from cache_schemas.taxonomy import Taxonomy, TaxonomyClass
+from tests.toy_cache import create_toy_cache, toy_manifest, write_toy_shard
 
 HEIGHT, WIDTH = 4, 6
-COLOURS = ((255, 0, 0), (90, 90, 90), (0, 128, 0))
 
 
 def make_cache(place: Path, scenes: dict[str, Sequence[dict[str, Any]]], names: Sequence[str]) -> str:
@@ -23,31 +18,10 @@ def make_cache(place: Path, scenes: dict[str, Sequence[dict[str, Any]]], names: 
     image 0 and (2, 2) of image 1, point 2 at (3, 3) of image 1, point 3 unseen. Of each sample come `raw`, `voted`,
     `masks` and optionally `truth`, each (2, 4, 6) or what fills it; points take the label at their first pixel.
     """
-    taxonomy = Taxonomy(
-        name="toy",
-        classes=tuple(TaxonomyClass(name=name, colour=colour) for name, colour in zip(names, COLOURS, strict=True)),
-    )
-    teacher = TeacherIdentity(architecture="toy", weights="toy.safetensors", sha256="ab" * 32)
-    prompts = PromptRecord(name="toy", digest="0", class_names={name: (name,) for name in names}, templates=("{}",))
-    manifest = CacheManifest(
-        schema_version=SCHEMA_VERSION,
-        dataset="toy",
-        split="all",
-        taxonomy=taxonomy,
-        taxonomy_digest=taxonomy.digest,
-        prompts=prompts,
-        teachers=Teachers(preset="toy", networks={"clip": teacher, "sam": teacher}),
-        config={},
-        config_digest="0",
-        software={"labelgen": "0"},
-    )
-    cache = Cache.create(str(place), manifest)
-    cache.write_group(GroupPath.root("text"), {"embeddings": np.eye(3, 4, dtype=np.float32)}, Provenance("text"))
+    cache = create_toy_cache(str(place), toy_manifest(names), embedding_size=4)
     for scene, samples in scenes.items():
-        key, tokens = f"{scene}-000", tuple(f"{scene}-{i}" for i in range(len(samples)))
-        cache.write_shard_record(key, ShardRecord(scene=scene, samples=tokens, cameras=("FRONT", "BACK")))
-        for group, arrays in _groups(samples).items():
-            cache.write_group(GroupPath(key, group), arrays, Provenance(f"{key}-{group}", samples=tokens))
+        tokens = [f"{scene}-{i}" for i in range(len(samples))]
+        write_toy_shard(cache, scene, _groups(samples), tokens, cameras=("FRONT", "BACK"))
     return str(place)
 
 

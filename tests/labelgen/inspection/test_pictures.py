@@ -72,7 +72,7 @@ def test_a_folder_that_cannot_be_written_is_one_error(ten_shards: str, tmp_path:
     (tmp_path / "file").write_text("")
     done = inspect(ten_shards, "--pictures", str(tmp_path / "file" / "pictures"))
     assert done.exit_code == 1
-    assert "cannot write there" in done.stderr
+    assert "cannot be written" in done.stderr
 
 
 def test_in_a_view_from_above_x_points_right_and_high_points_hide_low_ones() -> None:

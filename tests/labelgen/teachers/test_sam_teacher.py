@@ -66,7 +66,7 @@ def test_float16_features_are_the_embedding_without_a_scale(make_teacher: MakeTe
 
 
 def test_an_unknown_architecture_lists_the_known_ones(refused: Refused) -> None:
-    with refused(ConfigError, "'vit_z'", "vit_b, vit_l, vit_h, tiny"):
+    with refused(ConfigError, "'vit_z'", "demo, tiny, vit_b, vit_h, vit_l"):
         SamTeacher(SamSettings(architecture="vit_z", weights="untrained:0"))
 
 

@@ -1,4 +1,4 @@
-"""What values of a shard's arrays can be: offsets, pairs, ids, numbers."""
+"""Checks the values of a shard's arrays: offsets, pairs, class ids, mask ids, and floats."""
 
 from collections.abc import Mapping
 
@@ -11,9 +11,10 @@ Groups = Mapping[str, Mapping[str, AnyArray]]
 
 
 def impossible_values(taxonomy: Taxonomy, groups: Groups, counts: Mapping[str, Mapping[str, int]]) -> dict[str, str]:
-    """Return a sentence for each array `<group>/<name>` of a shard that holds a value which cannot be.
+    """Return the arrays of a shard with impossible values: a sentence by `<group>/<name>`.
 
-    `groups` are the arrays of the groups that are there, `counts` what their seals counted.
+    `groups` are the arrays of the shard's groups, by group and array name; a group may be missing. `counts` are the
+    counts in the seals, by group name.
     """
     return {
         **_bad_offsets(groups),
@@ -25,23 +26,23 @@ def impossible_values(taxonomy: Taxonomy, groups: Groups, counts: Mapping[str, M
 
 
 def is_unit_norm(embeddings: AnyArray) -> bool:
-    """Tell whether each row of embeddings (C, D) has length 1."""
+    """Return whether each row of embeddings (C, D) has norm 1."""
     return bool(np.allclose(np.linalg.norm(embeddings, axis=1), 1, atol=1e-3))
 
 
 def _bad_offsets(groups: Groups) -> dict[str, str]:
-    counted = {"images": "rgb", "points": "xyz", "pairs": "point"}
+    counted_array = {"images": "rgb", "points": "xyz", "pairs": "point"}
     bad = {}
-    for group, array in counted.items():
+    for group, array in counted_array.items():
         if group in groups:
             offsets, total = groups[group]["offsets"], len(groups[group][array])
             if offsets[0] != 0 or offsets[-1] != total or np.any(np.diff(offsets) < 0):
-                bad[f"{group}/offsets"] = f"offsets do not run from 0 to {total} without falling"
+                bad[f"{group}/offsets"] = f"offsets do not rise from 0 to {total}"
     return bad
 
 
 def _bad_pairs(groups: Groups) -> dict[str, str]:
-    """Check that each pair names a pixel, and a point and an image of its own sample."""
+    """Check that each pair is of a point and an image of its own sample, and of a pixel in the image."""
     if not {"images", "points", "pairs"} <= set(groups) or _bad_offsets(groups):
         return {}
     pairs, (height, width) = groups["pairs"], groups["images"]["rgb"].shape[1:3]
@@ -64,7 +65,7 @@ def _bad_ids(taxonomy: Taxonomy, groups: Groups) -> dict[str, str]:
     bad = {}
     for group in ("labels", "truth"):
         for name, ids in groups.get(group, {}).items():
-            if name == "segments":  # ids of segments, not of classes
+            if name == "segments":  # these are ids of segments, not of classes
                 continue
             wrong = ids[(ids >= len(taxonomy.classes)) & (ids != IGNORE)]
             if wrong.size:
@@ -77,7 +78,7 @@ def _bad_masks(groups: Groups, counts: Mapping[str, Mapping[str, int]]) -> dict[
     largest = int(groups["sam"]["mask_ids"].max(initial=0)) if "sam" in groups else 0
     if masks is None or largest <= masks:
         return {}
-    return {"sam/mask_ids": f"mask id {largest}, the seal counts {masks} masks in an image at most"}
+    return {"sam/mask_ids": f"mask id {largest}, but the seal says that an image has at most {masks} masks"}
 
 
 def _bad_numbers(groups: Groups) -> dict[str, str]:

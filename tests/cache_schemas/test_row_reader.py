@@ -1,4 +1,4 @@
-"""Rows read straight from files are those that zarr-python reads, and damage never passes for data."""
+"""Rows read directly from files are those that zarr-python reads, and damage is never returned as data."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,8 +10,9 @@ from cache_schemas.documents import CacheManifest, Provenance
 from cache_schemas.errors import DamagedGroupError
 from cache_schemas.group_path import GroupPath
 from cache_schemas.layout import POINTS_PER_CHUNK, SHARD_GROUPS, AnyArray
-from cache_schemas.rows import RowReader, Span, StoredArray
+from cache_schemas.row_reader import RowReader, Span, StoredArray
 from cache_schemas.store import Cache
+from tests.cache_schemas.editing import chunk_of, edit_chunk, flip
 
 Fill = Callable[..., dict[str, AnyArray]]
 
@@ -26,11 +27,6 @@ def locate(url: str, group: str) -> tuple[RowReader, dict[str, StoredArray]]:
 def read(url: str, group: str, name: str, start: int, stop: int) -> AnyArray:
     reader, stored = locate(url, group)
     return reader.read([Span(stored[f"shards/s-000/{group}/{name}"], start, stop)])[0]
-
-
-@pytest.fixture
-def cache(url: str, manifest: CacheManifest) -> Cache:
-    return Cache.create(url, manifest)
 
 
 @pytest.mark.parametrize("group", SHARD_GROUPS)
@@ -72,24 +68,17 @@ def folder(tmp_path: Path, manifest: CacheManifest, fill_group: Fill) -> Path:
     return tmp_path / "cache"
 
 
-def flip(file: Path, place: int) -> None:
-    data = bytearray(file.read_bytes())
-    data[place] ^= 1
-    file.write_bytes(bytes(data))
-
-
 @pytest.mark.parametrize(("group", "name"), [("sam", "features"), ("labels", "image")])
 @pytest.mark.parametrize("place", ["data", "index", "cut", "gone"])
 def test_damage_is_an_error_that_names_the_array_and_the_remedy(
     folder: Path, group: str, name: str, place: str
 ) -> None:
-    (file,) = (path for path in (folder / f"shards/s-000/{group}/{name}/c").rglob("*") if path.is_file())
+    array = f"shards/s-000/{group}/{name}"
     if place == "gone":
-        file.unlink()
-    elif place == "cut":
-        file.write_bytes(file.read_bytes()[:-9])
+        chunk_of(folder, array).unlink()
     else:
-        flip(file, 12 if place == "data" else -12)
+        edits = {"cut": lambda content: content[:-9], "data": flip(12), "index": flip(-12)}
+        edit_chunk(folder, array, edits[place])
     with pytest.raises(DamagedGroupError, match=rf"shards/s-000/{group}/{name}: damaged .*`labelgen run`"):
         read(str(folder), group, name, 0, 1)
 

@@ -1,0 +1,175 @@
+"""How an array of the contract is stored on disk. No other module knows this.
+
+Each array is a Zarr v3 array with one Zarr shard, which is one file, `c/0/0/...`. The file holds the inner chunks,
+which divide the array along its first axis, and then the index: the offset and size of each chunk, 16 bytes a chunk,
+and a crc32c of the index. Chunks are compressed with zstd, which has a checksum of its own, or are raw bytes followed
+by their crc32c. The last chunk is padded to the size of the others. An empty array has no file.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import google_crc32c
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.codecs import Crc32cCodec, ZstdCodec
+
+from cache_schemas.layout import AnyArray, ArraySpec
+
+METADATA = "zarr.json"
+"""The file with the metadata of a Zarr group or array."""
+
+INDEX_ENTRY_BYTES, CRC_BYTES = 16, 4
+ZSTD_LEAST_BYTES = 13
+"""A zstd frame has at least its magic number, its header, the header of one block, and its checksum."""
+ZSTD_BYTES_PER_BYTE = 2**15
+"""The largest compression factor of zstd: a block holds at most 128 KiB and takes at least 4 bytes."""
+
+
+def checksum(array: AnyArray) -> str:
+    """Return the crc32c of the array's values in C order, little-endian, as eight hex digits."""
+    flat = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).reshape(-1).view(np.uint8)
+    return f"{google_crc32c.value(flat.tobytes()):08x}"
+
+
+def chunk_shapes(spec: ArraySpec, shape: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the shape of an inner chunk, and the shape of the one Zarr shard that covers the whole array."""
+    length, *rest = (max(1, size) for size in shape)
+    rows = min(spec.chunk or length, length)
+    return (rows, *rest), (-(-length // rows) * rows, *rest)
+
+
+def chunk_file(axes: int) -> str:
+    """Return the path of the file with the values, inside the folder of an array with so many axes."""
+    return "/".join(["c", *["0"] * axes])
+
+
+# Writing
+
+
+def write_array(group: zarr.Group, name: str, array: AnyArray, spec: ArraySpec) -> None:
+    """Write one array into an open Zarr group."""
+    inner, outer = chunk_shapes(spec, array.shape)
+    target = group.create_array(
+        name,
+        shape=array.shape,
+        dtype=array.dtype,
+        chunks=inner,
+        shards=outer,
+        compressors=[ZstdCodec(level=1, checksum=True) if spec.compressed else Crc32cCodec()],
+        filters=None,
+        fill_value=0,
+        dimension_names=[str(axis) for axis in spec.axes],
+        config={"write_empty_chunks": True},
+    )
+    if array.size:
+        target[...] = array
+
+
+# Checking without reading values
+
+
+def least_file_bytes(spec: ArraySpec, shape: tuple[int, ...], dtype: str) -> int:
+    """Return the size of the smallest file that can hold such an array: exact if raw, a lower bound if compressed."""
+    inner, outer = chunk_shapes(spec, shape)
+    chunk = math.prod(inner) * np.dtype(dtype).itemsize
+    stored = max(ZSTD_LEAST_BYTES, chunk // ZSTD_BYTES_PER_BYTE) if spec.compressed else chunk + CRC_BYTES
+    return outer[0] // inner[0] * (stored + INDEX_ENTRY_BYTES) + CRC_BYTES
+
+
+def metadata_misfits(spec: ArraySpec, shape: tuple[int, ...], dtype: str, metadata: Mapping[str, Any]) -> list[str]:
+    """Compare an array's `zarr.json` with what `write_array` writes; returns a sentence for each difference.
+
+    Raises:
+        KeyError, TypeError, ValueError, AttributeError: if it is not the metadata of an array with one Zarr shard.
+    """
+    inner, outer = chunk_shapes(spec, shape)
+    (sharding,) = metadata["codecs"]
+    grid, details, keys = metadata["chunk_grid"], sharding["configuration"], metadata["chunk_key_encoding"]
+    codecs = ["bytes little", "zstd checksum" if spec.compressed else "crc32c"]
+    found_expected: dict[str, tuple[Any, Any]] = {
+        "zarr_format": (metadata["zarr_format"], 3),
+        "node_type": (metadata["node_type"], "array"),
+        "shape": (metadata["shape"], list(shape)),
+        "data_type": (metadata["data_type"], dtype),
+        "chunk grid": ((grid["name"], grid["configuration"]["chunk_shape"]), ("regular", list(outer))),
+        "chunk keys": ((keys["name"], keys.get("configuration", {}).get("separator", "/")), ("default", "/")),
+        "fill_value": (metadata["fill_value"], 0),
+        "dimension_names": (metadata["dimension_names"], [str(axis) for axis in spec.axes]),
+        "codec": (sharding["name"], "sharding_indexed"),
+        "inner chunks": (details["chunk_shape"], list(inner)),
+        "inner codecs": ([_codec(codec) for codec in details["codecs"]], codecs),
+        "index codecs": ([_codec(codec) for codec in details["index_codecs"]], ["bytes little", "crc32c"]),
+        "index_location": (details.get("index_location", "end"), "end"),
+    }
+    return [
+        f"{what} is {found!r:.80}, expected {expected!r:.80}"
+        for what, (found, expected) in found_expected.items()
+        if found != expected
+    ]
+
+
+def _codec(codec: Mapping[str, Any]) -> str:
+    """Return a codec's name, and the setting that a reader needs to decode."""
+    settings = codec.get("configuration", {})
+    detail = {"bytes": settings.get("endian", "little"), "zstd": "checksum" if settings.get("checksum") else ""}
+    return f"{codec['name']} {detail.get(codec['name'], '')}".strip()
+
+
+# Reading parts of the file
+
+
+def chunk_layout(metadata: bytes) -> tuple[int, bool]:
+    """Return the rows of an inner chunk, and whether chunks are compressed, from the text of a `zarr.json`.
+
+    Raises:
+        ValueError, KeyError, TypeError: if the array is stored in another way than the contract says.
+    """
+    (codec,) = json.loads(metadata)["codecs"]
+    sharding = codec["configuration"]
+    inner = [entry["name"] for entry in sharding["codecs"]]
+    if sharding["index_location"] != "end" or inner not in (["bytes", "crc32c"], ["bytes", "zstd"]):
+        raise ValueError(f"codecs {inner}")
+    return int(sharding["chunk_shape"][0]), inner[1] == "zstd"
+
+
+def index_bytes(chunks: int) -> int:
+    """Return the size of the index of so many chunks, at the end of the file."""
+    return INDEX_ENTRY_BYTES * chunks + CRC_BYTES
+
+
+def decode_index(stored: bytes, chunks: int) -> NDArray[np.int64]:
+    """Return the offset and size in bytes of each chunk, (chunks, 2).
+
+    Raises:
+        ValueError: if the checksum does not match.
+    """
+    if len(stored) != index_bytes(chunks) or not _crc_matches(np.frombuffer(stored, np.uint8)):
+        raise ValueError("the checksum of its chunk index does not match")
+    return np.frombuffer(stored[:-CRC_BYTES], "<u8").reshape(-1, 2).astype(np.int64)
+
+
+def decode_chunk(stored: NDArray[np.uint8], compressed: bool, shape: tuple[int, ...], dtype: np.dtype[Any]) -> AnyArray:
+    """Return the values of one stored chunk, as a read-only array that may share memory with `stored`.
+
+    Raises:
+        ValueError, RuntimeError: if the bytes are not those of such a chunk.
+    """
+    if compressed:
+        from numcodecs.zstd import decompress
+
+        values = decompress(stored)
+    elif _crc_matches(stored):
+        values = stored[:-CRC_BYTES]
+    else:
+        raise ValueError("the checksum of a chunk does not match")
+    return np.frombuffer(values, dtype.newbyteorder("<")).reshape(shape)
+
+
+def _crc_matches(stored: NDArray[np.uint8]) -> bool:
+    if len(stored) <= CRC_BYTES:
+        return False
+    return bool(google_crc32c.value(stored[:-CRC_BYTES]) == int.from_bytes(stored[-CRC_BYTES:], "little"))

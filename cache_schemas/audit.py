@@ -1,0 +1,103 @@
+"""Finds what is wrong with a cache from its documents and the sizes of its files, without reading array values."""
+
+from collections.abc import Iterator, Mapping
+
+from cache_schemas.audit_arrays import audit_arrays
+from cache_schemas.audit_consistency import audit_axes, audit_origins, audit_record
+from cache_schemas.audit_files import FileSizes, files_by_group, stray_files
+from cache_schemas.audit_part import Part, finding
+from cache_schemas.documents import CacheManifest, GroupSeal, ShardRecord
+from cache_schemas.errors import CacheError
+from cache_schemas.group_path import SHARDS, GroupPath, shard_path
+from cache_schemas.layout import ROOT_GROUPS, SHARD_GROUPS
+from cache_schemas.problems import ProblemKind
+from cache_schemas.store import Cache
+from cache_schemas.zarr_documents import Document, group_attributes
+
+SHARDS_PER_READ = 128
+"""The documents of so many shards are read at once, which bounds the memory that they take."""
+
+
+def audit(cache: Cache, manifest: CacheManifest) -> Iterator[Part]:
+    """Yield the root groups, then every shard, each with its documents and problems.
+
+    Documents are compared with the contract, with one another, and with the sizes of the files. Only wrong values and
+    checksums are not found; `validate` reads values.
+    """
+    sizes = cache.file_sizes()
+    files = files_by_group(sizes)
+    root = _audit_root(cache, manifest, files)
+    for path, reason in stray_files(sizes):
+        root.add(ProblemKind.STRAY_FILE, path, reason)
+    yield root
+    known_sizes = {"C": len(manifest.taxonomy.classes)}
+    text = root.readable.get(GroupPath.root("text"))
+    if text is not None and "embeddings" in text.arrays:
+        known_sizes["D"] = text.arrays["embeddings"].shape[-1]
+    keys = cache.shard_keys()
+    shard_of_sample: dict[str, str] = {}
+    for start in range(0, len(keys), SHARDS_PER_READ):
+        for part in _read_shards(cache, keys[start : start + SHARDS_PER_READ], files):
+            audit_record(part, shard_of_sample)
+            audit_axes(part, known_sizes | part.axis_sizes)
+            audit_origins(part, manifest, root.own_seals | part.own_seals)
+            yield part
+
+
+def _audit_root(cache: Cache, manifest: CacheManifest, files: Mapping[str, FileSizes]) -> Part:
+    root = Part("")
+    documents = cache.documents([SHARDS, *ROOT_GROUPS])
+    try:
+        group_attributes(documents.get(SHARDS, CacheError("there is no zarr.json; write it")), SHARDS)
+    except CacheError as error:
+        root.add(ProblemKind.DAMAGED_DOCUMENT, SHARDS, finding(error, SHARDS))
+    for name, spec in ROOT_GROUPS.items():
+        _read_seal(root, GroupPath.root(name), documents.get(name), name in files, required=not spec.optional)
+    audit_arrays([root], cache, files)
+    audit_axes(root, {"C": len(manifest.taxonomy.classes)})
+    audit_origins(root, manifest, root.own_seals)
+    return root
+
+
+def _read_shards(cache: Cache, keys: list[str], files: Mapping[str, FileSizes]) -> list[Part]:
+    """Return some shards with their documents; the problems are those of each document by itself and of its files."""
+    parts = [Part(key) for key in keys]
+    paths = [str(GroupPath(key, name)) for key in keys for name in SHARD_GROUPS]
+    documents = cache.documents([*map(shard_path, keys), *(path for path in paths if path in files)])
+    for part in parts:
+        _read_record(part, documents.get(shard_path(part.key)))
+        for name, spec in SHARD_GROUPS.items():
+            path = GroupPath(part.key, name)
+            if part.record and not part.record.samples:
+                if str(path) in files:
+                    part.add(ProblemKind.FOREIGN_GROUP, path, "its shard holds no sample, and therefore no group")
+            else:
+                required = part.record is not None and not spec.optional
+                _read_seal(part, path, documents.get(str(path)), str(path) in files, required)
+    audit_arrays(parts, cache, files)
+    return parts
+
+
+def _read_record(part: Part, document: Document | None) -> None:
+    path = shard_path(part.key)
+    try:
+        attributes = {} if document is None else group_attributes(document, path)
+        if attributes:
+            part.record = ShardRecord.from_attrs(attributes, path)
+        else:
+            part.add(ProblemKind.MISSING_RECORD, path, "the shard has no record of its samples")
+    except CacheError as error:
+        part.add(ProblemKind.DAMAGED_DOCUMENT, path, finding(error, path))
+
+
+def _read_seal(part: Part, path: GroupPath, document: Document | None, has_files: bool, required: bool) -> None:
+    try:
+        attributes = {} if document is None else group_attributes(document, str(path))
+        if attributes.get("state") == "sealed":
+            part.seals[path] = GroupSeal.from_attrs(attributes, str(path))
+        elif has_files:
+            part.add(ProblemKind.UNSEALED_GROUP, path, "not sealed: the run that wrote it did not finish")
+        elif required:
+            part.add(ProblemKind.UNSEALED_GROUP, path, "not sealed: the group is absent")
+    except CacheError as error:
+        part.add(ProblemKind.DAMAGED_DOCUMENT, path, finding(error, str(path)))

@@ -1,0 +1,50 @@
+"""Sorts the files of a cache into its groups, and finds those that are not part of the contract."""
+
+from collections.abc import Iterator, Mapping
+
+from cache_schemas.array_storage import METADATA, chunk_file
+from cache_schemas.group_path import NO_FOLDER_NAMES, SHARDS
+from cache_schemas.layout import ROOT_GROUPS, SHARD_GROUPS
+
+FileSizes = Mapping[str, int | None]
+"""The bytes of files, by path; None for links and special files."""
+
+
+def files_by_group(sizes: FileSizes) -> dict[str, dict[str, int | None]]:
+    """Return the files of each group: their sizes by path inside the group, by the path of the group."""
+    groups: dict[str, dict[str, int | None]] = {}
+    for path, size in sizes.items():
+        steps = path.split("/")
+        depth = 1 if steps[0] in ROOT_GROUPS else 3
+        if len(steps) > depth:
+            groups.setdefault("/".join(steps[:depth]), {})["/".join(steps[depth:])] = size
+    return groups
+
+
+def stray_files(sizes: FileSizes) -> Iterator[tuple[str, str]]:
+    """Yield the files that the contract does not have, such as half-written ones of a killed run, and the reason.
+
+    A folder in a group that is not an array of the contract is left out: it is an unknown array, or part of an unsealed
+    group.
+    """
+    for path, size in sorted(sizes.items()):
+        if size is None:
+            yield path, "a link or special file"
+        elif not _is_expected(path.split("/")):
+            yield path, "not part of the contract"
+
+
+def _is_expected(steps: list[str]) -> bool:
+    if not NO_FOLDER_NAMES.isdisjoint(steps):  # object stores allow such names
+        return False
+    root = ROOT_GROUPS.get(steps[0])
+    if root is None and steps[0] != SHARDS:
+        return steps == [METADATA]
+    within = steps[1:] if root else steps[3:]
+    if not within:
+        return steps[-1] == METADATA
+    group = root or SHARD_GROUPS.get(steps[2])
+    if group is None or within == [METADATA]:
+        return group is not None
+    spec = group.arrays.get(within[0])
+    return len(within) > 1 and (spec is None or "/".join(within[1:]) in (METADATA, chunk_file(len(spec.axes))))

@@ -1,0 +1,142 @@
+"""The location of a cache: a local path or the URL of an object store.
+
+The failures of an object store become `StoreError`, so that they are never taken for damage of the cache.
+"""
+
+from collections.abc import Awaitable, Iterator
+from contextlib import contextmanager
+from inspect import isawaitable
+from pathlib import Path
+from typing import Any
+
+from fsspec.core import url_to_fs
+from zarr.storage import FsspecStore
+
+from cache_schemas.errors import CacheError
+
+NO_LISTINGS_CACHE = {"use_listings_cache": False}
+"""Disable the listing cache: other processes write to the same cache."""
+
+S3_OPTIONS = {"max_concurrency": 1}
+"""Read each object with one request. With more, s3fs first asks for the size and reads a large object in parts, and it
+does not retry a part whose body breaks off."""
+
+
+class StoreError(CacheError):
+    """A request to an object store failed, which says nothing about the cache in it."""
+
+
+def is_url(location: str) -> bool:
+    """Return whether the location is the URL of an object store, and not a local path."""
+    return "://" in location
+
+
+def file_system(location: str) -> tuple[Any, str]:
+    """Return the fsspec file system of a URL or path, and the path in it; that of a URL raises `StoreError`.
+
+    Raises:
+        CacheError: if the URL's protocol is unknown or its fsspec package is not installed.
+    """
+    try:
+        fs, path = url_to_fs(location, **_options(location))
+    except (ImportError, ValueError) as error:
+        raise CacheError(
+            f"{location}: {error}; install the fsspec package of this protocol, or give a folder"
+        ) from None
+    return (_StoreErrors(fs, location) if is_url(location) else fs), str(path)
+
+
+def zarr_store(location: str) -> FsspecStore | str:
+    """Return a store that Zarr can open; that of a URL raises `StoreError`."""
+    if not is_url(location):
+        return str(Path(location).resolve())  # Zarr cannot create a folder through a link that points to nothing yet
+    store = FsspecStore.from_url(location, storage_options=_options(location))
+    return FsspecStore(_StoreErrors(store.fs, location), path=store.path)
+
+
+def _options(location: str) -> dict[str, Any]:
+    if not is_url(location):
+        return {}
+    return NO_LISTINGS_CACHE | S3_OPTIONS if location.startswith(("s3://", "s3a://")) else NO_LISTINGS_CACHE
+
+
+class _StoreErrors:
+    """Wraps an fsspec file system: failures of the store are raised as `StoreError`, all else is passed through.
+
+    The answer that an object does not exist is not a failure.
+    """
+
+    def __init__(self, fs: Any, url: str) -> None:
+        self._fs, self._url = fs, url
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # pickle looks up such names before `_fs` exists
+            raise AttributeError(name)
+        attribute = getattr(self._fs, name)
+        return self._wrap(attribute) if callable(attribute) else attribute
+
+    def rm(self, path: str, recursive: bool = False) -> None:
+        """Remove objects, and check that they are gone: s3fs does not report objects that the store kept."""
+        self._wrap(self._fs.rm)(path, recursive=recursive)
+        if left := self._wrap(self._fs.find)(path):
+            raise StoreError(f"{self._url}: the store did not remove {left[0]}; check that the credentials may delete")
+
+    def _wrap(self, method: Any) -> Any:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            with _as_store_errors(self._url):
+                result = method(*args, **kwargs)
+                return self._await(result) if isawaitable(result) else _raise_returned_failure(result)
+
+        return call
+
+    async def _await(self, result: Awaitable[Any]) -> Any:
+        with _as_store_errors(self._url):
+            return _raise_returned_failure(await result)
+
+
+def _raise_returned_failure(result: Any) -> Any:
+    """Return the result of a call; raise a failure among many results, as `on_error="return"` gives them."""
+    for part in result.values() if isinstance(result, dict) else result if isinstance(result, list) else ():
+        if isinstance(part, Exception) and _is_store_failure(part):
+            raise part
+    return result
+
+
+@contextmanager
+def _as_store_errors(url: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        if not _is_store_failure(error):
+            raise
+        raise StoreError(_failure_message(url, error)) from error
+
+
+def _is_store_failure(error: Exception) -> bool:
+    """Return False for the answers that an object does not exist, or is shorter than the requested range."""
+    if isinstance(error, FileNotFoundError):
+        return _bucket_is_missing(error)
+    if isinstance(error, IsADirectoryError | NotADirectoryError | StoreError) or "not satisfiable" in str(error):
+        return False
+    return isinstance(error, OSError) or type(error).__module__ != "builtins"
+
+
+def _bucket_is_missing(error: Exception) -> bool:
+    return type(error.__cause__).__name__ == "NoSuchBucket"
+
+
+def _failure_message(url: str, error: Exception) -> str:
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    if _bucket_is_missing(error):
+        return f"{url}: {reason}; create the bucket, or correct the URL"
+    if "Credentials" in type(error).__name__:
+        return f"{url}: {reason}; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or what this store asks for"
+    if isinstance(error, PermissionError):
+        return (
+            f"{url}: the store refuses access ({reason}); check the credentials: they must be allowed to list, read, "
+            "write and delete there"
+        )
+    return (
+        f"{url}: the store fails ({reason}); check that it is running and that its endpoint is correct, then rerun the "
+        "same command: sealed groups are kept"
+    )

@@ -1,0 +1,47 @@
+"""Text from files that reaches terminals and file names: what a name may contain, and how other text is escaped.
+
+Plain text has no control characters (a terminal executes them), no line breaks, no characters that change the
+direction of writing (they can hide what a name is), and no lone surrogates (they cannot be printed).
+"""
+
+import re
+from typing import Annotated
+
+from pydantic import AfterValidator
+
+UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""The characters that plain text does not contain."""
+
+
+def is_plain(text: str) -> bool:
+    """Return whether the text can be shown unchanged."""
+    return UNSAFE.search(text) is None
+
+
+def is_file_name(text: str) -> bool:
+    """Return whether the text can be the name of a file or folder: plain text without slashes."""
+    return is_plain(text) and "/" not in text and "\\" not in text
+
+
+def printable(text: str) -> str:
+    """Return the text with all characters that are not plain escaped, in Python's notation."""
+    return UNSAFE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+
+
+def _check_plain(text: str) -> str:
+    if not is_plain(text):
+        raise ValueError("control characters are not allowed in a name")
+    return text
+
+
+def _check_file_name(text: str) -> str:
+    if not is_file_name(text):
+        raise ValueError("slashes and control characters are not allowed in the name of a file")
+    return text
+
+
+PlainText = Annotated[str, AfterValidator(_check_plain)]
+"""A field of a document that is shown to people."""
+
+FileName = Annotated[str, AfterValidator(_check_file_name)]
+"""A field of a document that names files or folders."""
