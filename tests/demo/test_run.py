@@ -33,7 +33,7 @@ def test_a_demo_world_is_made_labelled_and_scored(tmp_path: Path, labelgen: Comm
     assert found["dataset"] == "demo"
     assert found["teachers"]["preset"] == "demo" and not found["teachers"]["untrained"]
     assert set(found["truth"]["image"]["refined"]["iou"]) == set(found["labels"]["image"]["raw"]) - {"ignore"}
-    # Chance is 1 / 16 of the pixels; docs/demo.md has the figures of whole worlds.
+    # Chance is 1 / 16 of the pixels; docs/results/demo.md has the figures of whole worlds.
     masks = found["truth"]["masks"]
     assert masks["segments"] > 10
     assert masks["mean_best_iou"] > 0.15
