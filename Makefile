@@ -14,7 +14,7 @@ PARITY  ?= $(WORLD)
 PYTEST  := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup labels fit demo-world demo-teachers inspect bench test test-all crashtest check parity clean
+.PHONY: help setup labels fit demo-world demo-teachers inspect bench test test-all crashtest check reference parity clean
 
 help:
 	@echo "make labels [SEED=1]                 the demo: render street scenes, label them, score the labels"
@@ -26,11 +26,12 @@ help:
 	@echo "make test                            the fast tests: no cluster, server or kill, and one whole run"
 	@echo "make test-all                        all tests"
 	@echo "make crashtest [KILLS=100] [SEED=1]  kill drivers, actors and workers at random, and see that nothing is lost"
-	@echo "make check                           lint, types, import rules, tests"
+	@echo "make check                           lint, types, import rules, reference pages, tests"
+	@echo "make reference                       write docs/reference/settings.md and cli.md from the code"
 	@echo "make parity [PARITY=<folder>]        our reading and projection against the official devkit; of the demo by default"
 	@echo "make demo-teachers [ARGS='--effort 0.1']"
-	@echo "                                     train the demo's CLIP, SAM and backbone anew: hours on a CPU; run again"
-	@echo "                                     after a stop, it keeps what is done"
+	@echo "                                     train the demo's CLIP, SAM and backbone: hours on a CPU; to resume"
+	@echo "                                     after an interruption, run it again"
 	@echo "make setup | clean                   make or remove the environment"
 
 setup: .venv/.installed
@@ -58,9 +59,9 @@ demo-world: setup
 	@test -e "$(DATA)/v1.0-mini" || $(BIN)/labelgen demo make --out "$(DATA)" --seed $(SEED)
 
 demo-teachers: setup
-	$(BIN)/python -m pipelines.demo.teachers.train_clip --out out/demo-clip.safetensors $(ARGS)
-	$(BIN)/python -m pipelines.demo.teachers.train_sam --out out/demo-sam.safetensors $(ARGS)
-	$(BIN)/python -m pipelines.demo.teachers.train_backbone --out out/demo-small.safetensors $(ARGS)
+	$(BIN)/python -m demo.teachers.train_clip --out out/demo-clip.safetensors $(ARGS)
+	$(BIN)/python -m demo.teachers.train_sam --out out/demo-sam.safetensors $(ARGS)
+	$(BIN)/python -m demo.teachers.train_backbone --out out/demo-small.safetensors $(ARGS)
 
 inspect: setup
 	@$(BIN)/labelgen inspect "$(CACHE)" $(ARGS)
@@ -84,7 +85,11 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/python -m docs.generate_reference --check
 	$(PYTEST) $(ARGS)
+
+reference: setup
+	$(BIN)/python -m docs.generate_reference
 
 .venv-parity/.installed: tests/parity/requirements.txt | setup
 	$(PYTHON) -m venv --clear .venv-parity

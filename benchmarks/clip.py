@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from benchmarks.measure import Row, compare, share_equal
-from labelgen.refine import classify
+from labelgen.labelling import classify
 from labelgen.settings import ClipSettings
-from labelgen.teachers.clip import ClipTeacher
+from labelgen.teachers.clip.teacher import ClipTeacher
 
 
 def compare_clip(rgb: NDArray[np.uint8], settings: ClipSettings, sentences: list[list[str]]) -> Iterator[Row]:

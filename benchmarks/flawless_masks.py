@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from cache_schemas.group_path import GroupPath
 from cache_schemas.store import Cache
-from labelgen.inspection.statistics import FOUND_IOU, SEGMENT_SHARES, best_ious
-from labelgen.teachers.masks import nearest_index
+from labelgen.inspection.counting.statistics import FOUND_IOU, SEGMENT_SHARES, best_ious
+from labelgen.teachers.sam.resampling import nearest_index
 
 
 def main() -> None:
@@ -37,14 +37,14 @@ def main() -> None:
         print(f"    of {100 * least:g}% to {100 * most:g}% of the picture: {_scores(best[size == number])}")
 
 
-def answer(segments: NDArray[np.uint16], grid: int, masks: int) -> NDArray[np.uint16]:
+def answer(segments: NDArray[np.uint16], grid: int, mask_width: int) -> NDArray[np.uint16]:
     """Return the ids (H, W) of masks that a flawless SAM makes of true segments (H, W)."""
     height, width = segments.shape
     rows, columns = (nearest_index(length, grid) for length in segments.shape)
     hit = np.unique(segments[np.ix_(rows, columns)])
     hit = hit[hit > 0]
     inside = torch.from_numpy((segments == hit[:, None, None]).astype(np.float32))[None]
-    drawn = torch.nn.functional.interpolate(inside, (round(masks * height / width), masks), mode="area")
+    drawn = torch.nn.functional.interpolate(inside, (round(mask_width * height / width), mask_width), mode="area")
     shown = torch.nn.functional.interpolate(drawn, (height, width), mode="bilinear", align_corners=False)[0].numpy()
     return np.where(shown.max(axis=0) > 0.5, shown.argmax(axis=0) + 1, 0).astype(np.uint16)
 

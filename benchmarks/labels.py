@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from benchmarks.measure import Row, compare, share_equal
 from labelgen.geometry import Pairs, invert_rigid, pair_points, project, rigid_from_quaternion
-from labelgen.refine import classify, upsample_scores, vote_in_masks
+from labelgen.labelling import classify, upsample_scores, vote_in_masks
 from labelgen.samples import Camera
 from trainer.data.voxels import voxelise
 from trainer.networks.bilinear import sample_bilinear

@@ -16,7 +16,7 @@ from cache_schemas.documents import CacheManifest, ShardRecord
 from cache_schemas.group_path import GroupPath
 from cache_schemas.layout import SHARD_GROUPS
 from cache_schemas.store import Cache
-from labelgen.teachers.sam import quantise
+from labelgen.teachers.sam.quantisation import quantise
 
 TEXT = GroupPath.root("text")
 

@@ -10,10 +10,12 @@ from segment_anything import SamAutomaticMaskGenerator, SamPredictor
 
 from benchmarks.measure import Row, compare, share_equal
 from labelgen.settings import SamSettings
-from labelgen.teachers.automatic_masks import native_weights
-from labelgen.teachers.masks import nearest_pixels, paint_ids
-from labelgen.teachers.prompt_decoder import PromptDecoder
-from labelgen.teachers.sam import SamTeacher, fit
+from labelgen.teachers.sam.mask_generator import native_weights
+from labelgen.teachers.sam.mask_painting import paint_ids
+from labelgen.teachers.sam.preprocessing import resize_for_sam
+from labelgen.teachers.sam.prompt_decoder import PromptDecoder
+from labelgen.teachers.sam.resampling import nearest_pixels
+from labelgen.teachers.sam.teacher import SamTeacher
 
 SIZE = (224, 416)
 STOCK_BATCH = 64
@@ -51,7 +53,7 @@ def _compare_generator(teacher: SamTeacher, picture: NDArray[np.uint8], stock_ba
 
     return compare(
         "automatic masks",
-        lambda: teacher.run([fit(picture, settings.architecture)], SIZE).mask_ids[0],
+        lambda: teacher.run([resize_for_sam(picture, settings.architecture)], SIZE).mask_ids[0],
         f"SamAutomaticMaskGenerator, {stock_batch} prompts a batch, painted",
         painted,
         share_equal,

@@ -12,7 +12,9 @@ from cache_schemas.group_path import GroupPath
 from cache_schemas.layout import SHARD_GROUPS
 from cache_schemas.store import Cache
 from labelgen.settings import SamSettings
-from labelgen.teachers.sam import SamTeacher, fit, quantise
+from labelgen.teachers.sam.preprocessing import resize_for_sam
+from labelgen.teachers.sam.quantisation import quantise
+from labelgen.teachers.sam.teacher import SamTeacher
 from trainer.data.stream import CacheStream, SampleArrays
 
 ARRAYS = [
@@ -96,7 +98,7 @@ def compare_bytes(url: str, what: str) -> Iterator[Row]:
 def int8_error(picture: np.ndarray, settings: SamSettings) -> Row:
     """Return the mean 1 - cos between SAM's features and what int8 with a scale a channel keeps of them."""
     teacher = SamTeacher(settings)
-    batch = teacher.upload([fit(picture, settings.architecture)])
+    batch = teacher.upload([resize_for_sam(picture, settings.architecture)])
     valid = teacher.valid_part(teacher.embed(batch), batch.shape[2:])
     kept, scale = quantise(valid)
     features, restored = valid.numpy(), (kept * scale[:, None, None]).numpy()

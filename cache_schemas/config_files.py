@@ -1,20 +1,21 @@
-"""Settings from YAML files and `key=value` overrides, checked by pydantic, with errors that name the key."""
+"""Settings from YAML files and `key=value` overrides, checked by pydantic; errors name the key and the valid ones."""
 
 import difflib
 import reprlib
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cache_schemas.errors import ConfigError
+from cache_schemas.extensions import find, known_names
 
 
 class Settings(BaseModel):
-    """Base of all settings: frozen, unknown keys refused."""
+    """Base class of all settings: frozen, and unknown keys are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -22,32 +23,44 @@ class Settings(BaseModel):
 S = TypeVar("S", bound=Settings)
 
 _QUOTES = reprlib.Repr()
-_QUOTES.maxlevel, _QUOTES.maxstring, _QUOTES.maxother = 2, 60, 60  # a few aliases in YAML can stand for gigabytes
+_QUOTES.maxlevel, _QUOTES.maxstring, _QUOTES.maxother = 2, 60, 60  # a few YAML aliases can expand to gigabytes
 
 
 def shipped_names(package: str, folder: str) -> list[str]:
-    """Return the names of the YAML files that come in a folder of a package."""
+    """Return the names of the YAML files in a folder of a package, and of those that other packages register.
+
+    The entry point group is named like the folder: `pipelines.configs.teachers` for `configs/teachers` of `pipelines`.
+    Each entry point is the path of a YAML file.
+    """
     entries = (resources.files(package) / folder).iterdir()
-    return sorted(entry.name.removesuffix(".yaml") for entry in entries if entry.name.endswith(".yaml"))
+    own = [entry.name.removesuffix(".yaml") for entry in entries if entry.name.endswith(".yaml")]
+    return known_names(own, _group(package, folder))
 
 
 def read_shipped(package: str, folder: str, name: str, what: str) -> dict[str, Any]:
-    """Return the settings called `name` of those in a folder of a package; errors call it a `what`.
+    """Return the settings called `name` of those that `shipped_names` lists; errors call it a `what`.
 
     Raises:
-        ConfigError: if there are none of that name.
+        ConfigError: if there is no file of that name.
     """
     known = shipped_names(package, folder)
     if name not in known:
         raise ConfigError(f"no {what} {name!r}; choose {', '.join(known)}")
-    return _parse((resources.files(package) / folder / f"{name}.yaml").read_text(), name)
+    other: Path | None = find(name, {}, _group(package, folder))
+    file = other or resources.files(package) / folder / f"{name}.yaml"
+    return _parse(file.read_text(), name)
+
+
+def _group(package: str, folder: str) -> str:
+    """Return the entry point group of a folder of a package."""
+    return f"{package}/{folder}".replace("/", ".")
 
 
 def read_yaml(file: Path, example: str) -> dict[str, Any]:
     """Return the settings in a file.
 
     Raises:
-        ConfigError: if it cannot be read, pointing to the `example`, or does not hold settings.
+        ConfigError: if it cannot be read or does not hold settings; the error names the `example`.
     """
     try:
         return _parse(file.read_text(), str(file))
@@ -58,7 +71,7 @@ def read_yaml(file: Path, example: str) -> dict[str, Any]:
 
 
 def merge(settings: dict[str, Any], over: Mapping[str, Any]) -> None:
-    """Lay settings over others, key by key, at all depths."""
+    """Replace values in `settings` by those of `over`, key by key, in nested sections too."""
     for key, value in over.items():
         if isinstance(value, Mapping) and isinstance(settings.get(key), dict):
             merge(settings[key], value)
@@ -67,7 +80,7 @@ def merge(settings: dict[str, Any], over: Mapping[str, Any]) -> None:
 
 
 def override(settings: dict[str, Any], overrides: Sequence[str], example: str) -> None:
-    """Lay overrides such as `images.height=448` over settings; errors show the `example`.
+    """Replace values in `settings` by overrides such as `images.height=448`; errors show the `example`.
 
     Raises:
         ConfigError: quoting an override that is not `key=value`.
@@ -86,10 +99,10 @@ def override(settings: dict[str, Any], overrides: Sequence[str], example: str) -
 
 
 def check(model: type[S], settings: Mapping[str, Any], sources: str) -> S:
-    """Return settings as their model; errors name the `sources` that they came from.
+    """Return settings as an instance of their model; errors name the `sources` of the values.
 
     Raises:
-        ConfigError: quoting every key or value that is wrong, and the nearest valid key.
+        ConfigError: quoting every key or value that is wrong, and valid keys for it.
     """
     try:
         return model.model_validate(settings)
@@ -101,7 +114,7 @@ def _parse(text: str, where: str) -> dict[str, Any]:
     try:
         settings = yaml.safe_load(text) or {}
     except yaml.YAMLError as error:
-        raise ConfigError(f"{where}: not YAML: {' '.join(str(error).split())}; mend the file") from None
+        raise ConfigError(f"{where}: not YAML: {' '.join(str(error).split())}; fix the file") from None
     except RecursionError:
         raise ConfigError(f"{where}: nested too deeply; settings are keys and values, a few levels deep") from None
     if not isinstance(settings, dict):
@@ -110,12 +123,12 @@ def _parse(text: str, where: str) -> dict[str, Any]:
 
 
 def _explain(error: ValidationError, model: type[BaseModel]) -> str:
+    """Return one sentence for each key or value that is wrong."""
     sentences = []
     for problem in error.errors():
         key = ".".join(str(step) for step in problem["loc"])
         if problem["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(key, list(_keys(model)), n=1, cutoff=0.4)
-            sentences.append(f"unknown key {key!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+            sentences.append(f"unknown key {key!r}; {_hint(key, model)}")
         elif problem["type"] == "missing":
             sentences.append(f"key {key!r} is missing")
         else:
@@ -125,8 +138,36 @@ def _explain(error: ValidationError, model: type[BaseModel]) -> str:
     return "; ".join(sentences)
 
 
+def _hint(key: str, model: type[BaseModel]) -> str:
+    """Return the valid key that an unknown key probably means, or all keys of its section."""
+    path, _, name = key.rpartition(".")
+    section = _section(model, path)
+    keys = list(section.model_fields) if section else []
+    prefix = f"{path}." if path else ""
+    if near := difflib.get_close_matches(name, keys, n=1, cutoff=0.7):
+        return f"did you mean {prefix + near[0]!r}?"
+    if elsewhere := [full for full in _keys(model) if full.rpartition(".")[2] == name]:
+        return f"did you mean {elsewhere[0]!r}?"
+    return f"the keys of {path or 'the settings'} are {', '.join(keys)}"
+
+
+def _section(model: type[BaseModel], path: str) -> type[BaseModel] | None:
+    """Return the settings at a path such as `ray.clip`; those of the model itself for no path."""
+    for step in path.split(".") if path else ():
+        field = model.model_fields.get(step)
+        if field is None or not _is_section(field.annotation):
+            return None
+        model = field.annotation
+    return model
+
+
 def _keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """Return the full names of all keys, those of sections included."""
     for name, field in model.model_fields.items():
         yield f"{prefix}{name}"
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+        if _is_section(field.annotation):
             yield from _keys(field.annotation, f"{prefix}{name}.")
+
+
+def _is_section(annotation: Any) -> TypeGuard[type[BaseModel]]:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)

@@ -3,12 +3,16 @@
 from cache_schemas.names import printable
 
 
-class CacheError(Exception):
-    """Something is wrong with a cache, or with the settings of a program that uses it, and the user can fix it."""
+class UserError(Exception):
+    """Base of all errors that a user can act on; the command line programs print them as one line."""
 
     def __str__(self) -> str:
         """Return the message; control characters that it quotes from files are escaped."""
         return printable(super().__str__())
+
+
+class CacheError(UserError):
+    """Something is wrong with a cache, or with the settings of a program that uses it, and the user can fix it."""
 
 
 class NoCacheError(CacheError):

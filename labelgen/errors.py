@@ -1,14 +1,10 @@
-"""Errors of the label side; each message quotes the bad value, names the file and says the fix."""
+"""Errors of the labelling packages; each message quotes the bad value, names the file and says the fix."""
 
-from cache_schemas.names import printable
+from cache_schemas.errors import UserError
 
 
-class LabelgenError(Exception):
+class LabelgenError(UserError):
     """Anything wrong with a run that a user can act on."""
-
-    def __str__(self) -> str:
-        """Return the message, safe to print whatever the files hold that it quotes."""
-        return printable(super().__str__())
 
 
 class DatasetError(LabelgenError):
@@ -16,7 +12,7 @@ class DatasetError(LabelgenError):
 
 
 class SampleError(LabelgenError):
-    """One sample's files or calibration are unusable; the other samples are not touched by it."""
+    """The files or the calibration of one sample cannot be used; other samples are not affected."""
 
 
 class PromptsError(LabelgenError):

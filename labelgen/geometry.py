@@ -1,6 +1,8 @@
-"""Rigid transforms, the pinhole projection, and pixel-point pairs.
+"""Rigid transforms, the pinhole projection, and pixel-point pairs (CNS equation 2).
 
-Pixels have integer centres: row r, column c is the point (u, v) = (c, r). All maths is float64.
+Pixel centres have integer coordinates: the centre of the pixel in row r and column c is (u, v) = (c, r). The camera
+frame has x to the right, y down and z along the optical axis. `b_from_a` is the transform (4, 4) that takes homogeneous
+points of frame a to frame b, in metres. All computation is float64.
 """
 
 from collections.abc import Sequence
@@ -14,14 +16,21 @@ from labelgen.samples import Camera
 Floats = NDArray[np.float64]
 
 BORDER_PX = 1.0
-"""Points must project more than this far inside the outermost pixels, as in the official nuScenes devkit."""
+"""A point pairs with an image only if it projects at least this far inside the centres of the outermost pixels.
+
+The official nuScenes devkit uses the same margin.
+"""
 
 
 def rigid_from_quaternion(wxyz: Floats, translation: Floats) -> Floats:
-    """Return transforms (..., 4, 4) from unit quaternions (..., 4) in w, x, y, z order and translations (..., 3).
+    """Return rigid transforms (..., 4, 4) from rotations and translations.
+
+    Args:
+        wxyz: unit quaternions (..., 4) in the order w, x, y, z.
+        translation: translations (..., 3) in metres.
 
     Raises:
-        ValueError: if a quaternion is not of unit length to 1e-3, or a number is not finite.
+        ValueError: if the length of a quaternion differs from 1 by more than 1e-3, or a number is not finite.
     """
     wxyz, translation = np.asarray(wxyz, np.float64), np.asarray(translation, np.float64)
     norm = np.linalg.norm(wxyz, axis=-1, keepdims=True)
@@ -52,32 +61,32 @@ def rigid_from_quaternion(wxyz: Floats, translation: Floats) -> Floats:
 
 
 def invert_rigid(transform: Floats) -> Floats:
-    """Return the inverse (..., 4, 4) of rigid transforms (..., 4, 4)."""
-    rotation_t = np.swapaxes(transform[..., :3, :3], -1, -2)
+    """Return the inverse (..., 4, 4) of rigid transforms (..., 4, 4): rotation R^T, translation -R^T t."""
+    inverse_rotation = np.swapaxes(transform[..., :3, :3], -1, -2)
     inverse = np.zeros_like(transform)
-    inverse[..., :3, :3] = rotation_t
-    inverse[..., :3, 3] = -(rotation_t @ transform[..., :3, 3:])[..., 0]
+    inverse[..., :3, :3] = inverse_rotation
+    inverse[..., :3, 3] = -(inverse_rotation @ transform[..., :3, 3:])[..., 0]
     inverse[..., 3, 3] = 1
     return inverse
 
 
 def check_intrinsics(intrinsics: Floats) -> None:
-    """Refuse matrices (3, 3) that are no pinhole camera.
+    """Check that a matrix (3, 3) is that of a pinhole camera: finite, invertible, focal lengths above zero.
 
     Raises:
-        ValueError: quoting the matrix.
+        ValueError: if it is not; the message quotes the matrix.
     """
     if intrinsics.shape != (3, 3) or not np.isfinite(intrinsics).all():
         raise ValueError(f"camera_intrinsic {intrinsics.tolist()} is not a finite 3x3 matrix")
     is_pinhole = min(intrinsics[0, 0], intrinsics[1, 1]) > 0 and np.allclose(intrinsics[2], (0, 0, 1))
     if not is_pinhole or np.linalg.matrix_rank(intrinsics) < 3:
-        raise ValueError(f"camera_intrinsic {intrinsics.tolist()} is singular or no pinhole camera")
+        raise ValueError(f"camera_intrinsic {intrinsics.tolist()} is singular or not a pinhole camera")
 
 
 def scale_intrinsics(intrinsics: Floats, native: tuple[int, int], target: tuple[int, int]) -> Floats:
-    """Return intrinsics (3, 3) for an image resized from `native` (height, width) to `target`.
+    """Return intrinsics (3, 3) for an image that was resized from `native` (height, width) to `target`.
 
-    Resizing maps pixel areas onto pixel areas: u' = (u + 0.5) * W / W0 - 0.5, and likewise for v.
+    Resizing maps the area of the image, not the pixel centres: u' = (u + 0.5) * W / W0 - 0.5, and likewise for v.
     """
     scale_v, scale_u = (new / old for new, old in zip(target, native, strict=True))
     resize = np.array([[scale_u, 0, (scale_u - 1) / 2], [0, scale_v, (scale_v - 1) / 2], [0, 0, 1]])
@@ -85,28 +94,42 @@ def scale_intrinsics(intrinsics: Floats, native: tuple[int, int], target: tuple[
 
 
 def project(xyz: NDArray[np.floating], cam_from_cloud: Floats, intrinsics: Floats) -> tuple[Floats, Floats]:
-    """Project points (P, 3) of the cloud frame into a camera.
+    """Project points into a camera (CNS equation 2).
 
-    Returns `uv` (P, 2) in pixels and `depth` (P,) in metres along the optical axis; uv is not finite where depth is 0.
+    Args:
+        xyz: points (P, 3) in the cloud frame, in metres.
+        cam_from_cloud: transform (4, 4) from the cloud frame to the camera frame.
+        intrinsics: camera matrix (3, 3).
+
+    Returns:
+        Pixel coordinates u, v (P, 2), not finite where the depth is 0, and the depth (P,) in metres along the optical
+        axis, negative behind the camera.
     """
-    across, down, depth = _homogeneous(xyz.T.astype(np.float64), cam_from_cloud, intrinsics)
+    u_times_depth, v_times_depth, depth = _homogeneous_pixels(xyz.T.astype(np.float64), cam_from_cloud, intrinsics)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        uv = np.stack([across, down], axis=1) / depth[:, None]
+        uv = np.stack([u_times_depth, v_times_depth], axis=1) / depth[:, None]
     return uv, depth
 
 
-def _homogeneous(cloud: Floats, cam_from_cloud: Floats, intrinsics: Floats) -> Floats:
-    """Return points (3, P) of the cloud frame as (u * depth, v * depth, depth), (3, P); one product for both steps."""
+def _homogeneous_pixels(points: Floats, cam_from_cloud: Floats, intrinsics: Floats) -> Floats:
+    """Return (u * depth, v * depth, depth) (3, P) of points (3, P) in the cloud frame.
+
+    The transform and the intrinsics are multiplied first, so that the points pass through one product instead of two.
+    """
     pixel_from_cloud = intrinsics @ cam_from_cloud[:3]
-    homogeneous: Floats = pixel_from_cloud[:, :3] @ cloud + pixel_from_cloud[:, 3:]
+    homogeneous: Floats = pixel_from_cloud[:, :3] @ points + pixel_from_cloud[:, 3:]
     return homogeneous
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """Pixel-point pairs of one sample, ordered by image, then point; all (N,).
+    """N pixel-point pairs of one sample, ordered by image, then by point. All fields are (N,).
 
-    `point` i32 and `image` u16 count within the sample, `row` and `col` u16 are pixels at training size.
+    Attributes:
+        point: index of the point in the sample's cloud.
+        image: index of the image among the sample's cameras.
+        row: row of the pixel in the image at training size.
+        col: column of the pixel in the image at training size.
     """
 
     point: NDArray[np.int32]
@@ -118,23 +141,30 @@ class Pairs:
 def pair_points(
     xyz: NDArray[np.floating], cameras: Sequence[Camera], size: tuple[int, int], min_depth_m: float
 ) -> Pairs:
-    """Return the pairs of the points (P, 3) with the images of `cameras` resized to `size` (height, width).
+    """Pair the points of a cloud with the pixels of a sample's images.
 
-    A point pairs with an image if it lies deeper than `min_depth_m` and inside the native image by `BORDER_PX`.
-    No occlusion test: as in the papers, a point hidden from the camera still pairs.
+    A point pairs with an image if its depth exceeds `min_depth_m` and it projects into the native image, more than
+    `BORDER_PX` inside the centres of the outermost pixels. There is no occlusion test: as in the CNS paper, a point
+    that another object hides from the camera is still paired.
+
+    Args:
+        xyz: points (P, 3) in the cloud frame, in metres.
+        cameras: at least one camera, with intrinsics of the native image.
+        size: training size (height, width) of the images, to which rows and columns refer.
+        min_depth_m: least depth along the optical axis.
     """
-    cloud = np.ascontiguousarray(xyz.T, np.float64)
-    parts: list[tuple[NDArray[np.generic], ...]] = []
+    points = np.ascontiguousarray(xyz.T, np.float64)
+    parts: list[tuple[NDArray[np.int32], NDArray[np.uint16], NDArray[np.uint16], NDArray[np.uint16]]] = []
     for index, camera in enumerate(cameras):
-        across, down, depth = _homogeneous(cloud, camera.cam_from_cloud, camera.intrinsics)
-        deep = np.flatnonzero(depth > min_depth_m)
-        u, v = across[deep] / depth[deep], down[deep] / depth[deep]
+        u_times_depth, v_times_depth, depth = _homogeneous_pixels(points, camera.cam_from_cloud, camera.intrinsics)
+        in_front = np.flatnonzero(depth > min_depth_m)
+        u, v = u_times_depth[in_front] / depth[in_front], v_times_depth[in_front] / depth[in_front]
         inside = (u > BORDER_PX) & (u < camera.width_px - 1) & (v > BORDER_PX) & (v < camera.height_px - 1)
         col, row = (
-            np.rint((places[inside] + 0.5) * target / native - 0.5).astype(np.uint16)
-            for places, target, native in ((u, size[1], camera.width_px), (v, size[0], camera.height_px))
+            np.rint((coordinates[inside] + 0.5) * target / native - 0.5).astype(np.uint16)
+            for coordinates, target, native in ((u, size[1], camera.width_px), (v, size[0], camera.height_px))
         )
-        seen = deep[inside].astype(np.int32)
-        parts.append((seen, np.full(len(seen), index, np.uint16), row, col))
-    columns = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return Pairs(*columns)
+        point = in_front[inside].astype(np.int32)
+        parts.append((point, np.full(len(point), index, np.uint16), row, col))
+    point_parts, image_parts, row_parts, col_parts = zip(*parts, strict=True)
+    return Pairs(*map(np.concatenate, (point_parts, image_parts, row_parts, col_parts)))

@@ -1,4 +1,4 @@
-"""The record that adapters hand on: one cloud, the images taken with it, and the calibration between them."""
+"""What adapters return: samples (one cloud, its images, the calibration between them), clouds, and scenes."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,15 +9,16 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Camera:
-    """One image of a sample and its place relative to the sample's cloud.
+    """One image of a sample, with the calibration relative to the cloud of the sample.
 
     Attributes:
-        channel: name of the camera, such as `CAM_FRONT`.
-        image_path: the picture, relative to the dataset folder.
-        width_px, height_px: size of the picture on disk.
-        intrinsics: (3, 3) f64, pixels of the picture on disk, integer pixel centres.
-        cam_from_cloud: (4, 4) f64 rigid transform, metres; camera z points forward, x right, y down.
-        truth_path, segments_path: single-channel pictures of class ids and of segment ids, where there are any.
+        channel: the name of the camera, such as `CAM_FRONT`.
+        image_path: the picture file, relative to the dataset folder.
+        width_px, height_px: the size of the picture on disk.
+        intrinsics: (3, 3) f64 camera matrix in pixels of the picture on disk; pixel centres are at integers.
+        cam_from_cloud: (4, 4) f64 rigid transform from the frame of the cloud to that of the camera, in metres; in the
+            camera frame z points forward, x right, y down.
+        truth_path, segments_path: single-channel pictures of class ids and of segment ids; None if there are none.
     """
 
     channel: str
@@ -35,12 +36,12 @@ class Sample:
     """One cloud and its images.
 
     Attributes:
-        token: the dataset's own id of the sample.
-        scene: name of the scene that it belongs to.
-        cloud_path, point_truth_path: files relative to the dataset folder; no truth is None.
-        cameras: the images, in the dataset's camera order.
-        cloud_token: the dataset's own id of the cloud, where its official label files go by that.
-        defect: why the sample cannot be used (its tables are broken), or None.
+        token: the id of the sample in the dataset.
+        scene: the name of its scene.
+        cloud_path, point_truth_path: files relative to the dataset folder; None if there is no truth.
+        cameras: the images, in the order of cameras of the dataset.
+        cloud_token: the id of the cloud in the dataset, if its official label files are named by it.
+        defect: why the sample cannot be used (an error in the tables), or None.
     """
 
     token: str
@@ -53,12 +54,12 @@ class Sample:
 
     @property
     def input_paths(self) -> tuple[str, ...]:
-        """Every file that the sample's images and points are read from."""
+        """All files that hold the images and points of the sample."""
         return (self.cloud_path, *(camera.image_path for camera in self.cameras))
 
     @property
     def truth_paths(self) -> tuple[str, ...]:
-        """Every file that the sample's truth is read from."""
+        """All files that hold the truth of the sample."""
         paths = (self.point_truth_path, *(p for c in self.cameras for p in (c.truth_path, c.segments_path)))
         return tuple(path for path in paths if path)
 
@@ -73,14 +74,14 @@ class Cloud:
 
 @dataclass(frozen=True)
 class Scene:
-    """A named run of samples in time order."""
+    """A named sequence of samples in time order."""
 
     name: str
     samples: tuple[Sample, ...]
 
 
 def file_sizes(data: Path, paths: tuple[str, ...]) -> dict[str, int | None]:
-    """Return the size in bytes of each file under `data`, None where it is missing."""
+    """Return the size in bytes of each file below `data`; None if it is missing."""
     sizes: dict[str, int | None] = {}
     for path in paths:
         try:

@@ -1,4 +1,4 @@
-"""Settings that decide what a label is. Every field takes part in the fingerprints of the groups it shapes."""
+"""The settings that decide what is in a cache. A change of one redoes the groups whose stage names it."""
 
 from typing import Literal
 
@@ -19,38 +19,43 @@ class ImageSettings(Settings):
         return self.height, self.width
 
 
-class ClipSettings(Settings):
-    """The CLIP teacher.
+class TeacherSettings(Settings):
+    """Which network a teacher is.
 
-    `weights` is a registered name, a file, or `untrained:<seed>`. `key_smoothing` and `prompt_denoising` are the
-    thresholds of MaskCLIP's two refinements (its own values: 1.0 and 0.5); None leaves them off.
+    `weights` is a registered name, a file, or `untrained:<seed>`.
     """
 
     architecture: str
     weights: str
+
+
+class ClipSettings(TeacherSettings):
+    """The CLIP teacher.
+
+    `key_smoothing` and `prompt_denoising` are the thresholds of the two refinements of MaskCLIP, whose own values are
+    1.0 and 0.5. None turns a refinement off. `store_features` also stores the features of the patches.
+    """
+
     key_smoothing: float | None = Field(None, gt=0, le=1)
     prompt_denoising: float | None = Field(None, gt=0, le=1)
     store_features: bool = False
 
 
-class SamSettings(Settings):
-    """The SAM teacher, with the thresholds of the stock SamAutomaticMaskGenerator under their own names.
+class SamSettings(TeacherSettings):
+    """The SAM teacher. The thresholds have the names that SamAutomaticMaskGenerator gives them.
 
-    `weights` is as for CLIP. `features` is how the embedding is stored: int8 with a scale per image and channel,
-    or float16, which takes twice the bytes.
+    `features` is how the image embedding is stored: int8 with one scale for each image and channel, or float16, which
+    takes twice the bytes.
 
-    `points_per_batch` is how many prompts the decoder takes at once, of as many images as it has room for, and bounds
-    the memory. At the height, a prompt of a square image holds 7 times 64 x 64 x 256 numbers: its image tokens as the
-    attention leaves them, picked for upscaling, and after the first step of it, and two tensors of twice that size in
-    the second step. That is 15 MB in bf16: 512 prompts take 7.5 GB, besides at most 4 GB for the encoder (ViT-H; its
-    weights are 1.3 GB). On a CPU it is twice that, and a few prompts at once are fastest.
+    `points_per_batch` is the number of prompts that the decoder takes at once. It may take prompts of several images
+    in one batch. This number bounds the memory: the largest tensors of one prompt hold 7 times 64 x 64 x 256 numbers,
+    which is 15 MB in bf16. So 512 prompts take 7.5 GB, in addition to at most 4 GB for the encoder of ViT-H and 1.3 GB
+    for its weights. On a CPU the same prompts take twice as much, and small batches are fastest.
 
-    `compile` has torch.compile fuse the element-wise work of encoder and decoder. It needs a C++ compiler, takes a
-    minute in each actor before the first masks, and moves no result by more than rounding.
+    `compile` fuses element-wise operations of the encoder and the decoder with torch.compile. It needs a C++ compiler
+    and takes about a minute in each actor before the first masks. Results change by no more than rounding.
     """
 
-    architecture: str
-    weights: str
     points_per_side: int = Field(32, ge=1)
     points_per_batch: int = Field(512, ge=1)
     pred_iou_thresh: float = 0.88
@@ -63,6 +68,29 @@ class SamSettings(Settings):
 
 
 class PointSettings(Settings):
-    """Pixel-point pairing: points nearer to a camera than `min_depth_m` metres do not pair with it."""
+    """Pixel-point pairs: a point closer to a camera than `min_depth_m` metres gets no pixel of that camera."""
 
     min_depth_m: float = Field(1.0, ge=0)
+
+
+class LabelSettings(Settings):
+    """All settings that decide what is in a cache: the part of the dataset, the names of files, one section a step.
+
+    The section of a teacher has the teacher's name. A new teacher adds its section here.
+    """
+
+    dataset: str
+    version: str | None = None
+    split: str = "all"
+    shard_samples: int = Field(40, ge=1, le=40)
+    prompts: str
+    teachers: str
+    images: ImageSettings
+    clip: ClipSettings
+    sam: SamSettings
+    points: PointSettings
+
+    def of_teacher(self, name: str) -> TeacherSettings:
+        """Return the section of the teacher called `name`."""
+        section: TeacherSettings = getattr(self, name)
+        return section

@@ -1,8 +1,8 @@
-"""Teacher weights: where the official files are, fetching them, and finding them again.
+"""Teacher weights: where the official files come from, how to download them, and where they lie.
 
-The demo's weights come with the package. Official files live in the folder named by `LABELGEN_WEIGHTS` (default:
-`~/.cache/labelgen/weights`). A download goes to `<file>.part`, resumes there, and takes its name only once its SHA-256
-is the official one.
+Official files are kept in the folder named by `LABELGEN_WEIGHTS` (default: `~/.cache/labelgen/weights`). A download is
+written to `<file>.part` and resumed from there. It gets its final name after its SHA-256 was checked. Packages that
+ship weights of their own register them in the entry point group `labelgen.weights`.
 """
 
 import hashlib
@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from cache_schemas.extensions import registered
 from labelgen.errors import WeightsError
 
 FOLDER_VARIABLE = "LABELGEN_WEIGHTS"
@@ -21,7 +22,7 @@ BLOCK_BYTES = 1 << 20
 TIMEOUT_SECONDS = 60
 
 Progress = Callable[[int, int | None], None]
-"""Called with bytes done and bytes in all (None where the server does not say)."""
+"""Called with the bytes done and the total (None if the server does not tell)."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Weights:
 
     @property
     def path(self) -> Path:
-        """The file's place in the weights folder."""
+        """Path of the file in the weights folder."""
         return weights_folder() / self.url.rsplit("/", 1)[-1]
 
     @property
@@ -43,22 +44,17 @@ class Weights:
         return self.url
 
     def remedy(self, name: str) -> str:
-        """Say how to get the file, registered as `name`, where it belongs."""
+        """Return what to do if the file, registered as `name`, is missing."""
         return f"run `labelgen weights fetch {name}`, or, offline, download {self.url} elsewhere and put it there"
 
 
 @dataclass(frozen=True)
 class ShippedWeights:
-    """A weights file that comes with the package."""
+    """A weights file that an installed package brings along, at `path`."""
 
-    file_name: str
+    path: Path
     sha256: str
     meaning: str
-
-    @property
-    def path(self) -> Path:
-        """The file's place in the package."""
-        return Path(__file__).parent / "teachers" / "weights" / self.file_name
 
     @property
     def origin(self) -> str:
@@ -66,7 +62,7 @@ class ShippedWeights:
         return "comes with the package"
 
     def remedy(self, _: str) -> str:
-        """Say how to get the file where it belongs."""
+        """Return what to do if the file is missing."""
         return "they come with the package; install it again"
 
 
@@ -93,39 +89,38 @@ REGISTRY: dict[str, Weights | ShippedWeights] = {
         "a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e",
         "Segment Anything ViT-H (2.4 GiB)",
     ),
-    "demo-clip": ShippedWeights(
-        "demo-clip.safetensors",
-        "abd4fdb3dab74abb3ee51ed1a0b47c74a390ee1bc1faca2d8fad1c365836d8aa",
-        "CLIP of the demo world, of no use elsewhere",
-    ),
-    "demo-sam": ShippedWeights(
-        "demo-sam.safetensors",
-        "6cf82559342c5dfe6c65dcd62c814a02b73e9c365f375bcab05c437c54b4c656",
-        "SAM of the demo world, of no use elsewhere",
-    ),
 }
+"""The weights that labelgen itself knows."""
+
+EXTENSIONS = "labelgen.weights"
+
+
+def known_weights() -> dict[str, Weights | ShippedWeights]:
+    """Return all weights by name: ours, then those that installed packages register."""
+    return {**REGISTRY, **{name: entry.load() for name, entry in registered(EXTENSIONS).items()}}
 
 
 def weights_folder() -> Path:
-    """Return the folder that weights are kept in."""
+    """Return the folder for downloaded weights."""
     default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "labelgen" / "weights"
     return Path(os.environ.get(FOLDER_VARIABLE) or default)
 
 
 def locate(name: str) -> Path:
-    """Return the file of registered weights, or `name` itself where it is the path of a file.
+    """Return the path of registered weights, or `name` itself if it is the path of a file.
 
     Raises:
-        WeightsError: one line that says what to download and where to put it.
+        WeightsError: if there is no such file; the message says what to download and where to put it.
     """
-    if entry := REGISTRY.get(name):
+    known = known_weights()
+    if entry := known.get(name):
         if entry.path.is_file():
             return entry.path
         raise WeightsError(f"weights {name} are not at {entry.path}: {entry.remedy(name)}")
     path = Path(name)
     if path.is_file():
         return path
-    raise WeightsError(f"weights {name!r} are neither a file nor registered ({', '.join(REGISTRY)})")
+    raise WeightsError(f"weights {name!r} are neither a file nor registered ({', '.join(known)})")
 
 
 def sha256_of(path: Path) -> str:
@@ -135,19 +130,19 @@ def sha256_of(path: Path) -> str:
 
 
 def is_official(sha256: str) -> bool:
-    """Tell whether bytes of this SHA-256 are registered weights."""
-    return any(entry.sha256 == sha256 for entry in REGISTRY.values())
+    """Return whether a file with this SHA-256 is one of the registered weights."""
+    return any(entry.sha256 == sha256 for entry in known_weights().values())
 
 
 def verified(name: str) -> tuple[Path, str]:
-    """Return the weights' path and SHA-256; registered weights must have the official one.
+    """Return the path and SHA-256 of weights; those of registered weights are checked.
 
     Raises:
-        WeightsError: if they are absent, or not the official bytes.
+        WeightsError: if they are missing, or registered with another SHA-256.
     """
     path = locate(name)
     found = sha256_of(path)
-    if (entry := REGISTRY.get(name)) and found != entry.sha256:
+    if (entry := known_weights().get(name)) and found != entry.sha256:
         raise WeightsError(
             f"{path}: SHA-256 is {found}, the official file has {entry.sha256}; remove it; then {entry.remedy(name)}"
         )
@@ -155,15 +150,16 @@ def verified(name: str) -> tuple[Path, str]:
 
 
 def fetch(name: str, progress: Progress | None = None) -> Path:
-    """Download registered weights, or return them where they already are; shipped ones always are.
+    """Download registered weights unless they are present, and return their path.
 
     Raises:
-        WeightsError: if the name is unknown, the server cannot be reached or stops early (what came is kept and
-            the next call goes on from there), or the bytes are not the official ones (they are removed).
+        WeightsError: if the name is unknown; if the server cannot be reached or stops early (the next call resumes the
+            download); or if the SHA-256 is not the official one (the download is removed).
     """
-    if name not in REGISTRY:
-        raise WeightsError(f"no weights {name!r}; known: {', '.join(REGISTRY)}")
-    official = REGISTRY[name]
+    known = known_weights()
+    if name not in known:
+        raise WeightsError(f"no weights {name!r}; known: {', '.join(known)}")
+    official = known[name]
     if isinstance(official, ShippedWeights):
         return verified(name)[0]
     target = official.path
@@ -177,27 +173,27 @@ def fetch(name: str, progress: Progress | None = None) -> Path:
         reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
         raise WeightsError(
             f"cannot download {official.url} ({reason}): fetch it on a machine with a network "
-            f"(SHA-256 {official.sha256}) and put it at {target}; here, another `labelgen weights fetch {name}` "
-            "goes on where this one stopped"
+            f"(SHA-256 {official.sha256}) and put it at {target}; to resume the download here, run "
+            f"`labelgen weights fetch {name}` again"
         ) from None
     if (found := sha256_of(part)) != official.sha256:
         part.unlink()
         raise WeightsError(
-            f"{official.url}: SHA-256 is {found}, the official file has {official.sha256}; the bytes were removed, "
-            "fetch again, or from another network"
+            f"{official.url}: SHA-256 is {found}, the official file has {official.sha256}; the download was removed, "
+            "fetch again, or use another network"
         )
     part.replace(target)
     return target
 
 
 def _download(url: str, part: Path, progress: Progress | None) -> None:
-    """Append to `part` what is missing of `url`; servers without ranges start over."""
+    """Append the missing bytes of `url` to `part`; start over if the server does not support ranges."""
     done = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={done}-"} if done else {})
     try:
         response = urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS)
     except urllib.error.HTTPError as error:
-        if error.code == 416:  # the range starts at the end: the part is already whole
+        if error.code == 416:  # the range starts at the end of the file: `part` is complete
             return
         raise
     with response, part.open("ab" if response.status == 206 else "wb") as file:

@@ -1,1 +1,1 @@
-"""Where, when and how often label work runs: configs, plan, Ray pools, resume."""
+"""Where, when and how often label work runs: settings, plan, Ray tasks and actors, resume."""

@@ -1,4 +1,4 @@
-"""The Ray cluster of a run: a running one by address, or a local one that leaves nothing behind."""
+"""The Ray cluster of a run: a running one by address, or a local one that leaves no files or processes behind."""
 
 import logging
 import os
@@ -14,14 +14,14 @@ from pathlib import Path
 from pipelines.errors import PipelineError
 from pipelines.stop import take_sigterm_for_ctrl_c
 
-KNOCK_SECONDS = 10
+CONNECT_SECONDS = 10
 FOLDER_PREFIX = "labels-ray-"
 LONGEST_TEMP_FOLDER = 22
-"""Ray puts sockets up to 64 characters below the folder that we make, whose name has 19, and a socket's path may have
-107; in a longer temporary folder no cluster would start."""
+"""The longest path, in characters, of a temporary folder in which Ray can start. The path of a socket has at most 107
+characters: up to 64 are below the folder that we make, and the name of that folder takes 19 with its slash."""
 
-LAST_WORDS_SECONDS = 5.0
-"""How long Ray's processes may still write to their logs after its shutdown."""
+LOG_FLUSH_SECONDS = 5.0
+"""How long processes of Ray may still write log files after the shutdown."""
 
 _KEEP_MEMORY = "glibc.malloc.mmap_threshold=2147483648:glibc.malloc.trim_threshold=4294967296:glibc.malloc.arena_max=1"
 
@@ -34,14 +34,15 @@ def cluster(address: str | None) -> Iterator[dict[str, float]]:
         PipelineError: if no cluster answers there.
     """
     address = address or os.environ.get("RAY_ADDRESS")
-    # A call has two references, and the one that nobody awaits after a failure would be reported a second time.
+    # A call has two references. After a failure only one is awaited, and Ray would report the other as unhandled.
     os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
-    # Ray prints news of dead workers to standard output, which belongs to the run's own summary.
+    # Ray prints messages about dead workers to standard output, where only the summary of the run belongs.
     with redirect_stdout(sys.stderr), _remote(address) if address else _local():
         import ray
 
-        take_sigterm_for_ctrl_c()  # once more: starting Ray has put a handler of its own in place
-        yield ray.cluster_resources()
+        take_sigterm_for_ctrl_c()  # again, since Ray has installed its own handler
+        resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]  # so in Ray
+        yield resources
 
 
 @contextmanager
@@ -60,12 +61,12 @@ def _remote(address: str) -> Iterator[None]:
 
 
 def _refuse_silent_host(address: str) -> None:
-    """Knock at a host:port address first: Ray itself would try for minutes."""
+    """Try to connect to a host:port address first, since Ray itself would retry for minutes."""
     host, colon, port = address.rpartition(":")
     if not colon or "://" in address or not port.isdigit():
         return
     try:
-        socket.create_connection((host, int(port)), timeout=KNOCK_SECONDS).close()
+        socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
     except OSError as error:
         raise _no_cluster(address, error.strerror or str(error)) from None
 
@@ -79,18 +80,19 @@ def _no_cluster(address: str, reason: str) -> PipelineError:
 
 @contextmanager
 def _local() -> Iterator[None]:
-    # A local cluster is this process's own: without these, Ray writes a token into HOME, phones home, and listens on
-    # every network interface (the third is its switch for "this machine only", named after where it is the default).
+    # A local cluster is for this process alone. Without these variables Ray writes a token into HOME, sends usage
+    # statistics, and listens on every network interface. The third one restricts it to this machine; its name says
+    # where that is the default.
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
-    # Workers keep what they free, in large pages: else SAM spends a twentieth of its time on getting memory anew.
+    # Workers keep freed memory, in large pages. Otherwise SAM spends 5 % of its time on allocating memory again.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     os.environ.setdefault("GLIBC_TUNABLES", _KEEP_MEMORY)
     import ray
 
     folder = Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX, dir=_temp_folder()))
-    with _holding(folder):
+    with _locked(folder):
         try:
             ray.init(
                 address="local",
@@ -100,7 +102,7 @@ def _local() -> Iterator[None]:
                 _temp_dir=str(folder),
             )
             yield
-        except SystemExit:  # how Ray answers a SIGTERM that comes while it starts
+        except SystemExit:  # Ray raises this for a SIGTERM that arrives while it starts
             raise KeyboardInterrupt from None
         finally:
             ray.shutdown()
@@ -108,18 +110,18 @@ def _local() -> Iterator[None]:
 
 
 def sweep_dead_clusters() -> None:
-    """Remove what the local clusters of killed runs left behind: folders that no run holds."""
+    """Remove the folders that local clusters of killed runs left behind: those that no run has locked."""
     for folder in _temp_folder().glob(f"{FOLDER_PREFIX}*"):
-        with suppress(OSError), _holding(folder):  # held by a run, another user's, or just removed by another sweep
+        with suppress(OSError), _locked(folder):  # locked by a run, of another user, or removed by another sweep
             _remove(folder)
 
 
 @contextmanager
-def _holding(folder: Path) -> Iterator[None]:
-    """Hold a lock on a folder, which dies with this process, whatever becomes of its number.
+def _locked(folder: Path) -> Iterator[None]:
+    """Lock a folder. The lock ends with this process, so a reused process number does not matter.
 
     Raises:
-        BlockingIOError: if another process holds it.
+        BlockingIOError: if another process has locked it.
     """
     import fcntl
 
@@ -132,7 +134,7 @@ def _holding(folder: Path) -> Iterator[None]:
 
 
 def _remove(folder: Path) -> None:
-    deadline = time.monotonic() + LAST_WORDS_SECONDS
+    deadline = time.monotonic() + LOG_FLUSH_SECONDS
     while folder.exists() and time.monotonic() < deadline:
         shutil.rmtree(folder, ignore_errors=True)
         time.sleep(0.02)

@@ -1,59 +1,55 @@
-"""The settings of a run: a YAML per dataset, a teacher preset, and overrides, checked as one."""
+"""The settings of a run: a YAML file for each dataset, a teacher preset, and overrides, checked together."""
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from pydantic import Field
+from pydantic import Field, create_model
 
 from cache_schemas.config_files import Settings, check, merge, override, read_shipped, read_yaml, shipped_names
-from labelgen.settings import ClipSettings, ImageSettings, PointSettings, SamSettings
+from labelgen.settings import LabelSettings
+from labelgen.stages import TEACHERS
 
 EXAMPLE = "pipelines/configs/nuscenes.yaml"
 
 
 class PoolSettings(Settings):
-    """A pool of actors that hold one teacher each.
+    """The pool of actors that hold the model of one teacher.
 
-    `actors` None means one for each GPU's worth of `num_gpus` fractions, or, without GPUs, one for each core, at
-    most one for each call there is to do. `num_gpus` is ignored on a cluster without GPUs.
+    `actors` None means: on GPUs, as many as their shares `num_gpus` allow; without GPUs, one for each core. There are
+    never more actors than calls. A cluster without GPUs ignores `num_gpus`.
     """
 
     actors: int | None = Field(None, ge=1)
-    num_gpus: float = Field(ge=0)
+    num_gpus: float = Field(0.2, ge=0)
     num_cpus: float = Field(0, ge=0)
     samples_per_call: int = Field(1, ge=1)
 
 
-class RaySettings(Settings):
-    """How work is spread; nothing here changes what a label is.
+_POOLS: dict[str, Any] = {name: (PoolSettings, PoolSettings()) for name in TEACHERS}
+_PoolSections: Any = create_model("_PoolSections", __base__=Settings, **_POOLS)
+"""One section for each teacher in the table of stages."""
 
-    A call that dies or fails is tried again `retries` times before its sample is quarantined;
-    `shards_in_flight` bounds how many shards are worked on, and so held in memory, at once.
+
+class RaySettings(_PoolSections):
+    """How work is distributed. Nothing here changes a label.
+
+    A call or task that fails is retried `retries` times before its sample is quarantined. `shards_in_flight` bounds
+    how many shards are worked on, and so held in memory, at the same time.
     """
 
-    clip: PoolSettings
-    sam: PoolSettings
     retries: int = Field(2, ge=0)
     shards_in_flight: int = Field(4, ge=1)
 
     def pool(self, teacher: str) -> PoolSettings:
-        """Return the settings of a teacher's pool, `clip` or `sam`."""
-        return {"clip": self.clip, "sam": self.sam}[teacher]
+        """Return the settings of the pool of a teacher."""
+        settings: PoolSettings = getattr(self, teacher)
+        return settings
 
 
-class RunConfig(Settings):
-    """Everything about a run but where its input and output are."""
+class RunConfig(LabelSettings):
+    """Everything about a run, except where its input and output are."""
 
-    dataset: str
-    version: str | None = None
-    split: str = "all"
-    shard_samples: int = Field(40, ge=1, le=40)
-    prompts: str
-    teachers: str
-    images: ImageSettings
-    clip: ClipSettings
-    sam: SamSettings
-    points: PointSettings
     ray: RaySettings
 
 
@@ -68,7 +64,7 @@ def load_config(
     """Return the effective settings: the dataset's YAML (or `file`), then the preset, then `key=value` overrides.
 
     Raises:
-        ConfigError: quoting the key or value that is wrong, and the nearest valid key.
+        ConfigError: quoting the key or value that is wrong, and the valid keys.
     """
     settings = read_yaml(file, EXAMPLE) if file else read_shipped("pipelines", "configs", dataset, "dataset")
     settings["dataset"] = dataset

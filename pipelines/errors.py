@@ -4,4 +4,4 @@ from labelgen.errors import LabelgenError
 
 
 class PipelineError(LabelgenError):
-    """The run cannot go on; what is sealed stays, and the same command goes on from there."""
+    """The run cannot continue. Sealed groups are kept, and the same command resumes."""

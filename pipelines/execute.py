@@ -1,9 +1,9 @@
-"""Carry out a plan on Ray: every shard through images and points, teachers, labels; group by group."""
+"""Carry out a plan on Ray: bring shards up to date, several at once, each step as soon as its inputs are sealed."""
 
 import asyncio
 import errno
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractContextManager, asynccontextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,23 +13,27 @@ from ray.exceptions import OutOfMemoryError, WorkerCrashedError
 from cache_schemas.documents import CacheManifest
 from cache_schemas.errors import CacheError
 from cache_schemas.group_path import GroupPath
-from cache_schemas.layout import SHARD_GROUPS
 from cache_schemas.lock import writing
 from cache_schemas.store import Cache
-from labelgen.errors import LabelgenError, SampleError
-from labelgen.samples import Sample
+from labelgen.errors import LabelgenError
+from labelgen.stages import STAGES, TEACHERS
+from labelgen.stages.stage import Stage
 from pipelines import tasks
+from pipelines.actor_pool import CallFailedError, origin
+from pipelines.config import RaySettings
 from pipelines.errors import PipelineError
-from pipelines.plan import Planner, ShardPlan
-from pipelines.pool import ActorPool, CallFailedError, origin
-from pipelines.pools import TeacherPools
+from pipelines.order import Step, steps_of
+from pipelines.plan import SHARD_GROUPS, BadSample, GroupPlan, Planner, ShardPlan
 from pipelines.progress import Progress
-from pipelines.tasks import Job, Report
+from pipelines.tasks import Chunk, Job, Report
+from pipelines.teacher_pools import TeacherPools
+from pipelines.teaching import Teaching, count_calls
 
-_SOON_SECONDS = 0.1
+Bad = dict[str, BadSample]
+"""Samples that cannot be used, by token."""
 
 DEATHS = (WorkerCrashedError, OutOfMemoryError)
-"""How Ray reports a task whose worker died more often than it may be tried again."""
+"""How Ray reports a task whose worker died more often than the task may be retried."""
 
 
 @dataclass
@@ -39,14 +43,14 @@ class Tally:
     seconds: dict[str, float] = field(default_factory=dict)
     peak_mib: dict[str, float] = field(default_factory=dict)
     sealed: dict[str, int] = field(default_factory=dict)
-    finished: list[ShardPlan] = field(default_factory=list)
+    shards: int = 0
 
     def add(self, report: Report) -> None:
-        """Add one task's report."""
-        for stage, seconds in report.seconds.items():
-            self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
-        for stage, mib in report.peak_mib.items():
-            self.peak_mib[stage] = max(self.peak_mib.get(stage, 0.0), mib)
+        """Add the report of one task."""
+        for work, seconds in report.seconds.items():
+            self.seconds[work] = self.seconds.get(work, 0.0) + seconds
+        for work, mib in report.peak_mib.items():
+            self.peak_mib[work] = max(self.peak_mib.get(work, 0.0), mib)
         for group in report.sealed:
             self.sealed[group] = self.sealed.get(group, 0) + 1
 
@@ -54,18 +58,19 @@ class Tally:
 def execute(
     plan: Sequence[ShardPlan],
     job: Job,
+    settings: RaySettings,
     planner: Planner,
     resources: dict[str, float],
     progress: Progress,
     manifest: CacheManifest,
 ) -> Tally:
-    """Do all that `plan` says, and return what was done; `manifest` replaces the cache's once the teachers stand.
+    """Do all that `plan` says, and return what was done; `manifest` replaces the cache's once the teachers are loaded.
 
     Raises:
-        PipelineError: if the run as a whole cannot go on: a full disk, a teacher that does not load.
+        PipelineError: if the whole run must stop: a full disk, a teacher that does not load.
     """
     try:
-        return asyncio.run(_Execution(job, planner, resources, progress).run(plan, manifest))
+        return asyncio.run(_Execution(job, settings, planner, resources, progress).run(plan, manifest))
     except OSError as error:
         raise PipelineError(_disk_error(job.cache_url, origin(error))) from None
     except DEATHS as error:
@@ -73,99 +78,124 @@ def execute(
 
 
 class _Execution:
-    def __init__(self, job: Job, planner: Planner, resources: dict[str, float], progress: Progress) -> None:
-        self.job, self.planner, self.progress = job, planner, progress
+    def __init__(
+        self, job: Job, settings: RaySettings, planner: Planner, resources: dict[str, float], progress: Progress
+    ) -> None:
+        self.job, self.settings, self.planner, self.progress = job, settings, planner, progress
         self.cache = planner.cache
         self.tally = Tally()
         self.job_ref = ray.put(job)
-        self.pools = TeacherPools(job.config.ray, self.job_ref, resources, progress)
-        self.gate = asyncio.Semaphore(job.config.ray.shards_in_flight)
-        self.at_work = 0
+        self.pools = TeacherPools(settings, self.job_ref, resources, progress)
+        self.teaching = Teaching(self.pools, settings, self.job_ref, self.tally.add, progress.add)
+        self.gate = asyncio.Semaphore(settings.shards_in_flight)
+        self.roots: dict[str, asyncio.Task[None]] = {}
 
     async def run(self, plan: Sequence[ShardPlan], manifest: CacheManifest) -> Tally:
-        """Load the teachers before anything in the cache is touched, embed the class names, and build all shards."""
-        ticker, work = asyncio.create_task(self.progress.keep_printing()), []
+        """Load the teachers before the cache is touched, then make the groups outside the shards and all shards."""
+        printing, work = asyncio.create_task(self.progress.keep_printing()), []
         try:
-            await self._load_teachers(plan)
+            due_roots = self.planner.due_roots()
+            await self._load_teachers(plan, due_roots)
             with self._writing():
                 Cache.create(self.job.cache_url, manifest)
-            self.text = asyncio.create_task(self._embed_text())
-            work = [self.text, *(asyncio.create_task(self._build_shard(shard)) for shard in plan)]
+            self.roots = {group.path.name: asyncio.create_task(self._make_root(group)) for group in due_roots}
+            work = [*self.roots.values(), *(asyncio.create_task(self._make_shard(shard)) for shard in plan)]
             await asyncio.gather(*work)
         finally:
-            ticker.cancel()
-            for task in work:
-                task.cancel()
-            await asyncio.gather(*work, return_exceptions=True)
+            printing.cancel()
+            await _cancel(work)
             self.pools.close()
             self.progress.finish()
         return self.tally
 
-    async def _load_teachers(self, plan: Sequence[ShardPlan]) -> None:
+    async def _load_teachers(self, plan: Sequence[ShardPlan], roots: Sequence[GroupPlan]) -> None:
         self.progress.note("loading the teachers")
-        calls = {teacher: sum(self._calls(teacher, shard) for shard in plan) for teacher in ("clip", "sam")}
-        if self._text_is_due():
-            calls["clip"] = max(1, calls["clip"])
+        calls = dict.fromkeys(TEACHERS, 0)
+        for shard in plan:
+            for name, count in count_calls(shard, self.settings).items():
+                calls[name] += count
+        for group in roots:
+            if teacher := STAGES[group.path.name].teacher:
+                calls[teacher.name] = max(1, calls[teacher.name])
         await self.pools.start(calls)
 
-    def _calls(self, teacher: str, shard: ShardPlan) -> int:
-        step = self.job.config.ray.pool(teacher).samples_per_call
-        return -(-len(shard.samples) // step) if teacher in shard.todo else 0
+    async def _make_root(self, group: GroupPlan) -> None:
+        """Make a group outside the shards, by one call to its teacher or one task.
 
-    def _text_is_due(self) -> bool:
-        seal = self.cache.seals([text := GroupPath.root("text")]).get(text)
-        return seal is None or seal.fingerprint != self.job.recipe.text_fingerprint
+        Raises:
+            PipelineError: if that fails.
+        """
+        stage = STAGES[group.path.name]
+        if not stage.teacher:
+            await self._run(tasks.build_groups, stage.name, [group])
+            return
+        try:
+            part = await self.teaching.ask(stage.teacher, Chunk(stage.name))
+        except CallFailedError as error:
+            raise PipelineError(f"{stage.description} could not be made: {error}") from None
+        await self._run(tasks.gather_parts, group, part)
 
-    async def _embed_text(self) -> None:
-        if self._text_is_due():
-            pool = await self.pools.of("clip")
-            try:
-                report, _ = await pool.call(lambda actor: actor.write_text.remote())
-            except CallFailedError as error:
-                raise PipelineError(f"embedding the class names failed: {error}") from None
-            self.tally.add(report)
-
-    async def _build_shard(self, shard: ShardPlan) -> None:
-        """Bring one shard up to date; samples that turn out bad are quarantined and the shard planned anew."""
-        async with self.gate, self._counted():
+    async def _make_shard(self, shard: ShardPlan) -> None:
+        """Bring one shard up to date; samples that turn out to be bad are quarantined, and the shard is replanned."""
+        async with self.gate, self.teaching.working():
             while True:
                 with self._writing():
                     self.cache.write_shard_record(shard.key, shard.record)
                     self._drop_groups_without_plan(shard)
-                bad, stage = await self._read_raw(shard)
-                if not bad and shard.samples:
-                    bad, stage = await self._ask_teachers(shard)
+                bad = await self._make_groups(shard)
                 if not bad:
                     break
-                shard = self.planner.without(shard, bad, stage)
+                shard = self.planner.without(shard, bad)
                 self.progress.quarantined += len(bad)
-            if "labels" in shard.todo:
-                await self._run(tasks.write_labels, shard)
-            self.tally.finished.append(shard)
+            self.tally.shards += 1
             self.progress.shard_done()
 
-    async def _read_raw(self, shard: ShardPlan) -> tuple[dict[str, str], str]:
-        """Seal what comes straight from raw files; returns bad samples (why, by token) and the stage's name."""
-        due = []
-        if "images" in shard.todo:
-            due.append(tasks.write_images)
-        if shard.todo & {"points", "pairs", "truth"}:
-            due.append(tasks.write_points)
-        try:
-            reports = await asyncio.gather(*(self._run(task, shard) for task in due))
-        except DEATHS:
-            return await self._find_killers(shard), "read"
-        return {token: why for report in reports for token, why in report.bad_samples.items()}, "read"
+    async def _make_groups(self, shard: ShardPlan) -> Bad:
+        """Seal the groups that are due, each step after those it depends on; returns the samples that are bad.
 
-    async def _find_killers(self, shard: ShardPlan) -> dict[str, str]:
-        """Read the shard's samples one by one, each in a task of its own, to see which kills its worker."""
+        A step that depends on one with bad samples does not run.
+        """
+        steps = steps_of(shard.todo)
+        running: dict[str, asyncio.Task[Bad]] = {}
+
+        async def run_when_ready(step: Step) -> Bad:
+            await asyncio.gather(*(asyncio.shield(self.roots[name]) for name in step.roots if name in self.roots))
+            bad = _merge(await asyncio.gather(*(running[name] for name in step.after)))
+            return bad or await self._make_step(step, shard)  # with bad samples, the shard is replanned anyway
+
+        for step in steps:
+            running[step.name] = asyncio.create_task(run_when_ready(step))
+        try:
+            return _merge(await asyncio.gather(*running.values()))
+        finally:
+            await _cancel(running.values())
+
+    async def _make_step(self, step: Step, shard: ShardPlan) -> Bad:
+        stage = step.stages[0]
+        if stage.teacher:
+            return await self._ask_teacher(stage, shard)
+        groups = [self.planner.group(shard, member.name) for member in step.stages]
+        try:
+            report = await self._run(tasks.build_groups, step.name, groups)
+            bad = report.bad_samples
+        except DEATHS:
+            if not step.reads_raw_files:
+                raise
+            bad = await self._find_killers(step, shard)
+        for member in step.stages:
+            self.progress.add(member.name, 0 if bad else len(shard.samples))
+        return {token: BadSample("read", reason) for token, reason in bad.items()}
+
+    async def _find_killers(self, step: Step, shard: ShardPlan) -> dict[str, str]:
+        """Read the samples of a shard one by one, each in a task of its own, to see which kills its worker."""
         bad = {}
+        stages = [stage.name for stage in step.stages]
         for sample in shard.samples:
             try:
-                report = await self._run(tasks.check_sample, sample)
+                report = await self._run(tasks.check_sample, stages, sample)
                 bad.update(report.bad_samples)
             except DEATHS:
-                bad[sample.token] = f"reading its files kills the worker ({self.job.config.ray.retries + 1} tries)"
+                bad[sample.token] = f"reading its files kills the worker ({self.settings.retries + 1} tries)"
         if not bad:
             raise PipelineError(
                 f"reading shard {shard.key} kills its worker, but no single sample does: out of memory? "
@@ -173,98 +203,25 @@ class _Execution:
             )
         return bad
 
-    async def _ask_teachers(self, shard: ShardPlan) -> tuple[dict[str, str], str]:
-        """Seal `clip` and `sam` where due; returns bad samples and the stage that they failed in."""
-        due: dict[str, Awaitable[dict[str, str]]] = {}
-        if "clip" in shard.todo:
-            due["clip"] = self._score(shard)
-        if "sam" in shard.todo:
-            due["sam"] = self._teach(shard, "sam", self._segment_call, tasks.write_sam)
-        for stage, bad in zip(due, await asyncio.gather(*due.values()), strict=True):
-            if bad:
-                return bad, stage
-        return {}, ""
-
-    async def _score(self, shard: ShardPlan) -> dict[str, str]:
-        """Ask CLIP, which reads the embedded class names from the cache."""
-        await self.text
-        return await self._teach(shard, "clip", self._score_call, tasks.write_clip)
-
-    async def _teach(
-        self,
-        shard: ShardPlan,
-        teacher: str,
-        submit: Callable[[Any, ShardPlan, Sequence[Sample]], list[ray.ObjectRef]],
-        write: Any,
-    ) -> dict[str, str]:
-        pool = await self.pools.of(teacher)
-        bad: dict[str, str] = {}
-
-        async def ask(samples: Sequence[Sample]) -> list[ray.ObjectRef]:
-            try:
-                report, result = await pool.call(lambda actor: submit(actor, shard, samples))
-            except (CallFailedError, SampleError) as error:
-                if len(samples) == 1:
-                    bad[samples[0].token] = f"{teacher}: {error}"
-                    return []
-                halves = await asyncio.gather(*(ask([sample]) for sample in samples))
-                return [part for half in halves for part in half]
-            self.tally.add(report)
-            self.progress.add(teacher, len(samples))
-            return [result]
-
-        step = self.job.config.ray.pool(teacher).samples_per_call
-        chunks = [shard.samples[start : start + step] for start in range(0, len(shard.samples), step)]
-        parts = [part for answered in await asyncio.gather(*map(ask, chunks)) for part in answered]
+    async def _ask_teacher(self, stage: Stage, shard: ShardPlan) -> Bad:
+        """Have a teacher make one group of a shard."""
+        parts, bad = await self.teaching.ask_in_chunks(stage, shard)
         if bad:
-            await self._second_opinion(pool)
-        else:
-            await self._run(write, shard, *parts)
-        return bad
-
-    async def _second_opinion(self, pool: ActorPool) -> None:
-        """Wait until a pool has done anything, or no other shard is at work that could show that it can.
-
-        Raises:
-            PipelineError: if it is the pool that is bad, and not the samples.
-        """
-        self.at_work -= 1
-        try:
-            while self.at_work and not pool.has_succeeded:
-                await asyncio.sleep(_SOON_SECONDS)
-        finally:
-            self.at_work += 1
-        pool.check()
-
-    @asynccontextmanager
-    async def _counted(self) -> AsyncIterator[None]:
-        self.at_work += 1
-        try:
-            yield
-        finally:
-            self.at_work -= 1
-
-    def _score_call(self, actor: Any, shard: ShardPlan, samples: Sequence[Sample]) -> list[ray.ObjectRef]:
-        start = shard.samples.index(samples[0])
-        first = sum(len(sample.cameras) for sample in shard.samples[:start])
-        refs: list[ray.ObjectRef] = actor.score.remote(shard.key, first, first + sum(len(s.cameras) for s in samples))
-        return refs
-
-    def _segment_call(self, actor: Any, shard: ShardPlan, samples: Sequence[Sample]) -> list[ray.ObjectRef]:
-        refs: list[ray.ObjectRef] = actor.segment.remote(*tasks.decode.remote(self.job_ref, list(samples)))
-        return refs
+            return {token: BadSample(stage.name, reason) for token, reason in bad.items()}
+        await self._run(tasks.gather_parts, self.planner.group(shard, stage.name), *parts)
+        return {}
 
     async def _run(self, task: Any, *args: Any) -> Report:
-        """Run a CPU task; a worker that dies is replaced and the task tried again, as often as retries say."""
+        """Run a CPU task; if its worker dies, Ray retries the task in another worker as often as the settings say."""
         try:
-            report: Report = await task.options(max_retries=self.job.config.ray.retries).remote(self.job_ref, *args)
+            report: Report = await task.options(max_retries=self.settings.retries).remote(self.job_ref, *args)
         except (LabelgenError, CacheError) as error:
             raise origin(error) from None
         self.tally.add(report)
         return report
 
     def _drop_groups_without_plan(self, shard: ShardPlan) -> None:
-        """Remove groups, sealed or half written, that the shard no longer has; all others are kept or redone."""
+        """Remove groups, sealed or half written, that the shard no longer has."""
         for group in SHARD_GROUPS:
             if group not in shard.fingerprints:
                 self.cache.remove_group(GroupPath(shard.key, group))
@@ -273,9 +230,21 @@ class _Execution:
         return writing(self.job.cache_url, self.job.holder)
 
 
-def _disk_error(cache_url: str, error: OSError) -> str:
+def _merge(found: Sequence[Bad]) -> Bad:
+    """Join the bad samples of several steps; the first step that found one gives the reason."""
+    return {token: bad for samples in reversed(found) for token, bad in samples.items()}
+
+
+async def _cancel(work: Any) -> None:
+    """Cancel asyncio tasks, and wait until they have ended."""
+    for task in work:
+        task.cancel()
+    await asyncio.gather(*work, return_exceptions=True)
+
+
+def _disk_error(cache_url: str, error: BaseException) -> str:
     fix = {
         errno.ENOSPC: "the disk is full: free some space, then run the same command; sealed groups are kept",
         errno.EDQUOT: "the quota is used up: free some space, then run the same command; sealed groups are kept",
-    }.get(error.errno or 0, "check that the folder can be written, then run the same command")
-    return f"{cache_url}: cannot write ({error.strerror or error}); {fix}"
+    }.get(getattr(error, "errno", 0) or 0, "check that the folder can be written, then run the same command")
+    return f"{cache_url}: cannot write ({getattr(error, 'strerror', None) or error}); {fix}"

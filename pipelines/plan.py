@@ -1,82 +1,45 @@
-"""What a run has to do: shards, the fingerprints of their groups, and which groups are missing or changed."""
+"""What a run has to do: the shards, the fingerprints of their groups, and which groups are missing or changed."""
 
 import fnmatch
-import hashlib
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from cache_schemas.documents import GroupSeal, QuarantinedSample, ShardRecord, TeacherIdentity, Teachers
+from cache_schemas.documents import GroupSeal, Provenance, QuarantinedSample, ShardRecord
 from cache_schemas.group_path import GroupPath
-from cache_schemas.layout import ROOT_GROUPS, SCHEMA_VERSION, SHARD_GROUPS
 from cache_schemas.store import Cache
-from cache_schemas.taxonomy import Taxonomy
-from labelgen.prompts import PromptSet
 from labelgen.samples import Sample, Scene, file_sizes
-from pipelines.config import RunConfig
+from labelgen.stages import STAGES
+from labelgen.stages.inputs import ResolvedSettings
+from pipelines.fingerprints import digest, recipe_of, root_fingerprints, shard_fingerprints
 
-RECIPES = {"text": 1, "images": 1, "clip": 1, "sam": 2, "points": 1, "pairs": 1, "labels": 1, "truth": 1}
-"""Raise a group's number when its code changes what it computes: caches then redo that group."""
-
-UPSTREAM = {"clip": ("text", "images"), "pairs": ("points",), "labels": ("clip", "sam", "pairs"), "truth": ("points",)}
-"""The groups that a group is made from."""
-
-
-RAW_GROUPS = ("images", "sam", "points", "pairs", "truth")
-"""The groups that need the raw dataset."""
+SHARD_GROUPS = tuple(name for name, stage in STAGES.items() if not stage.at_root)
+RAW_GROUPS = tuple(name for name, stage in STAGES.items() if stage.raw_inputs)
+"""The groups that need files of the raw dataset."""
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """All that determines content besides the samples."""
+class BadSample:
+    """Why a sample cannot be used, and in which step of the work that was found."""
 
-    config: RunConfig
-    taxonomy: Taxonomy
-    prompts: PromptSet
-    teachers: Teachers
+    stage: str
+    reason: str
 
-    @property
-    def text_fingerprint(self) -> str:
-        """Fingerprint of the class embeddings."""
-        return self.digest_of("text")
 
-    def digest_of(self, group: str) -> str:
-        """Return the digest of all settings that shape a group, its upstream groups' included, whatever the samples."""
-        upstream = [self.digest_of(name) for name in UPSTREAM.get(group, ())]
-        return digest(group, RECIPES[group], SCHEMA_VERSION, self.own_parts(group), upstream)
+@dataclass(frozen=True)
+class GroupPlan:
+    """One group to make: its place, its samples (none for a root group), and what its seal will say besides counts."""
 
-    def teacher_of(self, group: str) -> TeacherIdentity | None:
-        """Return the network that a group's content comes from, if any."""
-        teacher = {**ROOT_GROUPS, **SHARD_GROUPS}[group].teacher
-        return self.teachers.networks[teacher] if teacher else None
-
-    def own_parts(self, group: str) -> Any:
-        """Return what shapes a group besides its inputs and upstream groups."""
-        config = self.config
-        parts: dict[str, Any] = {
-            "text": [self.prompts.digest, self.teachers.networks["clip"].to_attrs()],
-            "images": config.images.model_dump(),
-            "clip": [config.clip.model_dump(exclude={"weights"}), self.teachers.networks["clip"].to_attrs()],
-            "sam": [
-                config.sam.model_dump(exclude={"weights", "points_per_batch", "compile"}),
-                self.teachers.networks["sam"].to_attrs(),
-                config.images.model_dump(),
-            ],
-            "points": [],
-            "pairs": [config.points.model_dump(), config.images.model_dump()],
-            "labels": [],
-            "truth": [self.taxonomy.digest, config.images.model_dump()],
-        }
-        return parts[group]
+    path: GroupPath
+    samples: tuple[Sample, ...]
+    provenance: Provenance
 
 
 @dataclass(frozen=True)
 class ShardPlan:
-    """One shard: the samples that it keeps, those it leaves out, and the state of its groups.
+    """One shard: the samples that it keeps, those that it leaves out, and the state of its groups.
 
-    `fingerprints` has every group that the shard should hold; `todo` those that are missing or differ.
+    `fingerprints` has every group that the shard should hold; `todo` has those that are missing or differ.
     """
 
     key: str
@@ -88,7 +51,7 @@ class ShardPlan:
 
     @property
     def record(self) -> ShardRecord:
-        """The shard's record, as it stands in the cache."""
+        """The record of the shard, as the cache holds it."""
         cameras = tuple(camera.channel for sample in self.samples[:1] for camera in sample.cameras)
         tokens = tuple(sample.token for sample in self.samples)
         clouds = tuple(sample.cloud_token for sample in self.samples)
@@ -96,20 +59,16 @@ class ShardPlan:
             scene=self.scene, samples=tokens, clouds=clouds, cameras=cameras, quarantined=self.quarantined
         )
 
-    def upstream(self, group: str, text_fingerprint: str) -> dict[str, str]:
-        """Return the fingerprints of the groups that `group` is made from, by name."""
-        known = {**self.fingerprints, "text": text_fingerprint}
-        return {name: known[name] for name in UPSTREAM.get(group, ())}
-
 
 class Planner:
-    """Compares what should be in the cache with what is."""
+    """Compares what should be in the cache with what is there."""
 
-    def __init__(self, data: Path, cache: Cache, recipe: Recipe) -> None:
+    def __init__(self, data: Path, cache: Cache, resolved: ResolvedSettings) -> None:
         """Plan for the dataset folder `data` and `cache`."""
         self.data = data
         self.cache = cache
-        self.recipe = recipe
+        self.resolved = resolved
+        self.roots = root_fingerprints(resolved)
         self._sizes: dict[str, int | None] = {}
 
     def plan(
@@ -126,15 +85,17 @@ class Planner:
             plans.append(self._plan_shard(key, scene, samples, known, seals))
         return plans
 
-    def without(self, shard: ShardPlan, reasons: Mapping[str, str], stage: str) -> ShardPlan:
-        """Return the shard planned again without the samples in `reasons` (why, by token)."""
+    def without(self, shard: ShardPlan, bad: Mapping[str, BadSample]) -> ShardPlan:
+        """Return the plan of a shard without the samples whose tokens are in `bad`."""
         left_out = tuple(
-            QuarantinedSample(sample=s.token, stage=stage, reason=reasons[s.token], inputs=self._inputs_digest(s))
-            for s in shard.samples
-            if s.token in reasons
+            QuarantinedSample(
+                sample=sample.token, stage=found.stage, reason=found.reason, inputs=self._inputs_digest(sample)
+            )
+            for sample in shard.samples
+            if (found := bad.get(sample.token))
         )
-        kept = tuple(sample for sample in shard.samples if sample.token not in reasons)
-        fingerprints = self._fingerprints(kept)
+        kept = tuple(sample for sample in shard.samples if sample.token not in bad)
+        fingerprints = shard_fingerprints(kept, self._file_sizes, self.resolved, {})
         seals = self.cache.shard_seals(shard.key)
         return replace(
             shard,
@@ -144,8 +105,29 @@ class Planner:
             todo=_changed(fingerprints, seals),
         )
 
-    def _cut(self, scenes: Iterable[Scene]) -> Iterable[tuple[str, str, tuple[Sample, ...]]]:
-        size = self.recipe.config.shard_samples
+    def group(self, shard: ShardPlan, name: str) -> GroupPlan:
+        """Return the plan of one group of a shard."""
+        return self._group(GroupPath(shard.key, name), shard.samples, {**self.roots, **shard.fingerprints})
+
+    def due_roots(self) -> list[GroupPlan]:
+        """Return the plans of the root groups that are missing or changed."""
+        seals = self.cache.seals(GroupPath.root(name) for name in self.roots)
+        due = _changed(self.roots, {path.name: seal for path, seal in seals.items()})
+        return [self._group(GroupPath.root(name), (), self.roots) for name in self.roots if name in due]
+
+    def _group(self, path: GroupPath, samples: tuple[Sample, ...], fingerprints: Mapping[str, str]) -> GroupPlan:
+        stage = STAGES[path.name]
+        provenance = Provenance(
+            fingerprint=fingerprints[path.name],
+            recipe=recipe_of(path.name, self.resolved),
+            teacher=self.resolved.teachers.networks[stage.teacher.name] if stage.teacher else None,
+            upstream={source: fingerprints[source] for source in stage.made_from},
+            samples=tuple(sample.token for sample in samples),
+        )
+        return GroupPlan(path, samples, provenance)
+
+    def _cut(self, scenes: Iterable[Scene]) -> Iterator[tuple[str, str, tuple[Sample, ...]]]:
+        size = self.resolved.settings.shard_samples
         for scene in scenes:
             for number, start in enumerate(range(0, len(scene.samples), size)):
                 yield f"{scene.name}-{number:03d}", scene.name, scene.samples[start : start + size]
@@ -172,15 +154,14 @@ class Planner:
             else:
                 kept.append(sample)
         present = {group: seals[path] for group in SHARD_GROUPS if (path := GroupPath(key, group)) in seals}
-        held = self._held_without_files(kept, present)
-        fingerprints = self._fingerprints(tuple(kept), held)
+        accepted = self._made_from_lost_files(kept, present)
+        fingerprints = shard_fingerprints(kept, self._file_sizes, self.resolved, accepted)
         return ShardPlan(key, scene, tuple(kept), tuple(quarantined), fingerprints, _changed(fingerprints, present))
 
-    def _held_without_files(self, samples: Sequence[Sample], present: Mapping[str, GroupSeal]) -> dict[str, str]:
-        """Return fingerprints to accept as they are, by group: what is sealed outlives the raw files it was made from.
+    def _made_from_lost_files(self, samples: Sequence[Sample], present: Mapping[str, GroupSeal]) -> dict[str, str]:
+        """Return the fingerprints of sealed groups to keep although raw files of the shard are gone, by group.
 
-        If a file of the shard is gone, groups made from raw files stay, as long as they hold these samples and were
-        made under these settings.
+        A group is kept if it holds these samples and was made under these settings.
         """
         paths = tuple(path for sample in samples for path in sample.input_paths + sample.truth_paths)
         if None not in self._file_sizes(paths).values():
@@ -190,53 +171,12 @@ class Planner:
             group: present[group].fingerprint
             for group in RAW_GROUPS
             if group in present
-            and present[group].recipe == self.recipe.digest_of(group)
+            and present[group].recipe == recipe_of(group, self.resolved)
             and present[group].samples == tokens
         }
 
-    def _fingerprints(self, samples: tuple[Sample, ...], held: Mapping[str, str] | None = None) -> dict[str, str]:
-        if not samples:
-            return {}
-        inputs = self._inputs(samples)
-        found: dict[str, str] = {"text": self.recipe.text_fingerprint}
-        for group in SHARD_GROUPS:
-            if group not in inputs:
-                continue
-            upstream = [found[name] for name in UPSTREAM.get(group, ())]
-            own = self.recipe.own_parts(group)
-            fresh = digest(group, RECIPES[group], SCHEMA_VERSION, inputs[group], own, upstream)
-            found[group] = (held or {}).get(group, fresh)
-        del found["text"]
-        return found
-
-    def _inputs(self, samples: tuple[Sample, ...]) -> dict[str, Any]:
-        """Return what each group takes from the raw dataset: tokens, calibrations, files with their sizes.
-
-        Sizes and not modification times or contents: a copy of the dataset is the same dataset, and a second run
-        over 200,000 files takes seconds. Truth is left out where no sample has any.
-        """
-        tokens = [sample.token for sample in samples]
-        pictures = [self._file_sizes(tuple(c.image_path for c in sample.cameras)) for sample in samples]
-        clouds = [self._file_sizes((sample.cloud_path,)) for sample in samples]
-        calibrations = [
-            [[c.width_px, c.height_px, c.intrinsics.tolist(), c.cam_from_cloud.tolist()] for c in sample.cameras]
-            for sample in samples
-        ]
-        inputs: dict[str, Any] = {
-            "images": [tokens, pictures, calibrations],
-            "clip": [],
-            "sam": [tokens, pictures],
-            "points": [tokens, clouds],
-            "pairs": calibrations,
-            "labels": [],
-        }
-        truth = [self._file_sizes(sample.truth_paths) for sample in samples]
-        if any(truth):
-            inputs["truth"] = truth
-        return inputs
-
     def _file_sizes(self, paths: tuple[str, ...]) -> dict[str, int | None]:
-        """Return file sizes by path, asking the file system once a file: a dataset has hundreds of thousands."""
+        """Return file sizes by path. The file system is asked once a file, since datasets have 100,000s of them."""
         self._sizes.update(file_sizes(self.data, tuple(path for path in paths if path not in self._sizes)))
         return {path: self._sizes[path] for path in paths}
 
@@ -244,12 +184,15 @@ class Planner:
         return digest(sample.defect, self._file_sizes(sample.input_paths + sample.truth_paths))
 
 
+def needs_work(shard: ShardPlan, cache: Cache) -> bool:
+    """Tell whether anything of a shard is missing, changed, or left over."""
+    record = cache.shard_records([shard.key]).get(shard.key)
+    if not shard.samples:
+        return record != shard.record
+    return bool(shard.todo) or record is None or record.samples != shard.record.samples
+
+
 def _changed(fingerprints: Mapping[str, str], seals: Mapping[str, GroupSeal]) -> frozenset[str]:
     return frozenset(
         group for group, value in fingerprints.items() if group not in seals or seals[group].fingerprint != value
     )
-
-
-def digest(*parts: Any) -> str:
-    """Return the SHA-256 of JSON-ready parts."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

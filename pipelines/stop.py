@@ -1,4 +1,4 @@
-"""Stopping on request: whoever ends a run, and however, it ends as by Ctrl-C."""
+"""Stopping on request: a run that gets SIGTERM ends as if Ctrl-C had been pressed."""
 
 import signal
 import threading
@@ -6,22 +6,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-_told = threading.Event()
+_stop_requested = threading.Event()
 
 
 @contextmanager
 def stops_like_ctrl_c() -> Iterator[None]:
-    """Take SIGTERM, by which schedulers and `kill` end a run, for Ctrl-C.
+    """Treat SIGTERM, which schedulers and `kill` send, as Ctrl-C.
 
-    Schedulers send it to Ray's processes as well, which may be gone first: what fails from then on is part of the end.
+    Schedulers send it to the processes of Ray too, and these may end first. So any error after the signal counts as
+    part of the stop.
     """
     before = signal.getsignal(signal.SIGTERM)
-    _told.clear()
+    _stop_requested.clear()
     take_sigterm_for_ctrl_c()
     try:
         yield
     except Exception:
-        if _told.is_set():
+        if _stop_requested.is_set():
             raise KeyboardInterrupt from None
         raise
     finally:
@@ -30,17 +31,17 @@ def stops_like_ctrl_c() -> Iterator[None]:
 
 
 def take_sigterm_for_ctrl_c() -> None:
-    """Do so from now on: also after somebody else, such as Ray, has put a handler in place."""
+    """Install the handler. Call it again after a library such as Ray has installed its own."""
     if _may_set_handlers():
         signal.signal(signal.SIGTERM, _stop)
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
-    _told.set()
+    _stop_requested.set()
     handler = signal.getsignal(signal.SIGINT)
     if callable(handler):
         handler(number, frame)
-    else:  # a shell starts background jobs of a script with Ctrl-C ignored
+    else:  # a shell starts the background jobs of a script with Ctrl-C ignored
         raise KeyboardInterrupt
 
 

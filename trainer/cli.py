@@ -1,57 +1,32 @@
-"""The `trainer` command: the front door to training, evaluation and prediction from a cache."""
+"""The `trainer` command: training, evaluation and prediction from a cache."""
 
 import json
 import os
 import sys
-from collections.abc import Callable
-from functools import wraps
 from pathlib import Path
-from typing import Any
 
 import click
 
-FAILED = 1
-INTERRUPTED = 130
+from cache_schemas.command_line import CONTEXT, load_attribute, reports_errors, say
+
+RAY_LAUNCHER = "pipelines.ray_train:fit_on_ray"
+"""What starts training on a Ray cluster. It is loaded by name, since the trainer does not import `pipelines`."""
 
 RUN = click.argument("run", type=click.Path(path_type=Path))
 CHECKPOINT = click.option(
-    "--checkpoint", default="last", show_default=True, type=click.Choice(["last", "best"]), help="Which one to use."
+    "--checkpoint", default="last", show_default=True, type=click.Choice(["last", "best"]), help="Checkpoint to use."
 )
 SCENES = click.option(
     "--scenes",
     type=click.Choice(["held-out", "training", "all"]),
-    help="Which scenes of the cache, by what the run held out.",
+    help="Scenes to use: those held out from training, those trained on, or all.",
 )
 
 
-def _reports_errors(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Print errors that a user can act on as one line, and exit with 1."""
-
-    @wraps(command)
-    def wrapped(*args: Any, **kwargs: Any) -> Any:
-        from cache_schemas.errors import CacheError
-        from trainer.errors import TrainerError
-
-        try:
-            return command(*args, **kwargs)
-        except (CacheError, TrainerError) as error:
-            click.echo(f"error: {error}", err=True)
-            sys.exit(FAILED)
-        except KeyboardInterrupt:
-            click.echo("interrupted; go on from the last checkpoint with the same command and --resume", err=True)
-            sys.exit(INTERRUPTED)
-
-    return wrapped
-
-
-def _say(line: str) -> None:
-    click.echo(line, err=True)
-
-
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(context_settings=CONTEXT)
 @click.version_option(package_name="labelgen")
 def main() -> None:
-    """Train a 2D and a 3D network from a cache of pseudo labels, and nothing else.
+    """Train a 2D and a 3D network from a cache of pseudo labels.
 
     \b
     Examples:
@@ -64,12 +39,12 @@ def main() -> None:
 @main.command(short_help="Co-train a 2D and a 3D network.")
 @click.argument("cache")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the run.")
-@click.option("--recipe", default="cns", show_default=True, help="Which method.")
-@click.option("--config", "config_file", type=click.Path(path_type=Path), help="Settings over the recipe's.")
+@click.option("--recipe", default="cns", show_default=True, help="Training method.")
+@click.option("--config", "config_file", type=click.Path(path_type=Path), help="Settings file, over the recipe.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="One setting; may be repeated.")
-@click.option("--resume", is_flag=True, help="Go on from the last checkpoint in --out.")
+@click.option("--resume", is_flag=True, help="Resume from the last checkpoint in --out.")
 @click.option("--ray", "workers", type=click.IntRange(1), metavar="N", help="Train under Ray Train with N workers.")
-@_reports_errors
+@reports_errors("resume from the last checkpoint with the same command and --resume")
 def fit(
     cache: str,
     out: Path,
@@ -107,13 +82,11 @@ def fit(
     _, manifest = Cache.open(cache)
     settings = load_settings(manifest.dataset, recipe, config_file, overrides)
     if workers:
-        from pipelines.training import fit_on_ray
-
-        fit_on_ray(settings, cache, out, workers, resume=resume)
+        load_attribute(RAY_LAUNCHER)(settings, cache, out, workers, resume=resume)
         return
     from trainer.fit import FitRequest, fit
 
-    fit(FitRequest(settings, cache, out, resume), _say, live=sys.stderr.isatty())
+    fit(FitRequest(settings, cache, out, resume), say, live=sys.stderr.isatty())
 
 
 @main.command(short_help="Score a run's networks against truth.")
@@ -123,11 +96,11 @@ def fit(
 @CHECKPOINT
 @click.option("--refine", is_flag=True, help="Vote predictions within SAM's masks first (Post-Refine).")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@_reports_errors
+@reports_errors("run the same command again")
 def evaluate(run: Path, cache: str, scenes: str | None, checkpoint: str, refine: bool, as_json: bool) -> None:
-    """Score a run's 2D and 3D network on a cache with truth, beside the cached labels.
+    """Score a run's 2D and 3D network, and the cached labels, on a cache with truth.
 
-    Without --scenes: the held-out scenes, where CACHE is what the run learned from and some were held out; else all.
+    Without --scenes: the held-out scenes if CACHE was used for training and scenes were held out, otherwise all.
 
     \b
     Examples:
@@ -148,9 +121,9 @@ def evaluate(run: Path, cache: str, scenes: str | None, checkpoint: str, refine:
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder for the files.")
 @SCENES
 @CHECKPOINT
-@_reports_errors
+@reports_errors("run the same command again")
 def predict(run: Path, cache: str, out: Path, scenes: str | None, checkpoint: str) -> None:
-    """Label every point with a run's 3D network, in the file format of the data set's evaluation.
+    """Label every point with a run's 3D network, in the file format of the data set's benchmark.
 
     \b
     Example:
@@ -159,7 +132,7 @@ def predict(run: Path, cache: str, out: Path, scenes: str | None, checkpoint: st
     from trainer.predict import predict as label_points
     from trainer.run_folder import RunFolder
 
-    files = label_points(RunFolder(run), cache, out, scenes=scenes, checkpoint=checkpoint, say=_say)
+    files = label_points(RunFolder(run), cache, out, scenes=scenes, checkpoint=checkpoint, say=say)
     click.echo(f"{len(files)} files in {os.path.commonpath(files)}")
 
 

@@ -1,7 +1,9 @@
 """Errors of the trainer; each message quotes the bad value, names the file, and says the fix."""
 
+from cache_schemas.errors import UserError
 
-class TrainerError(Exception):
+
+class TrainerError(UserError):
     """Anything wrong with a training run that a user can act on."""
 
 

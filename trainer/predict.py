@@ -11,7 +11,9 @@ from trainer.evaluation.inputs import choose_scenes, open_for_prediction
 from trainer.evaluation.predictor import Predictor
 from trainer.run_folder import RunFolder
 
-NUSCENES_LIKE = ("nuscenes", "demo")
+LIDARSEG_TAXONOMY = "nuscenes16"
+"""Ids of this taxonomy, plus 1, are the classes of the lidarseg challenge."""
+
 NUSCENES_META = {"use_camera": True, "use_lidar": True, "use_radar": False, "use_map": False, "use_external": True}
 
 
@@ -37,10 +39,10 @@ def predict(
     """
     record = run.record()
     stream = open_for_prediction(record, cache)
-    if stream.manifest.dataset not in NUSCENES_LIKE:
+    if stream.manifest.taxonomy.name != LIDARSEG_TAXONOMY:
         raise TrainerError(
-            f"{cache}: no official file format for point labels of {stream.manifest.dataset!r}; "
-            f"there is one for {', '.join(NUSCENES_LIKE)}"
+            f"{cache}: no official file format for point labels of taxonomy {stream.manifest.taxonomy.name!r}; "
+            f"there is one for {LIDARSEG_TAXONOMY!r}"
         )
     samples, _ = choose_scenes(stream, record, scenes or "all")
     names = [stream.cloud_name(ref) for ref in samples]

@@ -1,4 +1,4 @@
-"""What every dataset adapter offers."""
+"""The interface of data set adapters."""
 
 import stat
 from abc import ABC, abstractmethod
@@ -13,17 +13,20 @@ from labelgen.errors import SampleError
 from labelgen.samples import Cloud, Sample, Scene
 
 MAX_FILE_BYTES = 2**30
-"""No picture, cloud or label file is larger; what claims to be would only kill the worker that reads it."""
+"""Larger files are refused: reading one could exhaust the memory of the worker."""
 
 
 class Adapter(ABC):
-    """Reads one dataset's raw layout; cheap to make and to send to workers, so it holds paths, not tables."""
+    """Reads the raw files of one data set.
+
+    An adapter holds paths but no tables, so that it is cheap to create and to send to workers.
+    """
 
     taxonomy: ClassVar[str]
-    """Name of the taxonomy that the adapter's truth and the dataset's labels use."""
+    """Name of the taxonomy of the data set's labels and truth."""
 
     def __init__(self, data: Path) -> None:
-        """Point at the dataset's folder.
+        """Use the data set in the folder `data`.
 
         Raises:
             DatasetError: if the folder is missing.
@@ -32,15 +35,17 @@ class Adapter(ABC):
 
     @abstractmethod
     def scenes(self, split: str, version: str | None) -> list[Scene]:
-        """Return the scenes of a split, with their samples in time order.
+        """Return the scenes of a split; the samples of a scene are in time order.
+
+        `version` names one of several versions of the tables; None stands for the only one.
 
         Raises:
-            DatasetError: if there is no such split or version, or the tables cannot be used.
+            DatasetError: if the split or version does not exist, or the tables cannot be used.
         """
 
     @abstractmethod
     def read_cloud(self, sample: Sample) -> Cloud:
-        """Read the sample's points.
+        """Read the sample's point cloud.
 
         Raises:
             SampleError: if the file is missing or malformed.
@@ -48,26 +53,26 @@ class Adapter(ABC):
 
     @abstractmethod
     def read_point_truth(self, sample: Sample, points: int) -> NDArray[np.uint8]:
-        """Read the sample's truth as (points,) ids of `taxonomy`, 255 where there is none.
+        """Read the true class of each point as (points,) u8 ids of `taxonomy`, 255 where there is none.
 
         Raises:
-            SampleError: if the file does not fit the cloud.
+            SampleError: if the file is missing or has not one label for each of `points` points.
         """
 
     def read_bytes(self, path: str) -> bytes:
-        """Read a file of the dataset.
+        """Read a file of the data set.
 
         Raises:
-            SampleError: if its path leaves the dataset's folder, or it cannot be read.
+            SampleError: if the path leads out of the data set's folder, or the file cannot be read.
         """
         if not stays_inside(path):
-            raise SampleError(f"{path!r} is no file inside {self.data}; extract the tables again")
+            raise SampleError(f"{path!r} is not a file inside {self.data}; extract the tables again")
         file = self.data / path
         try:
             found = file.stat()
             if not stat.S_ISREG(found.st_mode) or found.st_size > MAX_FILE_BYTES:
                 raise SampleError(
-                    f"{file}: no regular file, or of more than {MAX_FILE_BYTES:,} bytes (it has {found.st_size:,}); "
+                    f"{file}: not a regular file, or larger than {MAX_FILE_BYTES:,} bytes (it has {found.st_size:,}); "
                     "restore the file from the dataset"
                 )
             return file.read_bytes()
@@ -76,6 +81,6 @@ class Adapter(ABC):
 
 
 def stays_inside(path: str) -> bool:
-    """Tell whether a path, as a table gives it, names something below the dataset's folder; links are the user's."""
-    steps = PurePosixPath(path)
-    return bool(steps.parts) and not steps.is_absolute() and ".." not in steps.parts and is_plain(path)
+    """Return whether a path in a table names a file below the data set's folder; symbolic links are not resolved."""
+    place = PurePosixPath(path)
+    return bool(place.parts) and not place.is_absolute() and ".." not in place.parts and is_plain(path)

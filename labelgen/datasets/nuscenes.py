@@ -1,4 +1,8 @@
-"""nuScenes: six cameras and LIDAR_TOP at keyframes, from any official version folder."""
+"""nuScenes: six cameras and LIDAR_TOP at keyframes, from any official version folder.
+
+H. Caesar et al., nuScenes: A multimodal dataset for autonomous driving, CVPR 2020. Point truth is nuScenes-lidarseg,
+its 32 categories mapped to the 16 classes of the lidarseg challenge.
+"""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -30,10 +34,12 @@ from labelgen.samples import Camera, Cloud, Sample, Scene
 
 CAMERAS = ("CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_BACK_RIGHT", "CAM_BACK", "CAM_BACK_LEFT", "CAM_FRONT_LEFT")
 LIDAR = "LIDAR_TOP"
-FLOATS_PER_POINT = 5  # x, y, z, intensity, ring
+FLOATS_PER_POINT = 5
+"""x, y, z, intensity, ring."""
+
 MAX_INTENSITY = 255.0
 MAX_PIXELS = 2**26
-"""The largest picture that is believed; those of nuScenes have 1.44 million pixels."""
+"""Larger image sizes in a table are refused; images of nuScenes have 1.44 million pixels."""
 
 CLASS_OF_CATEGORY = {
     "movable_object.barrier": "barrier",
@@ -57,21 +63,21 @@ CLASS_OF_CATEGORY = {
     "static.manmade": "manmade",
     "static.vegetation": "vegetation",
 }
-"""The official 32 -> 16 lidarseg map; categories that are not here are ignored."""
+"""The official map from 32 lidarseg categories to 16 classes; other categories are ignored."""
 
 
 class NuScenes(Adapter):
-    """The nuScenes dataset: a folder with `samples/`, and one or more version folders of tables."""
+    """The nuScenes data set: a folder with `samples/` and one or more version folders of tables."""
 
     taxonomy = "nuscenes16"
     remedy = "give the nuScenes folder that holds samples/ and v1.0-*/"
-    """What to do where there is no folder `{data}`."""
+    """End of the error message for a missing folder `{data}`: what to do."""
 
     def __init__(self, data: Path) -> None:
-        """Point at the folder that holds `samples/` and the version folders.
+        """Use the folder that holds `samples/` and the version folders.
 
         Raises:
-            DatasetError: if there is no such folder.
+            DatasetError: if the folder does not exist.
         """
         super().__init__(data)
         if not data.is_dir():
@@ -89,9 +95,9 @@ class NuScenes(Adapter):
         }
         if not wanted:
             raise DatasetError(f"{folder}: holds no scene of split {split!r}; choose another split or version")
-        _refuse_bad_names(folder, "scene", wanted.values())
+        _check_names(folder, "scene", wanted.values())
         samples = _assemble_samples(folder, wanted)
-        _refuse_if_all_defective(folder, samples)
+        _check_any_usable(folder, samples)
         by_scene: dict[str, list[Sample]] = defaultdict(list)
         for sample in samples:
             by_scene[sample.scene].append(sample)
@@ -102,8 +108,8 @@ class NuScenes(Adapter):
         raw = self.read_bytes(sample.cloud_path)
         if len(raw) == 0 or len(raw) % (4 * FLOATS_PER_POINT):
             raise SampleError(
-                f"{self.data / sample.cloud_path}: {len(raw)} bytes, no multiple of {FLOATS_PER_POINT} floats; "
-                "the file is cut short, restore it from the dataset"
+                f"{self.data / sample.cloud_path}: {len(raw)} bytes, not a multiple of {FLOATS_PER_POINT} floats; "
+                "the file is truncated, restore it from the dataset"
             )
         points = np.frombuffer(raw, np.float32).reshape(-1, FLOATS_PER_POINT)
         if (bad := np.flatnonzero(~np.isfinite(points).all(axis=1))).size:
@@ -114,7 +120,7 @@ class NuScenes(Adapter):
         return Cloud(xyz=points[:, :3].copy(), intensity=points[:, 3] / np.float32(MAX_INTENSITY))
 
     def read_point_truth(self, sample: Sample, points: int) -> NDArray[np.uint8]:
-        """Read a lidarseg file through the 32 -> 16 map; see `Adapter.read_point_truth`."""
+        """Read a lidarseg file and map its categories to classes; see `Adapter.read_point_truth`."""
         if sample.point_truth_path is None:
             return np.full(points, IGNORE, np.uint8)
         raw = np.frombuffer(self.read_bytes(sample.point_truth_path), np.uint8)
@@ -140,10 +146,10 @@ class NuScenes(Adapter):
 
 
 def _assemble_samples(folder: Path, scene_names: dict[str, str]) -> list[Sample]:
-    """Join the tables into the samples of the wanted scenes, in time order; bad rows become defects."""
+    """Join the tables into the samples of the given scenes, in time order; a bad row sets `Sample.defect`."""
     rows = [row for row in read_table(folder, "sample", SampleRow) if row.scene_token in scene_names]
     wanted = {row.token for row in rows}
-    _refuse_bad_names(folder, "sample", wanted)
+    _check_names(folder, "sample", wanted)
     readings: dict[str, list[SampleDataRow]] = defaultdict(list)
     for reading in read_keyframe_data(folder):
         if reading.sample_token in wanted:
@@ -181,10 +187,12 @@ def _assemble_sample(
 
 
 def _check_readings(folder: Path, lidar: SampleDataRow, images: Sequence[SampleDataRow]) -> None:
-    """Refuse readings whose files no dataset has."""
+    """Raise SampleError for impossible file names and image sizes."""
     table = folder / "sample_data.json"
     if leaving := [reading for reading in (lidar, *images) if not stays_inside(reading.filename)]:
-        raise SampleError(f"{table}: {leaving[0].filename!r} is no file inside the dataset; extract the tables again")
+        raise SampleError(
+            f"{table}: {leaving[0].filename!r} is not a file inside the dataset; extract the tables again"
+        )
     if unsized := [i for i in images if min(i.width, i.height) < 1 or i.width * i.height > MAX_PIXELS]:
         raise SampleError(
             f"{table}: {unsized[0].filename} is {unsized[0].width}x{unsized[0].height} pixels; extract the tables again"
@@ -193,14 +201,14 @@ def _check_readings(folder: Path, lidar: SampleDataRow, images: Sequence[SampleD
         raise SampleError(f"{table}: token {lidar.token!r} cannot name a file; extract the tables again")
 
 
-def _refuse_bad_names(folder: Path, table: str, names: Iterable[str]) -> None:
-    """Refuse names that shards, records and file names are made of, if they would leave their folder."""
+def _check_names(folder: Path, table: str, names: Iterable[str]) -> None:
+    """Raise DatasetError for names that cannot be part of a file name."""
     if bad := [name for name in names if not is_file_name(name)]:
         raise DatasetError(f"{folder / table}.json: {bad[0]!r} cannot name a file; extract the table again")
 
 
 class _Calibrations:
-    """Sensor -> ego and ego -> global transforms of keyframe readings; a bad row is reported when it is used."""
+    """Extrinsics (sensor to ego), ego poses (ego to global) and intrinsics; a bad row is reported when it is used."""
 
     def __init__(self, folder: Path, ego_pose_tokens: set[str]) -> None:
         self.folder = folder
@@ -247,8 +255,8 @@ class _Calibrations:
 
     def _dangling(self, table: str, token: str) -> SampleError:
         return SampleError(
-            f"{self.folder / table}.json: token {token!r} is referred to but not in the table; "
-            "the tables are half copied or of two versions, extract them again"
+            f"{self.folder / table}.json: token {token!r} is used but not in the table; "
+            "the tables are incomplete or of two versions, extract them again"
         )
 
     def _bad(self, table: str, token: str, error: ValueError) -> SampleError:
@@ -256,11 +264,11 @@ class _Calibrations:
 
 
 Rigid = NDArray[np.float64] | ValueError
-"""A transform (4, 4), or what is wrong with its row."""
+"""A rigid transform (4, 4), or the error in its row."""
 
 
 def _rigid_by_token(rows: Sequence[CalibratedSensorRow] | Sequence[EgoPoseRow]) -> dict[str, Rigid]:
-    """Compose the rows' transforms, all at once if all are sound, else one by one to find the bad ones."""
+    """Return the transforms of all rows, computed at once; one by one if that fails, to find the bad rows."""
     try:
         rigid = rigid_from_quaternion(np.array([r.rotation for r in rows]), np.array([r.translation for r in rows]))
         return dict(zip((row.token for row in rows), rigid, strict=True))
@@ -277,14 +285,14 @@ def _rigid_or_error(row: CalibratedSensorRow | EgoPoseRow) -> Rigid:
         return error
 
 
-def _refuse_if_all_defective(folder: Path, samples: list[Sample]) -> None:
+def _check_any_usable(folder: Path, samples: list[Sample]) -> None:
     defects = [sample.defect for sample in samples if sample.defect]
     if defects and len(defects) == len(samples):
         raise DatasetError(f"{folder}: none of the {len(samples)} samples can be used; the first: {defects[0]}")
 
 
 def _lidarseg_files(folder: Path) -> dict[str, str]:
-    """Return lidarseg files by sample_data token; only those that are there, since lidarseg is optional."""
+    """Return the existing lidarseg files by sample_data token; lidarseg is optional."""
     if not (folder / "lidarseg.json").is_file():
         return {}
     rows = read_table(folder, "lidarseg", LidarsegRow)
@@ -297,7 +305,7 @@ def _lidarseg_files(folder: Path) -> dict[str, str]:
 
 
 def _class_of_index(folder: Path) -> NDArray[np.uint8]:
-    """Return the (256,) u8 map from raw lidarseg index to class id, through category.json's own indices."""
+    """Return the map (256,) u8 from lidarseg index to class id, by the indices in category.json."""
     ids = {name: index for index, name in enumerate(load_taxonomy(NuScenes.taxonomy).names)}
     table = np.full(256, IGNORE, np.uint8)
     for row in read_table(folder, "category", CategoryRow):

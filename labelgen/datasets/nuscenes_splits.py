@@ -1,4 +1,4 @@
-"""Which scenes belong to which nuScenes split."""
+"""The scenes of each nuScenes split."""
 
 from functools import cache
 from importlib import resources
@@ -16,6 +16,7 @@ def _numbers() -> dict[str, frozenset[int]]:
 
 
 def _expand(runs: str) -> list[int]:
+    """Return the numbers in text such as "1-2 4-11 222"."""
     numbers: list[int] = []
     for run in runs.split():
         first, _, last = run.partition("-")
@@ -24,10 +25,10 @@ def _expand(runs: str) -> list[int]:
 
 
 def split_names() -> list[str]:
-    """Return the names that `split_scenes` knows."""
+    """Return the names of all splits."""
     return sorted(_numbers())
 
 
 def split_scenes(split: str) -> frozenset[str]:
-    """Return the scene names of an official split, or of `parametrize` / `verify`, the two parts of `train`."""
+    """Return the scene names of an official split, or of `parametrize` or `verify`, the two parts of `train`."""
     return frozenset(f"scene-{number:04d}" for number in _numbers()[split])

@@ -1,7 +1,7 @@
-"""The official nuScenes JSON tables, read once, keyframes only.
+"""Reading the official nuScenes JSON tables, keyframes only.
 
-The full v1.0-trainval tables hold 2.6 million sample_data and as many ego_pose rows; only the rows of keyframes
-are decoded in full, and typed decoding skips the fields that nobody asks for.
+The tables of v1.0-trainval have 2.6 million rows of sample_data and as many of ego_pose. Only rows of keyframes are
+decoded, and only the fields declared here.
 """
 
 import gc
@@ -77,7 +77,7 @@ class LidarsegRow(msgspec.Struct, gc=False):
 
 
 class CategoryRow(msgspec.Struct, gc=False):
-    """A row of category.json; `index` is there where lidarseg is installed."""
+    """A row of category.json; `index` is set if lidarseg is installed."""
 
     name: str
     index: Annotated[int, msgspec.Meta(ge=0, le=255)] | None = None
@@ -99,7 +99,7 @@ def read_table(folder: Path, name: str, row: type[Row]) -> list[Row]:
     """Return the rows of `<folder>/<name>.json`.
 
     Raises:
-        DatasetError: if the table is missing, cut short, or lacks a field.
+        DatasetError: if the table is missing, truncated, or lacks a field.
     """
     path = folder / f"{name}.json"
     with _decoding(path):
@@ -116,7 +116,7 @@ def read_keyframe_data(folder: Path) -> list[SampleDataRow]:
 
 
 def read_ego_poses(folder: Path, tokens: set[str]) -> dict[str, EgoPoseRow]:
-    """Return the ego poses named in `tokens`, by token; absent ones are left out.
+    """Return the ego poses with the given tokens, by token; missing ones are left out.
 
     Raises:
         DatasetError: as `read_table`.
@@ -128,10 +128,10 @@ def read_ego_poses(folder: Path, tokens: set[str]) -> dict[str, EgoPoseRow]:
 def _read_rows_where(
     folder: Path, name: str, row: type[Row], mark: type[Mark], wanted: Callable[[Mark], bool]
 ) -> list[Row]:
-    """Decode only the rows whose `mark` fields are wanted.
+    """Decode only the rows for which `wanted` is true of their `mark` fields.
 
-    One pass reads the marks, one finds where rows lie, and few rows are decoded: four times as fast on the full
-    tables as decoding all rows and dropping most.
+    One pass decodes the mark fields, a second one finds the bytes of each row, then the wanted rows are decoded. On the
+    full tables this is four times as fast as decoding all rows.
     """
     path = folder / f"{name}.json"
     decoder = msgspec.json.Decoder(row)
@@ -143,14 +143,14 @@ def _read_rows_where(
 
 
 def _mapped(path: Path) -> mmap.mmap | bytes:
-    """Map the file; never closed by hand, because undecoded rows (`msgspec.Raw`) point into it."""
+    """Map the file into memory; it is not closed explicitly, because undecoded rows (`msgspec.Raw`) refer to it."""
     with path.open("rb") as file:
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if path.stat().st_size else b""
 
 
 @contextmanager
 def _decoding(path: Path) -> Iterator[None]:
-    """Name the table in errors; pause the collector, which would only rescan millions of rows in use."""
+    """Turn decoding errors into DatasetError; pause garbage collection, which would scan millions of rows in use."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -163,7 +163,7 @@ def _decoding(path: Path) -> Iterator[None]:
         raise DatasetError(f"{path}: {error.strerror}; make the table readable") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DatasetError(
-            f"{path}: {error}; the table is damaged or half copied, extract it again from the nuScenes archive"
+            f"{path}: {error}; the table is damaged or incomplete, extract it again from the nuScenes archive"
         ) from None
     finally:
         if was_enabled:

@@ -1,6 +1,6 @@
-"""The audit of a cache: statistics streamed shard by shard, and what a person should look at first.
+"""The audit of a cache, `labelgen inspect`: what it holds, whether that is complete, whole and plausible.
 
-Read in this order: `statistics` counts one sample, `measures` turns counts into comparable numbers, `survey` streams
-the shards, `oddities` and `diagnosis` say what stands out and why, `findings` puts the report together, and `terminal`,
-`page`, `pictures` and `recording` show it.
+Read in this order: `report` is the result; `counting` counts documents and samples, shard by shard; `judging` finds
+outliers, diagnoses classes and gives the verdict; `audit` puts the report together; `showing` prints and draws it.
+`command` has the functions that the command calls.
 """

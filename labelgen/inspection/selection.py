@@ -1,48 +1,34 @@
-"""Which samples of a cache an audit is about: all, those named, those with a class, the worst of them."""
+"""Count the samples that an audit is about: all, those named, those with a class, the worst of them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
 
 from cache_schemas.documents import CacheManifest
 from cache_schemas.errors import CacheError
-from labelgen.inspection.measures import Row
-from labelgen.inspection.oddities import worst_first
-from labelgen.inspection.survey import Survey, survey_shards
+from labelgen.inspection.counting.measures import Measurements
+from labelgen.inspection.counting.streaming import CountedSamples, count_shards
+from labelgen.inspection.judging.ranking import rank_worst_first
+from labelgen.inspection.report import Selection
 
 
-@dataclass(frozen=True)
-class Selection:
-    """Narrows an audit to samples by id, to those where a class occurs, and to the `worst` so many of them."""
-
-    samples: tuple[str, ...] = ()
-    class_name: str | None = None
-    worst: int | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the selection as a JSON-ready object."""
-        return {"samples": list(self.samples), "class": self.class_name, "worst": self.worst}
-
-
-def survey_selection(
+def count_selection(
     url: str, manifest: CacheManifest, finished: Mapping[str, Sequence[str]], selection: Selection
-) -> tuple[Survey, list[Row]]:
-    """Count the selected samples of the finished shards (samples by shard); also returns them, worst first.
+) -> tuple[CountedSamples, list[Measurements]]:
+    """Count the selected samples of the finished shards, given as samples by shard; return them also worst first.
 
     Raises:
         CacheError: if a sample or the class is not in the cache.
     """
-    of_class = _class_index(url, manifest, selection.class_name)
-    found = survey_shards(url, _named(url, finished, selection.samples))
-    ranked = worst_first([row for row in found.samples if of_class is None or row.occurs[of_class]], of_class)
+    class_id = _class_id(url, manifest, selection.class_name)
+    counted = count_shards(url, _with_ids(url, finished, selection.samples))
+    ranked = rank_worst_first([s for s in counted.samples if class_id is None or s.occurs[class_id]], class_id)
     if selection.worst is not None:
         ranked = ranked[: selection.worst]
-    if len(ranked) < len(found.samples):
-        found = survey_shards(url, _by_shard(ranked))
-    return found, ranked
+    if len(ranked) < len(counted.samples):
+        counted = count_shards(url, _by_shard(ranked))
+    return counted, ranked
 
 
-def _class_index(url: str, manifest: CacheManifest, name: str | None) -> int | None:
+def _class_id(url: str, manifest: CacheManifest, name: str | None) -> int | None:
     if name is None:
         return None
     names = manifest.taxonomy.names
@@ -51,18 +37,19 @@ def _class_index(url: str, manifest: CacheManifest, name: str | None) -> int | N
     return names.index(name)
 
 
-def _named(url: str, finished: Mapping[str, Sequence[str]], samples: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    choice = {key: tuple(s for s in held if not samples or s in samples) for key, held in finished.items()}
-    known = {sample for chosen in choice.values() for sample in chosen}
-    if missing := [sample for sample in samples if sample not in known]:
+def _with_ids(url: str, finished: Mapping[str, Sequence[str]], ids: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Return the samples with these ids by shard, or all samples if there are no ids."""
+    chosen = {key: tuple(s for s in samples if not ids or s in ids) for key, samples in finished.items()}
+    known = {sample for samples in chosen.values() for sample in samples}
+    if missing := [own_id for own_id in ids if own_id not in known]:
         raise CacheError(
-            f"{url}: no finished shard holds sample {missing[0]!r}; ids of samples are in `worst_samples` of --json"
+            f"{url}: no finished shard holds sample {missing[0]!r}; `worst_samples` of --json lists ids of samples"
         )
-    return {key: chosen for key, chosen in choice.items() if chosen}
+    return {key: samples for key, samples in chosen.items() if samples}
 
 
-def _by_shard(rows: Sequence[Row]) -> dict[str, list[str]]:
-    choice: dict[str, list[str]] = {}
-    for row in rows:
-        choice.setdefault(row.shard, []).append(str(row.sample))
-    return choice
+def _by_shard(samples: Sequence[Measurements]) -> dict[str, list[str]]:
+    chosen: dict[str, list[str]] = {}
+    for sample in samples:
+        chosen.setdefault(sample.shard, []).append(str(sample.sample))
+    return chosen

@@ -1,1 +1,1 @@
-"""The two frozen teachers: CLIP for class scores, SAM for masks and features."""
+"""The two frozen teachers: CLIP for class scores (`clip`), SAM for masks and image embeddings (`sam`)."""

@@ -1,4 +1,4 @@
-"""Naming, building and loading a teacher's network, whatever file its weights come in."""
+"""Weights of the teachers: identifying them, reading them without running code from a file, loading them."""
 
 import hashlib
 import zipfile
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from cache_schemas.documents import TeacherIdentity
 from cache_schemas.errors import ConfigError
 from labelgen.errors import WeightsError
-from labelgen.settings import ClipSettings, SamSettings
+from labelgen.settings import TeacherSettings
 from labelgen.weights import is_official, verified
 
 if TYPE_CHECKING:
@@ -17,12 +17,14 @@ if TYPE_CHECKING:
 UNTRAINED = "untrained:"
 
 
-def identify(settings: ClipSettings | SamSettings) -> TeacherIdentity:
-    """Return which network the settings name; weights that are files are read to digest them.
+def identify(settings: TeacherSettings) -> TeacherIdentity:
+    """Return the identity of the network that the settings name: architecture, weights, and the weights' SHA-256.
+
+    A weights file is read to compute its SHA-256, but not loaded. Untrained weights have none.
 
     Raises:
-        WeightsError: if the weights are absent or not the official bytes.
-        ConfigError: if the seed of untrained weights is no number.
+        WeightsError: if the weights are absent, or registered weights differ from the official file.
+        ConfigError: if the seed of untrained weights is not a whole number.
     """
     if settings.weights.startswith(UNTRAINED):
         untrained_seed(settings.weights)
@@ -35,7 +37,7 @@ def untrained_seed(weights: str) -> int:
     """Return the seed in `untrained:<seed>`.
 
     Raises:
-        ConfigError: if it is no number.
+        ConfigError: if it is not a whole number.
     """
     seed = weights.removeprefix(UNTRAINED)
     if not seed.isdecimal():
@@ -44,13 +46,16 @@ def untrained_seed(weights: str) -> int:
 
 
 def read_state_dict(name: str) -> "dict[str, torch.Tensor]":
-    """Return the tensors of registered weights or of a weights file; runs nothing that a file brings along.
+    """Return the tensors, by name, of registered weights or of a weights file, without running code from the file.
 
-    Reads safetensors, tensor-only .pth files, and the TorchScript archives that OpenAI ships: to load one of those is
-    to run its code, so others are refused.
+    The formats are safetensors, .pth files that hold tensors only, and the TorchScript archives of OpenAI. Loading a
+    TorchScript archive runs code from it, so only archives with the SHA-256 of registered weights are read.
+
+    Args:
+        name: a registered name or the path of a file.
 
     Raises:
-        WeightsError: if the file is absent, not the official bytes, or in none of these formats.
+        WeightsError: if the file is absent, differs from the official file, or has none of these formats.
     """
     import torch
     from safetensors.torch import load_file
@@ -60,19 +65,19 @@ def read_state_dict(name: str) -> "dict[str, torch.Tensor]":
     torchscript = any(entry.filename.endswith("/constants.pkl") for entry in entries)
     if torchscript and not is_official(sha256):
         raise WeightsError(
-            f"{path}: cannot be read safely: a TorchScript archive is a program, and this is none of the official "
-            "ones; save its tensors as a .safetensors file"
+            f"{path}: cannot be read safely: a TorchScript archive contains code, and this one is not an official "
+            "file; save its tensors as a .safetensors file"
         )
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
         if torchscript:
             return dict(torch.jit.load(path, map_location="cpu").state_dict())
-        if packed := [entry.filename for entry in entries if entry.compress_type != zipfile.ZIP_STORED]:
-            raise ValueError(f"{packed[0]!r} is compressed, which tensors never are")
+        if compressed := [entry.filename for entry in entries if entry.compress_type != zipfile.ZIP_STORED]:
+            raise ValueError(f"its entry {compressed[0]!r} is compressed, which torch.save never does")
         state: dict[str, torch.Tensor] = torch.load(path, map_location="cpu", weights_only=True)
         if not (isinstance(state, dict) and all(isinstance(key, str) for key in state)):
-            raise TypeError("it does not hold tensors by name")
+            raise TypeError("it is not a dictionary of tensors by name")
         return state
     except Exception as error:
         reason = (str(error) or type(error).__name__).splitlines()[0].partition(". ")[0][:200]
@@ -80,10 +85,15 @@ def read_state_dict(name: str) -> "dict[str, torch.Tensor]":
 
 
 def load_into(model: "torch.nn.Module", weights: str, ignore: frozenset[str] = frozenset()) -> None:
-    """Load weights into a model whose parameters they must match, but for the keys in `ignore`.
+    """Load weights into a model; their names and shapes must be those of the model's parameters.
+
+    Args:
+        model: changed in place.
+        weights: a registered name or the path of a file.
+        ignore: names in the file that the model does not have.
 
     Raises:
-        WeightsError: naming the first keys that do not fit.
+        WeightsError: if the file cannot be read, or does not fit; the message gives the first names that do not.
     """
     state = {key: value for key, value in read_state_dict(weights).items() if key not in ignore}
     try:
@@ -94,7 +104,7 @@ def load_into(model: "torch.nn.Module", weights: str, ignore: frozenset[str] = f
 
 
 def _zip_entries(path: Path) -> list[zipfile.ZipInfo]:
-    """Return the entries of a zip archive; none if the file is something else, or too broken to tell."""
+    """Return the entries of a zip archive; an empty list if the file is not a zip archive, or a damaged one."""
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.infolist()
@@ -103,7 +113,7 @@ def _zip_entries(path: Path) -> list[zipfile.ZipInfo]:
 
 
 def state_digest(model: "torch.nn.Module") -> str:
-    """Return the SHA-256 of a model's tensors, by name."""
+    """Return the SHA-256 of the names and values of a model's parameters and buffers, sorted by name."""
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(name.encode())

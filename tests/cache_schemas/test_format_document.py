@@ -1,4 +1,4 @@
-"""docs/cache-format.md: it names every array, document field and problem of the code, and its examples run."""
+"""docs/reference/cache-format.md: it names every array, document field and problem, and its examples run."""
 
 import re
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from cache_schemas.problems import ProblemKind
 from cache_schemas.store import Cache
 from cache_schemas.taxonomy import Taxonomy, TaxonomyClass
 
-PAGE = (Path(__file__).parents[2] / "docs" / "cache-format.md").read_text()
+PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "cache-format.md").read_text()
 ARRAYS = [
     (f"{group}/{name}", spec)
     for group, specs in {**ROOT_GROUPS, **SHARD_GROUPS}.items()
@@ -95,5 +95,5 @@ def test_the_examples_run(
     write_sound_cache(str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     (code,) = re.findall(rf"```python\n((?:import|from) {package}\b.*?)```", PAGE, re.DOTALL)
-    exec(compile(code, "docs/cache-format.md", "exec"), {})
+    exec(compile(code, "docs/reference/cache-format.md", "exec"), {})
     assert capsys.readouterr().out.splitlines() == [EXAMPLES[package]]

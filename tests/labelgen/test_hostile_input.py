@@ -18,14 +18,15 @@ from PIL import Image
 
 from cache_schemas.errors import CacheError, ConfigError
 from cache_schemas.store import Cache
-from labelgen import shard
+from labelgen import pictures
 from labelgen.datasets.nuscenes import NuScenes
 from labelgen.errors import DatasetError, PromptsError, SampleError, WeightsError
 from labelgen.prompts import load_prompts
 from labelgen.samples import Sample
 from labelgen.teachers.checkpoints import read_state_dict
 from pipelines.config import load_config
-from pipelines.run import make_manifest, make_recipe
+from pipelines.manifest import make_manifest
+from pipelines.resolve import resolve
 
 Refused = Callable[..., AbstractContextManager[None]]
 
@@ -85,14 +86,14 @@ def test_a_file_name_that_leaves_the_data_is_a_defect_of_its_sample(
     (damaged_folder.parent / "secret").write_text("mine")
     victim = change_one(damaged_folder, channel, filename=path)
     found = samples_of(damaged_folder)
-    assert f"{path!r} is no file inside the dataset" in str(found[victim.token].defect)
+    assert f"{path!r} is not a file inside the dataset" in str(found[victim.token].defect)
     assert str(found[victim.token].defect).isprintable() and found[victim.token].input_paths == ("",)
     assert not any(sample.defect for token, sample in found.items() if token != victim.token)
 
 
 @pytest.mark.parametrize("path", LEAVING)
 def test_an_adapter_reads_nothing_outside_its_folder(nuscenes_folder: Path, path: str, refused: Refused) -> None:
-    with refused(SampleError, repr(path), "is no file inside"):
+    with refused(SampleError, repr(path), "is not a file inside"):
         NuScenes(nuscenes_folder).read_bytes(path)
 
 
@@ -100,7 +101,7 @@ def test_a_label_file_that_leaves_the_data_is_refused_when_it_is_read(damaged_fo
     (damaged_folder.parent / "secret.bin").write_bytes(b"1")
     change_rows(damaged_folder, "lidarseg", lambda row: row.update(filename="../secret.bin"))
     sample = NuScenes(damaged_folder).scenes("all", None)[0].samples[0]
-    with refused(SampleError, "'../secret.bin' is no file inside"):
+    with refused(SampleError, "'../secret.bin' is not a file inside"):
         NuScenes(damaged_folder).read_point_truth(sample, 1)
 
 
@@ -167,7 +168,7 @@ def test_a_picture_that_claims_gigabytes_is_refused_before_it_is_decoded(
     sample = NuScenes(damaged_folder).scenes("all", None)[0].samples[0]
     (damaged_folder / sample.cameras[0].image_path).write_bytes(bomb)
     with little_memory(), refused(SampleError, sample.cameras[0].image_path, "restore the file"):
-        shard.read_native_images(NuScenes(damaged_folder), sample)
+        pictures.read_native_images(NuScenes(damaged_folder), sample)
 
 
 def test_a_file_larger_than_any_cloud_is_refused_before_it_is_read(damaged_folder: Path, refused: Refused) -> None:
@@ -181,7 +182,7 @@ def test_a_pipe_in_place_of_a_file_does_not_hang(damaged_folder: Path, refused: 
     sample = NuScenes(damaged_folder).scenes("all", None)[0].samples[0]
     (damaged_folder / sample.cloud_path).unlink()
     os.mkfifo(damaged_folder / sample.cloud_path)
-    with refused(SampleError, sample.cloud_path, "no regular file"):
+    with refused(SampleError, sample.cloud_path, "not a regular file"):
         NuScenes(damaged_folder).read_cloud(sample)
 
 
@@ -246,7 +247,7 @@ def test_a_key_that_a_terminal_obeys_is_escaped_in_the_error(tmp_path: Path) -> 
 @pytest.fixture
 def cache_folder(tmp_path: Path) -> Path:
     """An empty cache, made by the real settings."""
-    manifest = make_manifest(make_recipe(load_config("nuscenes", teachers="untrained")))
+    manifest = make_manifest(resolve(load_config("nuscenes", teachers="untrained")))
     Cache.create(str(tmp_path / "cache"), manifest)
     return tmp_path / "cache"
 
@@ -379,4 +380,4 @@ def test_a_picture_of_another_size_than_the_tables_say_is_not_decoded(damaged_fo
     sample = NuScenes(damaged_folder).scenes("all", None)[0].samples[0]
     (damaged_folder / sample.cameras[0].image_path).write_bytes(jpeg_of(13_000, 13_000))
     with little_memory(), refused(SampleError, sample.cameras[0].image_path, "13000x13000 pixels, the tables say"):
-        shard.read_native_images(NuScenes(damaged_folder), sample)
+        pictures.read_native_images(NuScenes(damaged_folder), sample)

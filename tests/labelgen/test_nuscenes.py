@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from labelgen.datasets import ADAPTERS
+from labelgen.datasets import adapter_class
 from labelgen.datasets.nuscenes import NuScenes
 from labelgen.datasets.nuscenes_splits import split_names, split_scenes
 from labelgen.errors import DatasetError, SampleError
@@ -90,7 +90,7 @@ def victim(damaged_folder: Path) -> Sample:
 
 
 def test_the_adapter_is_registered_by_name() -> None:
-    assert ADAPTERS["nuscenes"] is NuScenes
+    assert adapter_class("nuscenes") is NuScenes
     assert NuScenes.taxonomy == "nuscenes16"
 
 

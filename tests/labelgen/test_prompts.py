@@ -1,4 +1,4 @@
-"""Prompt sets: the shipped ones, the sentences they make, their digests, and every way a file can be wrong."""
+"""Prompt sets: the shipped ones, their sentences and digests, and files that are refused."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -29,11 +29,11 @@ def street() -> Taxonomy:
 
 @pytest.fixture
 def write(tmp_path: Path) -> Write:
-    """Return a function that writes a prompt file, sound but for what is given, and returns its path."""
+    """Return a function that writes a prompt file, valid except for the given changes, and returns its path."""
 
     def write(**changes: object) -> str:
-        sound = {"templates": ["a {}."], "classes": {"car": ["car", "van"], "road": ["road"]}}
-        document = {key: value for key, value in (sound | changes).items() if value is not None}
+        valid = {"templates": ["a {}."], "classes": {"car": ["car", "van"], "road": ["road"]}}
+        document = {key: value for key, value in (valid | changes).items() if value is not None}
         path = tmp_path / "mine.yaml"
         path.write_text(yaml.safe_dump(document, sort_keys=False))
         return str(path)

@@ -63,6 +63,12 @@ def data(made: Path, tmp_path: Path) -> Path:
     return shutil.copytree(made / "nuscenes", tmp_path / "nuscenes")
 
 
+def small_settings(made: Path) -> list[str]:
+    """Return the overrides of a small run: one process for each teacher, two samples in a shard."""
+    sizes = ["images.height=64", "images.width=112", "shard_samples=2", "sam.points_per_side=1"]
+    return [*sizes, f"prompts={made / 'prompts.yaml'}", "ray.sam.actors=1", "ray.retries=1"]
+
+
 class Command:
     """Runs `labelgen` in a process of its own, as a user would."""
 
@@ -70,10 +76,8 @@ class Command:
         self.made = made
 
     def run_arguments(self, data: Path, cache: Path, *more: str) -> list[str]:
-        """Return the command line of a small run; one process a teacher, two samples a shard."""
-        small = ["images.height=64", "images.width=112", "shard_samples=2", f"prompts={self.made / 'prompts.yaml'}"]
-        small += ["sam.points_per_side=1", "ray.sam.actors=1", "ray.retries=1"]
-        settings = [word for setting in small for word in ("--set", setting)]
+        """Return the command line of a small run."""
+        settings = [word for setting in small_settings(self.made) for word in ("--set", setting)]
         where = ["--dataset", "nuscenes", "--data", str(data), "--cache", str(cache), "--teachers", "untrained"]
         return [sys.executable, "-m", "labelgen.cli", "run", *where, *settings, *more]
 
@@ -125,6 +129,27 @@ def labelgen(made: Path) -> Command:
     return Command(made)
 
 
+class CommandHere(Command):
+    """Runs `labelgen` in this process: for commands that start no cluster."""
+
+    def _finish(self, arguments: list[str]) -> subprocess.CompletedProcess[str]:
+        from click.testing import CliRunner
+
+        from labelgen.cli import main
+
+        words = arguments[arguments.index("labelgen.cli") + 1 :]
+        result = CliRunner(env={"RAY_ADDRESS": None}).invoke(main, words)
+        if result.exception and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return subprocess.CompletedProcess(words, result.exit_code, result.stdout, result.stderr)
+
+
+@pytest.fixture(scope="session")
+def labelgen_here(made: Path) -> CommandHere:
+    """Return the command in this process."""
+    return CommandHere(made)
+
+
 @pytest.fixture
 def temp(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Return the temporary folder of a test's runs: whoever has it open is theirs, and it shows what they leave."""
@@ -142,10 +167,22 @@ def finished(made: Path, labelgen: Command, tmp_path_factory: pytest.TempPathFac
     return cache
 
 
+@pytest.fixture(scope="session")
+def built(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a cache equal to `finished`, made in this process without Ray; do not change it."""
+    from pipelines.config import load_config
+    from tests.pipelines.in_process import build_cache
+
+    cache = tmp_path_factory.mktemp("built") / "cache.zarr"
+    config = load_config("nuscenes", teachers="untrained", overrides=small_settings(made))
+    build_cache(config, made / "nuscenes", str(cache))
+    return cache
+
+
 @pytest.fixture
-def cache(finished: Path, tmp_path: Path) -> Path:
-    """Return a copy of the finished cache that a test may change."""
-    return shutil.copytree(finished, tmp_path / "cache.zarr")
+def cache(built: Path, tmp_path: Path) -> Path:
+    """Return a copy of the built cache that a test may change."""
+    return shutil.copytree(built, tmp_path / "cache.zarr")
 
 
 @pytest.fixture(scope="module")

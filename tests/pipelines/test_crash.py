@@ -12,12 +12,15 @@ from itertools import cycle, islice
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from cache_schemas.group_path import GroupPath
 from cache_schemas.lock import run_lock
 from cache_schemas.store import Cache
 from cache_schemas.validate import validate
 from tests.pipelines.processes import Seals, left_in, seals, users_of, wait_for, workers
+
+pytestmark = [pytest.mark.kill, pytest.mark.ray]
 
 KILLS = int(os.environ.get("CRASH_KILLS", "4"))
 SEED = int(os.environ.get("CRASH_SEED", "0"))
@@ -136,10 +139,10 @@ def files_of(cache: Path) -> list[str]:
 
 
 def test_killed_runs_go_on_to_the_cache_of_an_undisturbed_one(
-    made: Path, finished: Path, tmp_path: Path, temp: Path, labelgen
+    made: Path, built: Path, tmp_path: Path, temp: Path, labelgen
 ) -> None:
     start = time.monotonic()
-    attack = Attack(labelgen, made / "nuscenes", finished, tmp_path, temp)
+    attack = Attack(labelgen, made / "nuscenes", built, tmp_path, temp)
     kinds = list(islice(cycle(KINDS), KILLS))
     attack.random.shuffle(kinds)
     for kind in kinds:

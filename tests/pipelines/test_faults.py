@@ -14,6 +14,8 @@ import pytest
 
 from tests.pipelines.processes import seals, wait_for
 
+pytestmark = pytest.mark.ray
+
 REPOSITORY = Path(__file__).parents[2]
 NAMESPACE = ("unshare", "--user", "--map-root-user", "--mount")
 
@@ -58,12 +60,12 @@ cp -a "$disk" "$out/second"
 
 @pytest.mark.usefixtures("may_mount")
 def test_a_disk_that_fills_up_is_one_error_and_what_was_sealed_stays(
-    made: Path, finished: Path, tmp_path: Path, labelgen
+    made: Path, built: Path, tmp_path: Path, labelgen
 ) -> None:
     places = {name: tmp_path / name for name in ("disk", "out")}
     for place in places.values():
         place.mkdir()
-    room = sum(file.stat().st_size for file in finished.rglob("*")) * 6 // 10
+    room = sum(file.stat().st_size for file in built.rglob("*")) * 6 // 10
     command = labelgen.run_arguments(made / "nuscenes", places["disk"] / "cache.zarr")
     run_in_namespace(FULL_DISK, labelgen, command, room=room, **places)
 
@@ -75,7 +77,7 @@ def test_a_disk_that_fills_up_is_one_error_and_what_was_sealed_stays(
     kept, whole = (written(out / name / "cache.zarr") for name in ("first", "second"))
     assert 0 < len(kept) < len(whole)
     assert kept.items() <= whole.items()
-    assert whole.keys() == written(finished).keys()
+    assert whole.keys() == written(built).keys()
     assert labelgen("verify", str(out / "second/cache.zarr")).returncode == 0
 
 
@@ -122,7 +124,7 @@ numpy.stack = stack
 
 
 def test_a_teacher_that_only_fails_stops_the_run_and_condemns_no_sample(
-    made: Path, finished: Path, tmp_path: Path, labelgen, monkeypatch: pytest.MonkeyPatch
+    made: Path, built: Path, tmp_path: Path, labelgen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "sitecustomize.py").write_text(BROKEN_TEACHER)
     cache = tmp_path / "cache.zarr"
@@ -132,14 +134,14 @@ def test_a_teacher_that_only_fails_stops_the_run_and_condemns_no_sample(
     assert done.returncode == 1
     (error,) = errors_of(done.stderr)
     assert "sam failed on each of its first 5 calls" in error
-    assert "CUDA error: an illegal memory access; mend that, then run the same command again" in error
+    assert "CUDA error: an illegal memory access; fix the cause, then run the same command again" in error
     sealed = seals(cache)
     assert sealed
 
     done = labelgen.run(made / "nuscenes", cache, "--shards", ONE_SHARD)
     assert done.returncode == 0, done.stderr
     assert sealed.items() <= seals(cache).items()
-    assert seals(cache, ONE_SHARD).keys() == seals(finished, ONE_SHARD).keys()
+    assert seals(cache, ONE_SHARD).keys() == seals(built, ONE_SHARD).keys()
 
 
 def test_more_pictures_than_the_object_store_holds_are_no_problem(
@@ -179,7 +181,7 @@ time.time = wild
 
 
 def test_a_clock_that_jumps_lets_no_second_run_in_and_harms_nothing(
-    made: Path, finished: Path, tmp_path: Path, labelgen, monkeypatch: pytest.MonkeyPatch
+    made: Path, built: Path, tmp_path: Path, labelgen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "sitecustomize.py").write_text(WILD_CLOCK)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
@@ -191,10 +193,10 @@ def test_a_clock_that_jumps_lets_no_second_run_in_and_harms_nothing(
     assert "is already writing this cache" in errors_of(second.stderr)[0]
     _, said = running.communicate(timeout=240)
     assert running.returncode == 0, said
-    assert seals(cache).keys() == seals(finished, ONE_SHARD).keys()
+    assert seals(cache).keys() == seals(built, ONE_SHARD).keys()
 
 
-def test_of_two_runs_started_at_once_one_goes_on(made: Path, finished: Path, tmp_path: Path, labelgen) -> None:
+def test_of_two_runs_started_at_once_one_goes_on(made: Path, built: Path, tmp_path: Path, labelgen) -> None:
     cache = tmp_path / "cache.zarr"
     (tmp_path / "link.zarr").symlink_to(cache)
     places = (cache, tmp_path / "link.zarr")
@@ -203,4 +205,4 @@ def test_of_two_runs_started_at_once_one_goes_on(made: Path, finished: Path, tmp
     assert sorted(run.returncode for run in runs) == [0, 1], said
     (error,) = errors_of(said[[run.returncode for run in runs].index(1)])
     assert "is already writing this cache; wait for it to end" in error
-    assert seals(cache).keys() == seals(finished, ONE_SHARD).keys()
+    assert seals(cache).keys() == seals(built, ONE_SHARD).keys()

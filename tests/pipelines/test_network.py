@@ -4,7 +4,11 @@ import ipaddress
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.pipelines.processes import sockets_of, users_of
+
+pytestmark = pytest.mark.ray
 
 LISTENS = "0A"
 

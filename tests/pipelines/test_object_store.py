@@ -28,6 +28,8 @@ from cache_schemas.store import Cache
 from cache_schemas.validate import validate
 from trainer.data.stream import CacheStream
 
+pytestmark = pytest.mark.s3
+
 READ_TIMEOUT_S = 1.0
 HANG_S = 2.5
 
@@ -147,10 +149,10 @@ def url(store: FailingStore, request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def uploaded(url: str, finished: Path) -> str:
+def uploaded(url: str, built: Path) -> str:
     """Return the URL of a copy of the finished cache."""
     fs, path = file_system(url)
-    fs.put(f"{finished}/", path, recursive=True)
+    fs.put(f"{built}/", path, recursive=True)
     return url
 
 
@@ -186,7 +188,7 @@ def assert_same_arrays(one: str, other: str) -> None:
 
 
 def test_a_run_on_a_failing_store_is_killed_goes_on_and_gives_what_a_local_run_gives(
-    made: Path, finished: Path, store: FailingStore, url: str, labelgen: Any
+    made: Path, built: Path, store: FailingStore, url: str, labelgen: Any
 ) -> None:
     asked = store.requests
     store.fail_a_share({INTERNAL: 0.02, SLOW_DOWN: 0.01}, hang=0.005)
@@ -220,11 +222,11 @@ def test_a_run_on_a_failing_store_is_killed_goes_on_and_gives_what_a_local_run_g
     assert store.requests - asked > 500
 
     store.heal()
-    assert found | {"cache": ""} == labelgen.inspect(finished) | {"cache": ""}
-    assert_same_arrays(url, str(finished))
+    assert found | {"cache": ""} == labelgen.inspect(built) | {"cache": ""}
+    assert_same_arrays(url, str(built))
     assert not file_system(url)[0].exists(f"{url}.run.lock"), "the lease is given back"
     arrays = ["images/rgb", "sam/mask_ids", "labels/image", "points/xyz", "pairs/point", "pairs/image", "pairs/row"]
-    remote, local = CacheStream(url, [*arrays, "pairs/col"]), CacheStream(str(finished), [*arrays, "pairs/col"])
+    remote, local = CacheStream(url, [*arrays, "pairs/col"]), CacheStream(str(built), [*arrays, "pairs/col"])
     assert len(remote.samples) == 5
     for here, there in zip(local.samples, remote.samples, strict=True):
         wanted = local.read(here)
@@ -304,7 +306,7 @@ def test_what_a_store_fails_to_read_is_not_taken_for_damage(
     assert problems(uploaded) == []
 
 
-def test_an_object_cut_short_is_damage_and_not_a_failure_of_the_store(uploaded: str, finished: Path) -> None:
+def test_an_object_cut_short_is_damage_and_not_a_failure_of_the_store(uploaded: str, built: Path) -> None:
     fs, base = file_system(uploaded)
     key = Cache(uploaded).shard_keys()[0]
     (chunk,) = fs.find(f"{base}/shards/{key}/labels/image/c")
@@ -325,7 +327,7 @@ target.write_group(path, source.read(path), Provenance("another", samples=seal.s
 """Another process, which writes a group of one cache into another."""
 
 
-def test_what_another_process_has_written_or_removed_since_is_seen(uploaded: str, finished: Path) -> None:
+def test_what_another_process_has_written_or_removed_since_is_seen(uploaded: str, built: Path) -> None:
     cache = Cache(uploaded, "a")
     keys = cache.shard_keys()
     path = GroupPath(keys[0], "labels")
@@ -334,7 +336,7 @@ def test_what_another_process_has_written_or_removed_since_is_seen(uploaded: str
     assert cache.stored_bytes(path) == {}
     assert path not in cache.seals([path])
 
-    subprocess.run([sys.executable, "-c", WRITE, str(finished), uploaded, str(path)], check=True)
+    subprocess.run([sys.executable, "-c", WRITE, str(built), uploaded, str(path)], check=True)
     assert cache.seals([path])[path].fingerprint == "another"
     assert cache.stored_bytes(path) == listed
     cache.remove_group(path)

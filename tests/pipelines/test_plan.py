@@ -1,4 +1,4 @@
-"""Resume: which groups a changed setting, file or weight redoes, against a finished cache."""
+"""Resume: which groups of a finished cache a changed setting, file or network redoes."""
 
 import hashlib
 from pathlib import Path
@@ -7,37 +7,34 @@ import pytest
 
 from cache_schemas.documents import QuarantinedSample
 from cache_schemas.store import Cache
-from labelgen.datasets import ADAPTERS
 from pipelines.config import load_config
-from pipelines.plan import Planner, ShardPlan
-from pipelines.run import make_recipe
-
-SMALL = ("images.height=64", "images.width=112", "shard_samples=2", "sam.points_per_side=1")
+from pipelines.plan import BadSample, Planner, ShardPlan
+from pipelines.resolve import open_dataset, resolve
+from tests.pipelines.conftest import small_settings
 
 
 @pytest.fixture
-def todo(made: Path, data: Path, finished: Path):
+def todo(made: Path, data: Path, built: Path):
     """Return a function: what a run with these overrides would redo in each shard, by shard key."""
 
     def plan(*overrides: str, **how: object) -> dict[str, set[str]]:
-        return {shard.key: set(shard.todo) for shard in plans(made, data, finished, *overrides, **how)}
+        return {shard.key: set(shard.todo) for shard in plans(made, data, built, *overrides, **how)}
 
     return plan
 
 
 def plans(made: Path, data: Path, cache: Path, *overrides: str, **how: object) -> list[ShardPlan]:
-    prompts = f"prompts={made / 'prompts.yaml'}"
-    config = load_config("nuscenes", teachers="untrained", overrides=[*SMALL, prompts, *overrides])
-    scenes = ADAPTERS["nuscenes"](data).scenes(config.split, config.version)
-    return Planner(data, Cache(str(cache)), make_recipe(config)).plan(scenes, **how)
+    config = load_config("nuscenes", teachers="untrained", overrides=[*small_settings(made), *overrides])
+    scenes = open_dataset("nuscenes", data).scenes(config.split, config.version)
+    return Planner(data, Cache(str(cache)), resolve(config)).plan(scenes, **how)
 
 
 def first(todo: dict[str, set[str]]) -> set[str]:
     return todo["scene-0061-000"]
 
 
-def test_shards_are_runs_of_one_scene(made: Path, data: Path, finished: Path) -> None:
-    sizes = {shard.key: len(shard.samples) for shard in plans(made, data, finished)}
+def test_shards_are_runs_of_one_scene(made: Path, data: Path, built: Path) -> None:
+    sizes = {shard.key: len(shard.samples) for shard in plans(made, data, built)}
     assert sizes == {"scene-0061-000": 2, "scene-0061-001": 1, "scene-0103-000": 2}
 
 
@@ -104,13 +101,13 @@ def test_weights_are_known_by_their_bytes_not_their_name(todo, made: Path, tmp_p
     from safetensors.torch import save_file
 
     from labelgen.settings import ClipSettings
-    from labelgen.teachers.clip import build_clip
+    from labelgen.teachers.clip.network import build_clip
 
     model = build_clip(ClipSettings(architecture="tiny-vit-16", weights="untrained:0"))
     state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     save_file(state, tmp_path / "w.safetensors")
     config = load_config("nuscenes", teachers="untrained", overrides=[f"clip.weights={tmp_path / 'w.safetensors'}"])
-    identity = make_recipe(config).teachers.networks["clip"]
+    identity = resolve(config).teachers.networks["clip"]
     assert identity.sha256 == hashlib.sha256((tmp_path / "w.safetensors").read_bytes()).hexdigest()
     assert identity.weights == "w.safetensors"
     assert first(todo(f"clip.weights={tmp_path / 'w.safetensors'}")) == {"clip", "labels"}
@@ -122,9 +119,9 @@ def test_a_quarantined_sample_stays_out_until_its_files_change_or_it_is_asked_fo
     store = Cache(str(cache), "a")
     shard = plans(made, data, cache)[0]
     token = shard.samples[0].token
-    config = load_config("nuscenes", teachers="untrained", overrides=[*SMALL, f"prompts={made / 'prompts.yaml'}"])
-    planner = Planner(data, store, make_recipe(config))
-    smaller = planner.without(shard, {token: "sam: kills its worker"}, "sam")
+    config = load_config("nuscenes", teachers="untrained", overrides=small_settings(made))
+    planner = Planner(data, store, resolve(config))
+    smaller = planner.without(shard, {token: BadSample("sam", "sam: kills its worker")})
     store.write_shard_record(shard.key, smaller.record)
 
     again = plans(made, data, cache)[0]

@@ -1,7 +1,8 @@
-"""The progress line: what it counts, its estimate, and how it reads in a terminal and in a log."""
+"""The progress display: what it counts, its estimate, and how it looks in a terminal and in a log."""
 
 import asyncio
 import io
+import re
 
 import pytest
 
@@ -16,51 +17,73 @@ class Terminal(io.StringIO):
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Return the seconds that the progress line believes have passed, to be set by the test."""
+    """Return the seconds since the start, to be set by the test."""
     now = [0.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
     return now
 
 
 def test_the_slower_teacher_decides_the_estimate(clock: list[float]) -> None:
-    line = Progress(10, {"clip": 400, "sam": 400}, io.StringIO())
+    shown = Progress(10, {"images": 400, "clip": 400, "sam": 400}, io.StringIO())
     clock[0] = 60
-    line.add("clip", 400)
-    assert line.line().endswith("ETA unknown yet")
-    line.add("sam", 10)
-    line.shard_done()
-    assert line.line() == (
+    shown.add("clip", 400)
+    assert shown.line().endswith("ETA unknown yet")
+    shown.add("sam", 10)
+    shown.shard_done()
+    assert shown.line() == (
         "labels: 1/10 shards | clip 400/400 samples | sam 10/400 samples | 1 min 00 s elapsed | ETA 39 min 00 s"
     )
 
 
 def test_without_teachers_shards_decide_the_estimate(clock: list[float]) -> None:
-    line = Progress(4, {"clip": 0, "sam": 0}, io.StringIO())
+    shown = Progress(4, {"labels": 8, "clip": 0}, io.StringIO())
     clock[0] = 3600
-    line.shard_done()
-    line.quarantined = 2
-    assert line.line() == "labels: 1/4 shards | 2 quarantined | 1 h 00 min elapsed | ETA 3 h 00 min"
+    shown.shard_done()
+    shown.quarantined = 2
+    assert shown.line() == "labels: 1/4 shards | 2 quarantined | 1 h 00 min elapsed | ETA 3 h 00 min"
 
 
-@pytest.mark.parametrize(("stream", "separator"), [(io.StringIO, "\n"), (Terminal, "\r\x1b[K")])
-def test_a_log_gets_lines_and_a_terminal_one_that_is_rewritten(
-    monkeypatch: pytest.MonkeyPatch, stream: type[io.StringIO], separator: str
-) -> None:
-    monkeypatch.setattr(progress, "LOG_SECONDS", 0.02)
-    monkeypatch.setattr(progress, "TERMINAL_SECONDS", 0.02)
-    out = stream()
-    line = Progress(1, {"clip": 1}, out)
+def watch(shown: Progress) -> None:
+    """Print for a while, then finish."""
 
     async def work() -> None:
-        ticker = asyncio.create_task(line.keep_printing())
+        printing = asyncio.create_task(shown.keep_printing())
         await asyncio.sleep(0.1)
-        ticker.cancel()
+        printing.cancel()
 
     asyncio.run(work())
-    line.shard_done()
-    line.finish()
-    printed = [text.strip() for text in out.getvalue().split(separator) if text.strip()]
-    assert len(printed) > 2
-    assert all(text.startswith("labels: 0/1 shards") for text in printed[:-1])
-    assert printed[-1].startswith("labels: 1/1 shards")
-    assert out.getvalue().endswith("\n")
+    shown.add("clip", 1)
+    shown.shard_done()
+    shown.finish()
+
+
+def test_a_log_gets_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "LOG_SECONDS", 0.02)
+    log = io.StringIO()
+    shown = Progress(1, {"clip": 1}, log)
+    shown.note("loading the teachers [9]")
+    watch(shown)
+    note, *lines, last = log.getvalue().splitlines()
+    assert note == "loading the teachers [9]"
+    assert len(lines) > 1
+    assert all(line.startswith("labels: 0/1 shards | clip 0/1 samples") for line in lines)
+    assert last.startswith("labels: 1/1 shards | clip 1/1 samples")
+
+
+def test_a_terminal_gets_one_live_row_for_each_stage(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "TERMINAL_SECONDS", 0.02)
+    terminal = Terminal()
+    shown = Progress(3, {"images": 5, "clip": 7, "sam": 0}, terminal)
+    shown.note("loading the teachers [9]")
+    watch(shown)
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.getvalue())
+    assert "loading the teachers [9]" in text
+    rows = [line.split() for line in text.splitlines() if "/" in line]
+    assert [(row[0], row[-2], row[-1]) for row in rows[-3:]] == [
+        ("images", "0/5", "samples"),
+        ("clip", "1/7", "samples"),
+        ("all", "1/3", "shards"),
+    ]
+    assert "elapsed | ETA" in text
+    assert "sam " not in text
+    assert text.endswith("\n")

@@ -10,6 +10,8 @@ import pytest
 from cache_schemas.lock import run_lock
 from tests.pipelines.processes import Seals, left_in, seals, users_of, wait_for
 
+pytestmark = [pytest.mark.kill, pytest.mark.ray]
+
 ONE_SHARD = "scene-0103-*"
 TERMINAL_CTRL_C = (os.killpg, signal.SIGINT)
 KILL = (os.kill, signal.SIGTERM)
@@ -22,17 +24,17 @@ def stop(run, how: tuple[Callable[[int, int], None], int]) -> None:
     tell(run.pid, what)
     _, said = run.communicate(timeout=120)
     assert run.returncode == 130, said
-    assert "the same command goes on from there" in said.splitlines()[-1]
+    assert "run the same command again to resume" in said.splitlines()[-1]
     assert "Traceback" not in said
 
 
 def test_stopped_runs_leave_nothing_behind_and_go_on(
-    made: Path, finished: Path, tmp_path: Path, temp: Path, labelgen
+    made: Path, built: Path, tmp_path: Path, temp: Path, labelgen
 ) -> None:
     cache, sealed = tmp_path / "cache.zarr", Seals()
     for how, ctrl_c in ((TERMINAL_CTRL_C, signal.SIG_DFL), (KILL, signal.SIG_IGN), (SCHEDULER, signal.SIG_DFL)):
         run = labelgen.start(made / "nuscenes", cache, "--shards", ONE_SHARD, ctrl_c=ctrl_c)
-        wait_for(lambda: "ray::SamActor.segment" in users_of(temp).values())
+        wait_for(lambda: "ray::TeacherActor.sam" in users_of(temp).values())
         stop(run, how)
         wait_for(lambda: not users_of(temp), 10)
         assert left_in(temp) == []
@@ -44,7 +46,7 @@ def test_stopped_runs_leave_nothing_behind_and_go_on(
     done = labelgen.run(made / "nuscenes", cache, "--shards", ONE_SHARD)
     assert done.returncode == 0, done.stderr
     assert sealed.items() <= seals(cache).items()
-    assert seals(cache).keys() == seals(finished, ONE_SHARD).keys()
+    assert seals(cache).keys() == seals(built, ONE_SHARD).keys()
 
 
 @pytest.mark.parametrize("how", [TERMINAL_CTRL_C, KILL])

@@ -82,6 +82,9 @@ def make_cache() -> MakeCache:
     def make(place: Path | str, scenes: int = 3, samples: int = 2, seed: int = 0, **manifest_fields: object) -> str:
         rng = np.random.default_rng(seed)
         manifest = toy_manifest(**{"dataset": "demo", "software": {}, **manifest_fields})
+        # `trainer predict` knows a file format for the taxonomy of this name.
+        taxonomy = manifest.taxonomy.model_copy(update={"name": "nuscenes16"})
+        manifest = manifest.model_copy(update={"taxonomy": taxonomy})
         cache = create_toy_cache(str(place), manifest, embedding_size=8)
         for number in range(scenes):
             scene = f"scene-{number}"

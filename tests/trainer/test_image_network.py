@@ -1,13 +1,10 @@
 """The 2D networks: the shape of their features, and loading the weights of a backbone."""
 
-import hashlib
-from pathlib import Path
-
 import pytest
 import torch
 
 from trainer.errors import TrainerError
-from trainer.networks.image import BUILDERS, SHIPPED, build_image_network, load_backbone
+from trainer.networks.image import BUILDERS, build_image_network, load_backbone
 
 
 @pytest.mark.parametrize("name", BUILDERS)
@@ -34,20 +31,6 @@ def test_backbone_weights_load_as_torchvision_names_them(tmp_path) -> None:
     torch.save(state, tmp_path / "short.pth")
     with pytest.raises(TrainerError, match=r"short\.pth: 1 of \d+ tensors are missing, such as layer1"):
         load_backbone(network, tmp_path / "short.pth")
-
-
-def test_shipped_weights_are_those_of_their_card_and_fill_the_whole_small_network() -> None:
-    from safetensors.torch import load_file
-
-    file = SHIPPED["demo-small"]
-    assert hashlib.sha256(file.read_bytes()).hexdigest() in file.with_suffix(".md").read_text()
-    state = load_file(file)
-    loaded = build_image_network("small", Path("demo-small")).body.state_dict()
-    assert loaded.keys() == state.keys()
-    for name, tensor in loaded.items():
-        torch.testing.assert_close(tensor, state[name].float(), rtol=0, atol=0)
-    with pytest.raises(TrainerError, match=r"demo-small\.safetensors: \d+ of \d+ tensors are missing"):
-        build_image_network("deeplabv3-mobilenet", Path("demo-small"))
 
 
 def test_pickled_weights_do_not_run(tmp_path) -> None:

@@ -18,7 +18,7 @@ class ScoreReport(TypedDict):
 
 
 class EvaluationReport(TypedDict):
-    """What `trainer evaluate --json` prints; docs/training.md explains each key."""
+    """What `trainer evaluate --json` prints; docs/guides/train.md explains each key."""
 
     run: str
     checkpoint: str

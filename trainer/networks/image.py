@@ -6,13 +6,14 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from cache_schemas.extensions import find, known_names
 from trainer.errors import TrainerError
 
 MEAN, SPREAD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Mean and standard deviation of ImageNet's RGB in 0..1; the backbones expect images normalised with them."""
 
-SHIPPED = {"demo-small": Path(__file__).parent / "weights" / "demo-small.safetensors"}
-"""Backbones that come with the package, for the network of the same last name."""
+EXTENSIONS = "trainer.image_weights"
+"""Entry point group of backbone weights that packages ship: a name and the path of a file."""
 
 
 class ImageNetwork(nn.Module):
@@ -52,7 +53,7 @@ def load_backbone(network: ImageNetwork, file: Path) -> None:
         TrainerError: if the file cannot be read as plain tensors, or lacks some of the backbone's.
     """
     backbone = getattr(network.body, "backbone", network.body)
-    file = SHIPPED.get(str(file), file)
+    file = find(str(file), {}, EXTENSIONS) or file
     try:
         if file.suffix == ".safetensors":
             from safetensors.torch import load_file
@@ -61,7 +62,10 @@ def load_backbone(network: ImageNetwork, file: Path) -> None:
         else:
             state = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise TrainerError(f"networks.image_weights {file}: {str(error).splitlines()[0]}; give a state dict") from None
+        raise TrainerError(
+            f"networks.image_weights {file}: {str(error).splitlines()[0]}; give a state dict "
+            f"or one of: {', '.join(known_names((), EXTENSIONS))}"
+        ) from None
     wanted = backbone.state_dict()
     named = {name.removeprefix("features."): tensor for name, tensor in state.items()}
     found = {name: tensor for name, tensor in named.items() if name in wanted and tensor.shape == wanted[name].shape}

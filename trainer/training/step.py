@@ -88,7 +88,7 @@ class Trainer:
     def _update_weights(self, number: int, loss: Tensor) -> None:
         settings = self._settings.optimiser
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]  # torch lacks types here
+        loss.backward()
         if settings.max_gradient_norm:
             nn.utils.clip_grad_norm_(self.model.parameters(), settings.max_gradient_norm)
         for group in self.optimiser.param_groups:

@@ -1,0 +1,113 @@
+"""Put the report of a cache together from what is counted and judged."""
+
+from collections.abc import Sequence
+
+from cache_schemas.documents import CacheManifest
+from cache_schemas.errors import CacheError
+from cache_schemas.store import Cache
+from labelgen.inspection.counting.inventory import Inventory, take_inventory
+from labelgen.inspection.counting.label_changes import count_label_changes
+from labelgen.inspection.counting.measures import Measurements
+from labelgen.inspection.counting.streaming import CountedSamples
+from labelgen.inspection.counting.summary import summarize, summarize_sample, summarize_shard
+from labelgen.inspection.judging.class_diagnosis import diagnose_classes
+from labelgen.inspection.judging.comparison import compare_reports, shard_keys
+from labelgen.inspection.judging.outliers import find_outliers
+from labelgen.inspection.judging.verdict import judge_completeness, judge_plausibility, judge_wholeness
+from labelgen.inspection.report import (
+    Comparison,
+    DamagedShard,
+    ProblemEntry,
+    Report,
+    Selection,
+    TeacherNetworks,
+    Verdict,
+)
+from labelgen.inspection.selection import count_selection
+
+LISTED_SAMPLES = 50
+"""The report lists so many samples, worst first."""
+
+
+def inspect_cache(url: str, selection: Selection | None = None, against: str | None = None) -> Report:
+    """Return the report of the cache at `url`, compared with the cache at `against` if one is given.
+
+    Raises:
+        CacheError: if there is no readable cache at a URL, the selection names what is not in it, or the caches have
+            different classes.
+    """
+    report = _inspect_one(url, selection)
+    if against is None:
+        return report
+    return report.model_copy(update={"against": _compare(report, against, selection)})
+
+
+def _inspect_one(url: str, selection: Selection | None) -> Report:
+    cache, manifest = Cache.open(url)
+    inventory = take_inventory(cache, manifest)
+    counted, ranked = count_selection(url, manifest, inventory.finished_samples, selection or Selection())
+    return _make_report(url, manifest, selection, inventory, counted, ranked)
+
+
+def _make_report(
+    url: str,
+    manifest: CacheManifest,
+    selection: Selection | None,
+    inventory: Inventory,
+    counted: CountedSamples,
+    ranked: Sequence[Measurements],
+) -> Report:
+    names = manifest.taxonomy.names
+    shards, samples = inventory.count_shards(), inventory.count_samples()
+    damaged = tuple(DamagedShard(shard=key, message=message) for key, message in sorted(counted.damaged.items()))
+    statistics = summarize(counted.total, names) if counted.total else None
+    outliers = tuple(find_outliers(counted.shards))
+    return Report(
+        cache=url,
+        schema_version=manifest.schema_version,
+        dataset=manifest.dataset,
+        split=manifest.split,
+        taxonomy=manifest.taxonomy.name,
+        prompts=manifest.prompts.name,
+        teachers=_teacher_networks(manifest, inventory.untrained),
+        config_digest=manifest.config_digest,
+        software=manifest.software,
+        selection=selection,
+        shards=shards,
+        groups_sealed=inventory.count_groups(),
+        samples=samples,
+        problems=tuple(ProblemEntry(**problem.to_dict()) for problem in inventory.broken),
+        damaged=damaged,
+        statistics=statistics,
+        ranked=len(ranked),
+        by_shard=tuple(summarize_shard(shard, names) for shard in counted.shards),
+        worst_samples=tuple(summarize_sample(sample, names) for sample in ranked[:LISTED_SAMPLES]),
+        suspicious=outliers,
+        classes=diagnose_classes(counted.total, counted.shards, names) if counted.total else (),
+        bytes=inventory.stored_bytes,
+        verdict=Verdict(
+            complete=judge_completeness(shards, samples),
+            whole=judge_wholeness(inventory.broken, damaged),
+            plausible=judge_plausibility(
+                statistics, outliers, untrained=inventory.untrained, all_samples=selection is None
+            ),
+        ),
+    )
+
+
+def _teacher_networks(manifest: CacheManifest, untrained: bool) -> TeacherNetworks:
+    teachers = manifest.teachers
+    return TeacherNetworks(preset=teachers.preset, networks=teachers.networks, untrained=untrained)
+
+
+def _compare(report: Report, other_url: str, selection: Selection | None) -> Comparison:
+    ours, theirs = Cache.open(report.cache)[1].taxonomy, Cache.open(other_url)[1].taxonomy
+    if theirs.names != ours.names:
+        raise CacheError(
+            f"{other_url}: its taxonomy {theirs.name} has other classes than that of {report.cache} ({ours.name}); "
+            "compare caches of one taxonomy"
+        )
+    other = _inspect_one(other_url, selection)
+    shared = sorted(shard_keys(report) & shard_keys(other))
+    changes = count_label_changes(report.cache, other_url, shared, len(ours.names))
+    return compare_reports(report, other, changes, ours.names)

@@ -1,0 +1,71 @@
+"""Say what speaks against a cache being complete, whole and plausible."""
+
+from collections.abc import Collection, Sequence
+
+from cache_schemas.names import printable
+from cache_schemas.problems import Problem
+from labelgen.inspection.counting.measures import ratio
+from labelgen.inspection.formatting import percent
+from labelgen.inspection.report import DamagedShard, Outlier, SampleCounts, ShardCounts
+from labelgen.inspection.report_statistics import LabelStatistics
+
+_LARGEST_CLASS_SHARE = 0.6
+"""A class with a larger share of all pixels is suspicious."""
+
+_SMALLEST_SEEN_SHARE = 0.05
+"""Cameras that see a smaller share of the points are suspicious."""
+
+_SMALLEST_MASKED_SHARE = 0.2
+"""Masks that cover a smaller share of the pixels are suspicious."""
+
+STALE = "hold groups made with other settings or from groups that were redone since; rerun `labelgen run`"
+
+
+def judge_completeness(shards: ShardCounts, samples: SampleCounts) -> tuple[str, ...]:
+    """Return what is missing in the cache."""
+    found = {
+        f"unfinished shards: {shards.unfinished}; rerun `labelgen run`": shards.unfinished > 0,
+        f"stale shards: {shards.stale}, which {STALE}": shards.stale > 0,
+        f"quarantined samples: {samples.quarantined}; fix their files, then rerun `labelgen run`": (
+            samples.quarantined > 0
+        ),
+        "nothing is labelled yet; run `labelgen run`": shards.sealed == 0,
+    }
+    return _that_hold(found)
+
+
+def judge_wholeness(broken: Collection[Problem], damaged: Sequence[DamagedShard]) -> tuple[str, ...]:
+    """Return what could not be read, and what documents and file sizes show to be broken."""
+    return (*map(str, broken), *(printable(shard.message) for shard in damaged))
+
+
+def judge_plausibility(
+    statistics: LabelStatistics | None, outliers: Sequence[Outlier], *, untrained: bool, all_samples: bool
+) -> tuple[str, ...]:
+    """Return what is unlikely about the labels; `all_samples` tells whether all samples of the cache were counted."""
+    if statistics is None:
+        return ("there are no labels to judge",)
+    counts = {name: count for name, count in statistics.labels.image.refined.items() if name != "ignore"}
+    largest, pixels = max(counts, key=lambda name: counts[name]), sum(counts.values())
+    absent = [name for name, count in counts.items() if not count]
+    truth = statistics.truth.image or statistics.truth.point
+    seen, masked = statistics.points.seen_share, statistics.masks.covered_share
+    shards = {outlier.shard for outlier in outliers}
+    found = {
+        "the teachers are untrained: the labels mean nothing": untrained,
+        f"{percent(ratio(counts[largest], pixels))} of all pixels have the label {largest}": (
+            counts[largest] > _LARGEST_CLASS_SHARE * pixels
+        ),
+        f"no pixel has the label {', '.join(absent)}": bool(absent) and all_samples,
+        f"cameras see only {percent(seen)} of the points": (seen or 0) < _SMALLEST_SEEN_SHARE,
+        f"masks cover only {percent(masked)} of the pixels": (masked or 0) < _SMALLEST_MASKED_SHARE,
+        "the vote in masks lowers the accuracy of the labels": (
+            truth is not None and (truth.refined.accuracy or 0) < (truth.raw.accuracy or 0)
+        ),
+        f"shards that are outliers: {len(shards)}, see below": bool(shards),
+    }
+    return _that_hold(found)
+
+
+def _that_hold(found: dict[str, bool]) -> tuple[str, ...]:
+    return tuple(sentence for sentence, holds in found.items() if holds)

@@ -1,0 +1,146 @@
+"""Draw samples: their images, raw labels, masks, voted labels, truth, and points over the images."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from cache_schemas.documents import CacheManifest
+from cache_schemas.layout import AnyArray
+from cache_schemas.store import Cache
+from cache_schemas.taxonomy import IGNORE, Taxonomy
+from labelgen.inspection.counting.samples import Arrays, Sample, SampleId, map_samples
+
+Picture = NDArray[np.uint8]
+"""An RGB picture (H, W, 3)."""
+
+DRAWN_ARRAYS = {"images": ("rgb",), "labels": (), "sam": ("mask_ids",)}
+"""The arrays that `draw_sample` needs, by group; no names stand for all arrays of the group."""
+
+LABEL_OPACITY = 0.6
+POINT_RADIUS_PX = 1
+PNG_LEVEL = 2
+"""This level takes a quarter of the time of the default level, and the files are a tenth larger."""
+
+_CAPTION_PX = 16
+_WRONG, _NO_TRUTH = (230, 0, 0), (255, 255, 255)
+_SHEET_BACKGROUND = (20, 20, 20)
+
+
+def write_pictures(url: str, samples: Sequence[SampleId], folder: Path) -> list[Path]:
+    """Write `<shard>-<nn>.png` for each sample of the cache at `url`, nn being its index in the shard.
+
+    A file has a column for each camera. Its rows are: picture, raw labels, masks, voted labels; where pixels have
+    truth, the truth, and what is wrong (red; white has no truth); then points over the picture by voted label, and by
+    truth where points have it.
+
+    Raises:
+        OSError: if the folder cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    cache, manifest = Cache.open(url)
+
+    def write(sample: Sample) -> Path:
+        file = folder / f"{sample.shard}-{sample.index:02}.png"
+        sheet = _sheet(draw_sample(sample, manifest), sample.cameras, manifest)
+        Image.fromarray(sheet).save(file, compress_level=PNG_LEVEL)
+        return file
+
+    return list(map_samples(cache, samples, DRAWN_ARRAYS, write))
+
+
+def draw_sample(sample: Sample, manifest: CacheManifest) -> dict[str, list[Picture]]:
+    """Return the pictures of a sample, one for each camera, by layer; `write_pictures` lists the layers."""
+    rgb, labels, truth, pairs = sample["images"]["rgb"], sample["labels"], sample["truth"], sample["pairs"]
+    colours = colour_table(manifest.taxonomy)
+    layers = {
+        "picture": list(rgb),
+        "raw labels": [blend(p, colours[ids]) for p, ids in zip(rgb, labels["image_raw"], strict=True)],
+        "masks": [blend(p, mask_colours(ids)) for p, ids in zip(rgb, sample["sam"]["mask_ids"], strict=True)],
+        "voted labels": [blend(p, colours[ids]) for p, ids in zip(rgb, labels["image"], strict=True)],
+    }
+    if "image" in truth:
+        both = zip(truth["image"], labels["image"], strict=True)
+        layers["truth"] = [blend(p, colours[ids]) for p, ids in zip(rgb, truth["image"], strict=True)]
+        layers["wrong"] = [blend(p, _wrong(*ids)) for p, ids in zip(rgb, both, strict=True)]
+    layers["points, voted"] = _points_over(rgb, pairs, labels["point"], colours)
+    if "point" in truth:
+        layers["points, truth"] = _points_over(rgb, pairs, truth["point"], colours)
+    return layers
+
+
+def blend(picture: Picture, colours: Picture) -> Picture:
+    """Blend colours (H, W, 3) over a picture; where they are black there is no label, and the picture stays."""
+    opacity = np.where(colours.any(axis=-1, keepdims=True), LABEL_OPACITY, 0.0)
+    return ((1 - opacity) * picture + opacity * colours).astype(np.uint8)
+
+
+def _wrong(truth: NDArray[np.uint8], labels: NDArray[np.uint8]) -> Picture:
+    """Return (H, W, 3): red where a label is not the truth, white where there is no truth."""
+    colours = np.zeros((*truth.shape, 3), np.uint8)
+    colours[(labels != truth) & (truth != IGNORE)] = _WRONG
+    colours[truth == IGNORE] = _NO_TRUTH
+    return colours
+
+
+def mask_colours(mask_ids: NDArray[np.uint16]) -> Picture:
+    """Return random colours (H, W, 3) by mask id; no mask is black."""
+    palette = np.random.default_rng(0).integers(40, 256, (int(mask_ids.max(initial=0)) + 1, 3), np.uint8)
+    palette[0] = 0
+    return palette[mask_ids]
+
+
+def colour_table(taxonomy: Taxonomy) -> Picture:
+    """Return the (256, 3) colours of label ids; ids without a class are black."""
+    table = np.zeros((256, 3), np.uint8)
+    table[: len(taxonomy.classes)] = taxonomy.colours
+    return table
+
+
+def _points_over(rgb: Picture, pairs: Arrays, ids: AnyArray, colours: Picture) -> list[Picture]:
+    """Draw labelled points over darkened pictures (I, H, W, 3); `ids` (P,) are labels of points."""
+    canvases = (rgb * 0.5).astype(np.uint8)
+    labels = ids[pairs["point"]]
+    shown = np.flatnonzero(labels != IGNORE)
+    height, width = rgb.shape[1:3]
+    for down in range(-POINT_RADIUS_PX, POINT_RADIUS_PX + 1):
+        for right in range(-POINT_RADIUS_PX, POINT_RADIUS_PX + 1):
+            row = np.clip(pairs["row"][shown].astype(np.intp) + down, 0, height - 1)
+            col = np.clip(pairs["col"][shown].astype(np.intp) + right, 0, width - 1)
+            canvases[pairs["image"][shown], row, col] = colours[labels[shown]]
+    return list(canvases)
+
+
+def _sheet(layers: Mapping[str, list[Picture]], cameras: Sequence[str], manifest: CacheManifest) -> Picture:
+    """Put layers in rows and cameras in columns, with captions, and a legend below."""
+    captions = [f"{camera} - {layer}" for layer in layers for camera in cameras]
+    cells = [cell for row in layers.values() for cell in row]
+    grid = _grid(cells, captions, columns=len(cameras))
+    return np.concatenate([grid, _legend(manifest, grid.shape[1])])
+
+
+def _grid(cells: Sequence[Picture], captions: Sequence[str], columns: int) -> Picture:
+    captioned = [
+        np.concatenate([_caption(text, cell.shape[1]), cell]) for cell, text in zip(cells, captions, strict=True)
+    ]
+    rows = [np.concatenate(captioned[start : start + columns], axis=1) for start in range(0, len(captioned), columns)]
+    return np.concatenate(rows)
+
+
+def _caption(text: str, width: int) -> Picture:
+    strip = Image.new("RGB", (width, _CAPTION_PX), _SHEET_BACKGROUND)
+    ImageDraw.Draw(strip).text((3, 2), text, fill=(240, 240, 240), font=ImageFont.load_default(11))
+    return np.asarray(strip)
+
+
+def _legend(manifest: CacheManifest, width: int) -> Picture:
+    strip = Image.new("RGB", (width, 2 * _CAPTION_PX), _SHEET_BACKGROUND)
+    draw, font = ImageDraw.Draw(strip), ImageFont.load_default(12)
+    draw.text((4, 2), f"teachers: {manifest.teachers.preset}", fill=(255, 255, 255), font=font)
+    step = width // len(manifest.taxonomy.classes)
+    for index, entry in enumerate(manifest.taxonomy.classes):
+        draw.rectangle((index * step + 4, _CAPTION_PX + 3, index * step + 14, _CAPTION_PX + 13), fill=entry.colour)
+        draw.text((index * step + 18, _CAPTION_PX + 1), entry.name, fill=(240, 240, 240), font=font)
+    return np.asarray(strip)

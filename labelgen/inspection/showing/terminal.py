@@ -1,0 +1,167 @@
+"""The audit as text: the verdict first, then what it rests on; `tables` has the tables."""
+
+from collections.abc import Iterator, Sequence
+from io import StringIO
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from cache_schemas.names import printable
+from labelgen.inspection.formatting import decimal, percent
+from labelgen.inspection.judging.verdict import STALE
+from labelgen.inspection.report import Report, Verdict
+from labelgen.inspection.report_statistics import LabelStatistics
+from labelgen.inspection.showing import tables
+from labelgen.inspection.showing.groups import group_rows
+from labelgen.inspection.showing.wording import UNTRAINED, describe_selection, describe_teachers
+
+LOG_WIDTH = 120
+"""Width of the text in a pipe or a log file, in columns."""
+
+LISTED = 10
+"""So many entries of a list are printed; --json has all."""
+
+_HEADING_WIDTH = 10
+
+_WELL = {
+    "complete": "yes: all shards are sealed and no sample is left out",
+    "whole": "yes, as far as it was read (documents, labels, masks, scores, pairs); `labelgen verify` reads every byte",
+    "plausible": "yes: no shard is an outlier and no count is unlikely; the scores say how accurate the labels are",
+}
+
+
+def render_text(report: Report, width: int = LOG_WIDTH, colours: bool = False) -> str:
+    """Return a report as text of at most `width` columns; without colours it is plain, and the same everywhere."""
+    console = Console(
+        file=StringIO(),
+        width=width,
+        force_terminal=colours,
+        color_system="standard" if colours else None,
+        markup=False,
+        emoji=False,
+        highlight=False,
+        legacy_windows=False,
+    )
+    with console.capture() as capture:
+        console.print(*_with_gaps(list(_sections(report))), sep="\n")
+    return "\n".join(line.rstrip() for line in capture.get().splitlines())
+
+
+def _with_gaps(sections: Sequence[RenderableType]) -> Iterator[RenderableType]:
+    for number, section in enumerate(sections):
+        if number:
+            yield ""
+        yield section
+
+
+def _sections(report: Report) -> Iterator[RenderableType]:
+    yield _head(report)
+    class_name = report.selection.class_name if report.selection else None
+    if statistics := report.statistics:
+        yield _overview(statistics)
+        yield tables.clip_scores(statistics.scores)
+        yield tables.mask_sizes(statistics.masks)
+        if statistics.truth.masks:
+            yield tables.segment_sizes(statistics.truth.masks)
+        yield from tables.label_shares(statistics, class_name)
+    if report.suspicious:
+        yield tables.outliers(report.suspicious)
+    if diagnoses := [d for d in report.classes if class_name in (None, d.name)]:
+        yield tables.diagnoses(diagnoses)
+    if report.worst_samples:
+        yield tables.worst_samples(report.worst_samples)
+    if report.against:
+        yield from tables.comparison(report.against)
+    if not report.selection:
+        yield tables.groups(group_rows(report))
+        yield tables.stored_bytes(report.bytes)
+
+
+def _head(report: Report) -> RenderableType:
+    title = f"{report.cache}: {report.dataset}, split {report.split}, schema version {report.schema_version}"
+    parts: list[RenderableType] = [Text(title, style="bold", overflow="fold")]
+    if report.teachers.untrained:
+        parts.insert(0, Text(f"UNTRAINED TEACHERS: {UNTRAINED}", style="bold red"))
+    rows = _headed_rows()
+    _add_verdict(rows, report.verdict)
+    rows.add_row("teachers", describe_teachers(report.teachers))
+    rows.add_row("prompts", f"{report.prompts}; taxonomy {report.taxonomy}")
+    shards, samples = report.shards, report.samples
+    rows.add_row(
+        "shards",
+        f"{shards.sealed:,} sealed, {shards.unfinished:,} unfinished, {shards.quarantined:,} with no usable sample",
+    )
+    rows.add_row("samples", f"{samples.labelled:,} labelled, {samples.quarantined:,} quarantined")
+    reasons = [f"{reason.sample} ({reason.stage}): {reason.reason}" for reason in samples.reasons]
+    for line in _shortened(reasons):
+        rows.add_row("", line)
+    if shards.stale:
+        rows.add_row(Text("STALE", style="yellow"), f"{shards.stale} shards {STALE}")
+    if report.selection:
+        what = describe_selection(report.selection)
+        rows.add_row(Text("ONLY", style="yellow"), f"{what}: all numbers below are of these samples")
+    return Group(*parts, rows)
+
+
+def _headed_rows() -> Table:
+    """Return an empty table of two columns: a heading, and text that wraps beside it."""
+    rows = Table.grid()
+    rows.add_column(width=_HEADING_WIDTH, no_wrap=True)
+    rows.add_column(overflow="fold")
+    return rows
+
+
+def _add_verdict(rows: Table, verdict: Verdict) -> None:
+    answers = {"complete": verdict.complete, "whole": verdict.whole, "plausible": verdict.plausible}
+    for question, against in answers.items():
+        if not against:
+            rows.add_row(question, Text(_WELL[question], style="green"))
+            continue
+        answer, colour = ("LOOK", "yellow") if question == "plausible" else ("NO", "red")
+        for number, reason in enumerate(_shortened([f"{answer}: {reason}" for reason in against])):
+            rows.add_row("" if number else question, Text(reason, style=colour))
+
+
+def _shortened(lines: Sequence[str]) -> list[str]:
+    more = len(lines) - LISTED
+    return [*map(printable, lines[:LISTED]), *([f"... and {more} more, see --json"] if more > 0 else [])]
+
+
+def _overview(statistics: LabelStatistics) -> RenderableType:
+    scores, points, masks, labels = statistics.scores, statistics.points, statistics.masks, statistics.labels
+    rows = _headed_rows()
+    rows.add_row(
+        "scores",
+        f"mean entropy {decimal(scores.entropy.mean)} of 1, mean lead of the best class "
+        f"{percent(scores.margin.mean)}, over {scores.patches:,} patches",
+    )
+    by_cameras = ", ".join(f"{count:,} by {cameras}" for cameras, count in points.by_cameras.items())
+    rows.add_row(
+        "points",
+        f"{points.total:,}, {percent(points.seen_share)} seen by a camera ({by_cameras} cameras), "
+        f"{points.pairs:,} pairs of a pixel and a point",
+    )
+    rows.add_row(
+        "masks",
+        f"{decimal(masks.per_image.mean, 1)} an image ({masks.per_image.min} to {masks.per_image.max}), covering "
+        f"{percent(masks.covered_share)} of the pixels",
+    )
+    rows.add_row(
+        "agreement",
+        f"the vote changed {percent(labels.image.changed)} of the pixels and {percent(labels.point.changed)} of the "
+        f"points; cameras disagree on {percent(points.camera_disagreement)} of the points that two or more see; 2D and "
+        f"3D labels agree on {percent(points.pair_agreement)} of the pairs",
+    )
+    for unit, truth in statistics.truth.by_unit:
+        if truth is None:
+            rows.add_row("truth", f"none for {unit}")
+            continue
+        raw, voted = truth.raw, truth.refined
+        rows.add_row(
+            "truth",
+            f"{unit}: mIoU {percent(raw.miou)} -> {percent(voted.miou)}, accuracy {percent(raw.accuracy)} -> "
+            f"{percent(voted.accuracy)} (raw -> voted); {percent(truth.share)} of all {unit} have truth, and "
+            f"{voted.scored:,} of these {truth.truth:,} have a label",
+        )
+    return rows

@@ -1,0 +1,69 @@
+"""Decode the pictures of a dataset, and bring them to another size."""
+
+import io
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from labelgen.datasets.adapter import Adapter
+from labelgen.errors import SampleError
+from labelgen.samples import Sample
+
+NOT_A_PICTURE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+"""What Pillow raises for a file that is not a complete picture."""
+
+
+def read_native_images(adapter: Adapter, sample: Sample) -> list[NDArray[np.uint8]]:
+    """Decode the pictures of all cameras of a sample, each at its size on disk: (H0, W0, 3) RGB.
+
+    Raises:
+        SampleError: if a picture cannot be decoded, or its size is not the one in the tables.
+    """
+    return [read_image(adapter, camera.image_path, (camera.height_px, camera.width_px)) for camera in sample.cameras]
+
+
+def read_image(adapter: Adapter, path: str, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Decode one picture of `size` (height, width) to (H0, W0, 3) RGB. A picture of another size is not decoded.
+
+    Raises:
+        SampleError: if the file is missing, truncated, not a picture, or of another size.
+    """
+    return np.asarray(_decode(adapter, path, size, "RGB"))
+
+
+def read_id_picture(adapter: Adapter, path: str, size: tuple[int, int]) -> NDArray[Any]:
+    """Decode one single-channel picture of ids, of `size` (height, width), to (H0, W0).
+
+    Raises:
+        SampleError: as `read_image`, and if the picture has more than one channel.
+    """
+    ids = np.asarray(_decode(adapter, path, size, None))
+    if ids.ndim != 2:
+        raise SampleError(
+            f"{adapter.data / path}: ids of shape {ids.shape}, but a picture of ids has one channel; restore the file"
+        )
+    return ids
+
+
+def resize(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Resize a picture (H0, W0, 3) to `size` (height, width), with Pillow's antialiased bilinear filter."""
+    return np.asarray(Image.fromarray(image).resize((size[1], size[0]), Image.Resampling.BILINEAR))
+
+
+def _decode(adapter: Adapter, path: str, size: tuple[int, int], mode: str | None) -> Image.Image:
+    """Decode a picture only if its header says the right size, since a small file can claim gigabytes."""
+    raw = adapter.read_bytes(path)
+    try:
+        picture = Image.open(io.BytesIO(raw))
+        if picture.size == size[::-1]:
+            return picture.convert(mode) if mode else picture.copy()
+    except NOT_A_PICTURE as error:
+        raise SampleError(
+            f"{adapter.data / path}: not a whole picture ({error}); restore the file from the dataset"
+        ) from None
+    raise SampleError(
+        f"{adapter.data / path}: {picture.size[0]}x{picture.size[1]} pixels, the tables say {size[1]}x{size[0]}; "
+        "restore the file from the dataset"
+    )

@@ -1,0 +1,35 @@
+"""What stages take from the dataset, JSON-ready for fingerprints: tokens, file sizes, calibrations."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from labelgen.samples import Sample
+
+FileSizes = Callable[[tuple[str, ...]], dict[str, int | None]]
+"""Gives the size in bytes of files by path, None for a file that is missing."""
+
+
+def tokens(samples: Sequence[Sample]) -> list[str]:
+    """Return the tokens of samples."""
+    return [sample.token for sample in samples]
+
+
+def picture_sizes(samples: Sequence[Sample], sizes: FileSizes) -> list[dict[str, int | None]]:
+    """Return the file sizes of each sample's pictures, by path.
+
+    Sizes stand for contents. Modification times do not take part, so that a copy of a dataset is the same dataset.
+    """
+    return [sizes(tuple(camera.image_path for camera in sample.cameras)) for sample in samples]
+
+
+def cloud_sizes(samples: Sequence[Sample], sizes: FileSizes) -> list[dict[str, int | None]]:
+    """Return the file size of each sample's cloud, by path."""
+    return [sizes((sample.cloud_path,)) for sample in samples]
+
+
+def calibrations(samples: Sequence[Sample]) -> list[list[list[Any]]]:
+    """Return size, intrinsics (3, 3) and cam_from_cloud (4, 4) of each sample's cameras, JSON-ready."""
+    return [
+        [[c.width_px, c.height_px, c.intrinsics.tolist(), c.cam_from_cloud.tolist()] for c in sample.cameras]
+        for sample in samples
+    ]

@@ -1,0 +1,74 @@
+"""Stage `truth`: ground truth of points and pixels, where the dataset has it. Only scoring reads it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labelgen.pictures import read_id_picture
+from labelgen.samples import Camera, Sample
+from labelgen.stages.inputs import Arrays, ResolvedSettings, ShardInputs, each_sample
+from labelgen.stages.points import TASK
+from labelgen.stages.raw_files import FileSizes
+from labelgen.stages.stage import Stage
+from labelgen.teachers.sam.resampling import nearest_pixels
+
+
+def settings(resolved: ResolvedSettings) -> Any:
+    """Return the taxonomy, and the size of the images."""
+    return [resolved.taxonomy.digest, resolved.settings.images.model_dump()]
+
+
+def raw_inputs(samples: Sequence[Sample], sizes: FileSizes) -> Any:
+    """Return the files with truth, or None if no sample has any."""
+    truth = [sizes(sample.truth_paths) for sample in samples]
+    return truth if any(truth) else None
+
+
+def build(inputs: ShardInputs) -> Arrays:
+    """Read the truth of all points, and of images at training size if every image has its truth.
+
+    Raises:
+        BadSamplesError: naming every sample whose truth cannot be read or does not fit.
+    """
+    clouds = {sample.token: cloud for sample, cloud in zip(inputs.samples, inputs.clouds, strict=True)}
+
+    def read(sample: Sample) -> tuple[NDArray[np.uint8], list[NDArray[Any] | None], list[NDArray[Any] | None]]:
+        return (
+            inputs.adapter.read_point_truth(sample, len(clouds[sample.token].xyz)),
+            [_read_ids(inputs, camera, camera.truth_path) for camera in sample.cameras],
+            [_read_ids(inputs, camera, camera.segments_path) for camera in sample.cameras],
+        )
+
+    points, images, segments = zip(*each_sample(inputs.samples, read), strict=True)
+    arrays: Arrays = {"point": np.concatenate(points)}
+    for name, found, dtype in (("image", images, np.uint8), ("segments", segments, np.uint16)):
+        pictures = [ids for of_sample in found for ids in of_sample if ids is not None]
+        if len(pictures) == sum(map(len, found)):
+            arrays[name] = np.stack(pictures).astype(dtype)
+    return arrays
+
+
+def _read_ids(inputs: ShardInputs, camera: Camera, path: str | None) -> NDArray[Any] | None:
+    """Read a picture of ids, and take at each pixel of the training size the id at its centre; None without a path.
+
+    Raises:
+        SampleError: if the file cannot be read, or its size is not the camera's.
+    """
+    if path is None:
+        return None
+    ids = read_id_picture(inputs.adapter, path, (camera.height_px, camera.width_px))
+    return nearest_pixels(ids, inputs.settings.images.size)
+
+
+TRUTH = Stage(
+    name="truth",
+    description="ground truth, for scoring only",
+    version=1,
+    build=build,
+    settings=settings,
+    made_from=("points",),
+    raw_inputs=raw_inputs,
+    task=TASK,
+)

@@ -1,0 +1,107 @@
+"""The CLIP teacher: embeds class names, and scores every patch of an image against them (CNS equation 1)."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cache_schemas.errors import ConfigError
+from labelgen.settings import ClipSettings
+from labelgen.teachers.clip.dense_features import dense_features
+from labelgen.teachers.clip.network import build_clip, normalise_images, patch_size_px
+from labelgen.teachers.clip.refinements import denoise_prompts, smooth_by_keys
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SENTENCES_AT_ONCE = 256
+
+
+@dataclass(frozen=True)
+class ClipScores:
+    """Class scores of B images on the grid of CLIP's patches, h = H / patch, w = W / patch.
+
+    `logits` (B, C, h, w) f16: cosines of image features and class embeddings. `features` (B, D, h, w) f16 of unit
+    norm, or None if the settings do not store them.
+    """
+
+    logits: NDArray[np.float16]
+    features: NDArray[np.float16] | None
+
+
+class ClipTeacher:
+    """An open_clip model that scores patches instead of whole images."""
+
+    def __init__(self, settings: ClipSettings, device: str = "cpu") -> None:
+        """Build the network and load its weights.
+
+        Raises:
+            ConfigError: if open_clip has no such architecture, or it has no dense path.
+            WeightsError: if the weights are absent or do not fit.
+        """
+        self.settings = settings
+        self.device = device
+        self.model = build_clip(settings).to(device).eval().requires_grad_(False)
+
+    def embed_text(self, sentences: list[list[str]]) -> NDArray[np.float32]:
+        """Return class embeddings (C, D) f32 of unit norm.
+
+        The embedding of a class is the mean of the unit-norm embeddings of its sentences (C lists), normalised again.
+        """
+        import open_clip
+        import torch
+
+        tokenizer = open_clip.get_tokenizer(self.settings.architecture)
+        flat = [sentence for of_class in sentences for sentence in of_class]
+        parts = []
+        with torch.inference_mode():
+            for start in range(0, len(flat), SENTENCES_AT_ONCE):
+                tokens = tokenizer(flat[start : start + SENTENCES_AT_ONCE]).to(self.device)
+                parts.append(self.model.encode_text(tokens, normalize=True).float())
+            by_class = torch.cat(parts).split([len(of_class) for of_class in sentences])
+            means = torch.stack([embeddings.mean(dim=0) for embeddings in by_class])
+            class_embeddings: NDArray[np.float32] = torch.nn.functional.normalize(means, dim=-1).cpu().numpy()
+        return class_embeddings
+
+    def score(self, rgb: NDArray[np.uint8], text: NDArray[np.float32]) -> ClipScores:
+        """Score images (B, H, W, 3) against class embeddings (C, D): CNS equation 1 before its argmax.
+
+        Raises:
+            ConfigError: if H or W is not a multiple of the patch size.
+        """
+        import torch
+
+        self.check_size(rgb.shape[1:3])
+        with torch.inference_mode():
+            images = normalise_images(self.model.visual, torch.from_numpy(rgb).to(self.device))
+            features, keys = self.dense(images)
+            logits = torch.einsum("bdhw,cd->bchw", features, torch.from_numpy(text).to(self.device))
+            if self.settings.prompt_denoising is not None:
+                logits = denoise_prompts(logits, self.settings.prompt_denoising)
+            if self.settings.key_smoothing is not None:
+                logits = smooth_by_keys(logits, keys, self.settings.key_smoothing)
+            stored = features.half().cpu().numpy() if self.settings.store_features else None
+            return ClipScores(logits.half().cpu().numpy(), stored)
+
+    def check_size(self, size: tuple[int, int]) -> None:
+        """Check that images of `size` (height, width) divide into patches.
+
+        Raises:
+            ConfigError: if they do not.
+        """
+        patch = patch_size_px(self.model.visual)
+        if size[0] % patch or size[1] % patch:
+            raise ConfigError(
+                f"images of {size[0]}x{size[1]} do not divide into patches of {patch} pixels "
+                f"({self.settings.architecture}); set images.height and images.width to multiples of {patch}"
+            )
+
+    def dense(self, images: "Tensor") -> "tuple[Tensor, Tensor]":
+        """Return features (B, D, h, w) f32 of unit norm and keys (B, K, h, w) f32 of normalised images (B, 3, H, W)."""
+        import torch
+
+        device_type = self.device.split(":")[0]
+        with torch.autocast(device_type, torch.bfloat16, enabled=device_type == "cuda"):
+            features, keys = dense_features(self.model.visual, images)
+        return torch.nn.functional.normalize(features.float(), dim=1), keys.float()

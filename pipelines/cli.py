@@ -1,0 +1,73 @@
+"""The command `labelgen run`."""
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from cache_schemas.command_line import reports_errors, say
+
+QUARANTINED = 3
+"""Exit code of a run that finished, but left some samples without labels."""
+
+
+@click.command(short_help="Compute what is missing or changed in a cache.")
+@click.option("--dataset", required=True, help="Data set, such as nuscenes; a wrong name lists all.")
+@click.option("--data", required=True, type=click.Path(path_type=Path), help="Folder of the raw dataset.")
+@click.option("--cache", required=True, help="The cache, new or existing: a folder, or a URL such as s3://...")
+@click.option("--split", help="Which scenes: an official split, parametrize, verify, or all (the default).")
+@click.option(
+    "--config", "config_file", type=click.Path(path_type=Path), help="Settings file to use instead of the data set's."
+)
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="One setting; may be repeated.")
+@click.option(
+    "--teachers",
+    help="Teacher preset: paper, untrained (random weights, for trials), or another; a wrong name lists all.",
+)
+@click.option("--ray-address", help="A running Ray cluster (default: RAY_ADDRESS, else a local one).")
+@click.option("--shards", default="*", show_default=True, metavar="PATTERN", help="Only shards whose key matches.")
+@click.option("--limit", type=click.IntRange(1), metavar="N", help="At most N shards.")
+@click.option("--retry-quarantined", is_flag=True, help="Retry samples that earlier runs quarantined.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object.")
+@reports_errors("sealed groups are kept; run the same command again to resume")
+def run(
+    dataset: str,
+    data: Path,
+    cache: str,
+    split: str | None,
+    config_file: Path | None,
+    overrides: tuple[str, ...],
+    teachers: str | None,
+    ray_address: str | None,
+    shards: str,
+    limit: int | None,
+    retry_quarantined: bool,
+    as_json: bool,
+) -> None:
+    """Compute what is missing or changed in a cache of pseudo labels.
+
+    After an interruption, a repaired file or a changed setting, run it again: it computes only what is missing or
+    out of date.
+
+    \b
+    Examples:
+      labelgen run --dataset nuscenes --data /data/nuscenes --cache out/n.zarr --split parametrize
+      labelgen run --dataset nuscenes --data /data/nuscenes --cache out/n.zarr --set prompts=nuscenes-paper
+      labelgen run --dataset nuscenes --data /data/nuscenes --cache out/try.zarr --teachers untrained --limit 2
+
+    \b
+    Exit codes: 0 all samples labelled, 1 stopped by an error, 2 wrong usage,
+    3 finished but some samples are quarantined, 130 stopped by Ctrl-C or SIGTERM.
+    """
+    from pipelines.config import load_config
+    from pipelines.run import RunRequest, generate_labels
+
+    config = load_config(dataset, file=config_file, teachers=teachers, split=split, overrides=overrides)
+    request = RunRequest(config, data, cache, shards, limit, ray_address, retry_quarantined)
+    summary = generate_labels(request, say=say)
+    if as_json:
+        click.echo(json.dumps(summary.to_dict(), indent=2))
+    else:
+        click.echo(summary.render())
+    sys.exit(QUARANTINED if summary.samples_quarantined else 0)

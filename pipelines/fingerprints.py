@@ -1,0 +1,63 @@
+"""Fingerprints: digests of all that determines the content of a group, from the declarations of the stages."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cache_schemas.layout import SCHEMA_VERSION
+from labelgen.samples import Sample
+from labelgen.stages import STAGES
+from labelgen.stages.inputs import ResolvedSettings
+from labelgen.stages.raw_files import FileSizes
+
+
+def digest(*parts: Any) -> str:
+    """Return the SHA-256 of JSON-ready parts."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def recipe_of(group: str, resolved: ResolvedSettings) -> str:
+    """Return the digest of all settings that shape a group and the groups that it is made from, without the samples."""
+    stage = STAGES[group]
+    upstream = [recipe_of(name, resolved) for name in stage.made_from]
+    return digest(group, stage.version, SCHEMA_VERSION, stage.settings(resolved), upstream)
+
+
+def root_fingerprints(resolved: ResolvedSettings) -> dict[str, str]:
+    """Return the fingerprints of the groups outside the shards. No sample shapes them, so each is its recipe."""
+    return {name: recipe_of(name, resolved) for name, stage in STAGES.items() if stage.at_root}
+
+
+def shard_fingerprints(
+    samples: Sequence[Sample], sizes: FileSizes, resolved: ResolvedSettings, accepted: Mapping[str, str]
+) -> dict[str, str]:
+    """Return the fingerprints of all groups that a shard of `samples` should hold, by name, in the table's order.
+
+    Args:
+        samples: the samples of the shard; without any, the shard has no groups.
+        sizes: gives sizes of raw files.
+        resolved: the settings.
+        accepted: fingerprints that replace those of their groups, because the raw files are no longer there.
+    """
+    if not samples:
+        return {}
+    roots = root_fingerprints(resolved)
+    known: dict[str, str | None] = dict(roots)
+
+    def fingerprint(group: str) -> str | None:
+        if group not in known:
+            known[group] = compute(group)
+        return known[group]
+
+    def compute(group: str) -> str | None:
+        stage = STAGES[group]
+        raw = stage.raw_inputs(samples, sizes) if stage.raw_inputs else []
+        upstream = [fingerprint(name) for name in stage.made_from]
+        if raw is None or None in upstream:
+            return None
+        computed = digest(group, stage.version, SCHEMA_VERSION, raw, stage.settings(resolved), upstream)
+        return accepted.get(group, computed)
+
+    found = {name: fingerprint(name) for name in STAGES if name not in roots}
+    return {name: value for name, value in found.items() if value is not None}

@@ -1,0 +1,64 @@
+"""The manifest of a cache, and opening a cache for a run that fits it."""
+
+import platform
+from importlib import metadata
+
+from cache_schemas.documents import CacheManifest, PromptRecord
+from cache_schemas.errors import CacheError
+from cache_schemas.layout import SCHEMA_VERSION
+from cache_schemas.store import Cache
+from labelgen.stages import STAGES
+from labelgen.stages.inputs import ResolvedSettings
+from pipelines.fingerprints import digest, recipe_of
+
+SOFTWARE = ("torch", "torchvision", "open_clip_torch", "segment-anything", "numpy", "pillow", "zarr", "ray")
+"""The packages whose versions the manifest records."""
+
+
+def make_manifest(resolved: ResolvedSettings) -> CacheManifest:
+    """Return the manifest of a cache made under these settings."""
+    config = resolved.settings.model_dump(mode="json")
+    return CacheManifest(
+        schema_version=SCHEMA_VERSION,
+        dataset=resolved.settings.dataset,
+        split=resolved.settings.split,
+        taxonomy=resolved.taxonomy,
+        taxonomy_digest=resolved.taxonomy.digest,
+        prompts=PromptRecord(
+            name=resolved.prompts.name,
+            digest=resolved.prompts.digest,
+            class_names=resolved.prompts.class_names,
+            templates=resolved.prompts.templates,
+        ),
+        teachers=resolved.teachers,
+        config=config,
+        config_digest=digest(config),
+        recipes={name: recipe_of(name, resolved) for name in STAGES},
+        software={"python": platform.python_version(), **{name: metadata.version(name) for name in SOFTWARE}},
+    )
+
+
+def open_for_run(url: str, resolved: ResolvedSettings) -> Cache:
+    """Open the cache, or create it with its manifest.
+
+    Raises:
+        CacheError: if it holds another dataset, split or taxonomy, or cannot be written.
+    """
+    existing = Cache(url).manifest()
+    if existing is None:
+        return Cache.create(url, make_manifest(resolved))
+    for name, held, asked in (
+        ("dataset", existing.dataset, resolved.settings.dataset),
+        ("split", existing.split, resolved.settings.split),
+        ("taxonomy", existing.taxonomy.digest, resolved.taxonomy.digest),
+    ):
+        if held != asked:
+            raise CacheError(f"{url}: holds {name} {held!r}, not {asked!r}; give another cache folder")
+    return Cache(url, "a")
+
+
+def update_manifest(cache: Cache, resolved: ResolvedSettings) -> None:
+    """Replace the manifest if it differs from the one of these settings."""
+    manifest = make_manifest(resolved)
+    if cache.manifest() != manifest:
+        Cache.create(cache.url, manifest)

@@ -1,0 +1,61 @@
+"""Training under Ray Train: the same function on every worker of a cluster."""
+
+import os
+from pathlib import Path
+
+from trainer.errors import TrainerError
+from trainer.run_folder import RunFolder
+from trainer.settings import RunSettings
+
+
+def fit_on_ray(settings: RunSettings, cache: str, out: Path, workers: int, *, resume: bool) -> None:
+    """Train on `workers` workers of a Ray cluster, with one GPU each if the cluster has enough.
+
+    `out` and a local `cache` must be on a file system that all nodes share. A worker that dies ends the run; call
+    again with `resume` to continue.
+
+    Raises:
+        RunFolderError: if `out` holds a run and `resume` is false.
+        TrainerError: if Ray Train is not installed, or a worker failed, with its reason.
+    """
+    if not resume:
+        RunFolder(out).refuse_if_occupied()
+    try:
+        import ray
+        from ray.train import RunConfig, ScalingConfig
+        from ray.train.torch import TorchTrainer
+    except ImportError as error:
+        raise TrainerError(
+            f"--ray needs Ray Train ({error}); install it with `pip install 'labelgen[ray-train]'`"
+        ) from None
+
+    address = os.environ.get("RAY_ADDRESS")
+    # On a local cluster, Ray Train needs one core in addition to those of its workers.
+    cores = None if address else max(os.cpu_count() or 1, workers + 1)
+    ray.init(address=address, num_cpus=cores, include_dashboard=False)
+    try:
+        gpus = ray.cluster_resources().get("GPU", 0)  # type: ignore[no-untyped-call]  # so in Ray
+        trainer = TorchTrainer(
+            _fit_on_worker,
+            train_loop_config={
+                "settings": settings.model_dump_json(),
+                "cache": cache if "://" in cache else str(Path(cache).resolve()),
+                "out": str(out.resolve()),
+                "resume": resume,
+            },
+            scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpus >= workers),
+            run_config=RunConfig(name=out.name, storage_path=str(out.resolve() / "ray")),
+        )
+        trainer.fit()
+    except Exception as error:
+        reason = str(error.__cause__ or error).strip().splitlines()
+        raise TrainerError(f"training under Ray failed: {reason[-1] if reason else type(error).__name__}") from None
+    finally:
+        ray.shutdown()
+
+
+def _fit_on_worker(config: dict[str, str | bool]) -> None:
+    from trainer.fit import FitRequest, fit
+
+    settings = RunSettings.model_validate_json(str(config["settings"]))
+    fit(FitRequest(settings, str(config["cache"]), Path(str(config["out"])), bool(config["resume"])), say=print)

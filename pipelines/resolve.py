@@ -1,0 +1,35 @@
+"""From settings to what they name: the adapter of the dataset, the taxonomy, the prompts, the networks."""
+
+from pathlib import Path
+
+from cache_schemas.documents import Teachers
+from cache_schemas.taxonomy import load_taxonomy
+from labelgen.datasets import adapter_class
+from labelgen.datasets.adapter import Adapter
+from labelgen.prompts import load_prompts
+from labelgen.settings import LabelSettings
+from labelgen.stages import TEACHERS
+from labelgen.stages.inputs import ResolvedSettings
+from labelgen.teachers.checkpoints import identify
+
+
+def open_dataset(dataset: str, data: Path) -> Adapter:
+    """Return the adapter of a dataset for the folder `data`.
+
+    Raises:
+        ConfigError: if there is no dataset of that name.
+        DatasetError: if the folder is missing.
+    """
+    return adapter_class(dataset)(data)
+
+
+def resolve(settings: LabelSettings) -> ResolvedSettings:
+    """Load what the settings name, and digest the weights of the teachers.
+
+    Raises:
+        LabelgenError, CacheError: if something is missing or does not fit.
+    """
+    taxonomy = load_taxonomy(adapter_class(settings.dataset).taxonomy)
+    prompts = load_prompts(settings.prompts, taxonomy)
+    networks = {name: identify(settings.of_teacher(name)) for name in TEACHERS}
+    return ResolvedSettings(settings, taxonomy, prompts, Teachers(preset=settings.teachers, networks=networks))

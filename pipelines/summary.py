@@ -1,0 +1,87 @@
+"""What a run did: counted, as a JSON object, and as a table."""
+
+import io
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from cache_schemas.names import printable
+from cache_schemas.store import Cache
+from labelgen.stages import STAGES
+from pipelines.plan import ShardPlan
+
+
+@dataclass
+class RunSummary:
+    """What a run did.
+
+    `seconds` is the wall time. `stage_seconds` is the work summed over workers, and `stage_peak_mib` the largest
+    resident memory of a process, both by kind of work. `wall_over_teachers` is the wall time divided by the work of
+    the teachers on shards: close to 1 on one GPU if all other work runs at the same time as theirs.
+    """
+
+    cache: str
+    teachers: str
+    shards_done: int = 0
+    shards_kept: int = 0
+    samples_labelled: int = 0
+    samples_quarantined: int = 0
+    quarantined_by_reason: dict[str, int] = field(default_factory=dict)
+    groups_sealed: dict[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+    stage_seconds: dict[str, float] = field(default_factory=dict)
+    stage_peak_mib: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def wall_over_teachers(self) -> float | None:
+        """The wall time divided by the summed work of the teachers; None if they had none."""
+        stages = [name for name, stage in STAGES.items() if stage.teacher and not stage.at_root]
+        work = sum(self.stage_seconds.get(name, 0.0) for name in stages)
+        return self.seconds / work if work else None
+
+    def count_samples(self, cache: Cache, plan: Sequence[ShardPlan]) -> None:
+        """Count how many samples of the plan are in the cache, and how many are quarantined, by reason."""
+        records = cache.shard_records(shard.key for shard in plan)
+        quarantined = [entry for record in records.values() for entry in record.quarantined]
+        self.samples_labelled = sum(len(record.samples) for record in records.values())
+        self.samples_quarantined = len(quarantined)
+        self.quarantined_by_reason = dict(Counter(f"{entry.stage}: {entry.reason}" for entry in quarantined))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the summary as a JSON-ready object."""
+        return {**asdict(self), "wall_over_teachers": self.wall_over_teachers}
+
+    def render(self, width: int | None = None) -> str:
+        """Return the summary as text that fits a terminal of `width` columns (default: the present terminal)."""
+        console = Console(file=io.StringIO(), width=width)
+        for line in self._lines():
+            console.print(Text(printable(line)), soft_wrap=True)  # paths stay in one piece
+        if self.stage_seconds:
+            console.print(self._table())
+        share = self.wall_over_teachers
+        total = f"{self.seconds:.1f} s in total" + (f", {share:.2f} x the work of the teachers" if share else "")
+        console.print(Text(total))
+        rendered = console.file.getvalue() if isinstance(console.file, io.StringIO) else ""
+        return "\n".join(line.rstrip() for line in rendered.splitlines())
+
+    def _lines(self) -> list[str]:
+        return [
+            f"{self.cache}: {self.shards_done} shards done, {self.shards_kept} were up to date",
+            f"teachers: {self.teachers}",
+            f"samples: {self.samples_labelled:,} labelled, {self.samples_quarantined:,} quarantined",
+            *(f"  {count}x {reason}" for reason, count in self.quarantined_by_reason.items()),
+        ]
+
+    def _table(self) -> Table:
+        """Return the work by kind, most first."""
+        table = Table("work", box=None, padding=(0, 2, 0, 0))
+        table.add_column("seconds", justify="right")
+        table.add_column("peak MiB of a process", justify="right")
+        for work, seconds in sorted(self.stage_seconds.items(), key=lambda item: -item[1]):
+            table.add_row(work, f"{seconds:,.1f}", f"{self.stage_peak_mib[work]:,.0f}")
+        return table

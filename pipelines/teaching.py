@@ -1,0 +1,122 @@
+"""Ask the teachers about a shard, in chunks of samples; a chunk that fails is asked again, sample by sample."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import ray
+
+from labelgen.errors import SampleError
+from labelgen.samples import Sample
+from labelgen.stages import STAGES
+from labelgen.stages.stage import Stage, Teacher, TeacherCall
+from pipelines import tasks
+from pipelines.actor_pool import ActorPool, CallFailedError
+from pipelines.config import RaySettings
+from pipelines.plan import ShardPlan
+from pipelines.tasks import Chunk, Job, Report
+from pipelines.teacher_pools import TeacherPools
+
+POLL_SECONDS = 0.1
+
+
+def count_calls(shard: ShardPlan, settings: RaySettings) -> dict[str, int]:
+    """Return how many calls a shard makes to each teacher."""
+    calls: dict[str, int] = {}
+    for name in shard.todo:
+        if teacher := STAGES[name].teacher:
+            step = settings.pool(teacher.name).samples_per_call
+            calls[teacher.name] = calls.get(teacher.name, 0) + -(-len(shard.samples) // step)
+    return calls
+
+
+class Teaching:
+    """Makes calls to the pools of the teachers, and tells bad samples from a bad pool."""
+
+    def __init__(
+        self,
+        pools: TeacherPools,
+        settings: RaySettings,
+        job_ref: "ray.ObjectRef[Job]",
+        add_report: Callable[[Report], None],
+        add_samples: Callable[[str, int], None],
+    ) -> None:
+        """Report each call to `add_report`, and how many samples of a stage it answered to `add_samples`."""
+        self._pools, self._settings, self._job_ref = pools, settings, job_ref
+        self._add_report, self._add_samples = add_report, add_samples
+        self._shards_working = 0
+
+    @asynccontextmanager
+    async def working(self) -> AsyncIterator[None]:
+        """Count a shard that may still make calls."""
+        self._shards_working += 1
+        try:
+            yield
+        finally:
+            self._shards_working -= 1
+
+    async def ask(self, teacher: Teacher, chunk: Chunk) -> "ray.ObjectRef[Any]":
+        """Make one call; returns the reference to the part that it made.
+
+        Raises:
+            CallFailedError: if the call keeps failing.
+            SampleError: if a raw file of the chunk cannot be used.
+            PipelineError: if the pool has not answered a single call.
+        """
+        steps = STAGES[chunk.stage].build
+        decodes = isinstance(steps, TeacherCall) and steps.decode is not None
+
+        def submit(actor: Any) -> "Sequence[ray.ObjectRef[Any]]":
+            decoded: Any = tasks.decode.remote(self._job_ref, chunk) if decodes else (Report(), None)
+            call = actor.answer.options(name=f"TeacherActor.{chunk.stage}")  # what `ps` shows of the process
+            refs: Sequence[ray.ObjectRef[Any]] = call.remote(chunk, *decoded)
+            return refs
+
+        pool = await self._pools.of(teacher.name)
+        report, part = await pool.call(submit)
+        self._add_report(report)
+        self._add_samples(chunk.stage, len(chunk.samples))
+        return part
+
+    async def ask_in_chunks(self, stage: Stage, shard: ShardPlan) -> "tuple[list[ray.ObjectRef[Any]], dict[str, str]]":
+        """Ask about all samples of a shard; returns the parts in order, and bad samples (why, by token).
+
+        Raises:
+            PipelineError: if the pool has not answered a single call.
+        """
+        assert stage.teacher, f"stage {stage.name} needs no teacher"
+        teacher = stage.teacher
+        bad: dict[str, str] = {}
+
+        async def ask(start: int, samples: tuple[Sample, ...]) -> "list[ray.ObjectRef[Any]]":
+            first_image = sum(len(sample.cameras) for sample in shard.samples[:start])
+            try:
+                return [await self.ask(teacher, Chunk(stage.name, shard.key, samples, first_image))]
+            except (CallFailedError, SampleError) as error:
+                if len(samples) == 1:
+                    bad[samples[0].token] = f"{teacher.name}: {error}"
+                    return []
+            singles = await asyncio.gather(*(ask(start + i, (sample,)) for i, sample in enumerate(samples)))
+            return [part for single in singles for part in single]
+
+        step = self._settings.pool(teacher.name).samples_per_call
+        starts = range(0, len(shard.samples), step)
+        answers = await asyncio.gather(*(ask(start, shard.samples[start : start + step]) for start in starts))
+        if bad:
+            await self._wait_for_success_elsewhere(await self._pools.of(teacher.name))
+        return [part for answer in answers for part in answer], bad
+
+    async def _wait_for_success_elsewhere(self, pool: ActorPool) -> None:
+        """Wait until the pool has answered any call, or no other shard is working that could show that it can.
+
+        Raises:
+            PipelineError: if the pool is bad, and not the samples.
+        """
+        self._shards_working -= 1
+        try:
+            while self._shards_working and not pool.has_succeeded:
+                await asyncio.sleep(POLL_SECONDS)
+        finally:
+            self._shards_working += 1
+        pool.check()

@@ -1,0 +1,95 @@
+"""Pictures of the audit: confusion matrices, samples, clouds from above; and the rerun recording."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cache_schemas.taxonomy import Taxonomy, TaxonomyClass
+from labelgen.inspection.report_statistics import Agreement, LabelScores
+from labelgen.inspection.showing.confusion_picture import draw_agreement, row_shares
+from labelgen.inspection.showing.top_view import draw_top_view
+
+NAMES = ("car", "road")
+
+
+def scores(*rows: tuple[int, int], miou: float | None = 0.5) -> LabelScores:
+    by_class = dict.fromkeys(NAMES, 0.5)
+    return LabelScores(miou=miou, accuracy=0.5, scored=1, iou=by_class, class_accuracy=by_class, confusion=rows)
+
+
+def draw(raw: LabelScores, voted: LabelScores) -> np.ndarray:
+    picture = draw_agreement(Agreement(truth=1, share=1.0, raw=raw, refined=voted), "pixels")
+    assert picture is not None
+    return picture
+
+
+def is_blue(picture: np.ndarray) -> np.ndarray:
+    """Return where a picture is clearly blue, as full cells are."""
+    red, _, blue = np.moveaxis(picture.astype(int), -1, 0)
+    return blue - red > 60
+
+
+def test_raw_and_voted_labels_are_drawn_side_by_side() -> None:
+    left, right = np.split(draw(scores((0, 0), (0, 0)), scores((5, 0), (0, 5))), 2, axis=1)
+    assert not is_blue(left).any()
+    assert is_blue(right).any()
+
+
+def test_rows_are_true_classes() -> None:
+    all_road, all_car = scores((0, 7), (0, 7)), scores((7, 0), (7, 0))
+    columns = [
+        np.flatnonzero(is_blue(panel).any(axis=0)).mean() for panel in np.split(draw(all_road, all_car), 2, axis=1)
+    ]
+    assert columns[0] > columns[1], "labels that are all road fill the right column, labels that are all car the left"
+
+
+def test_a_class_without_truth_has_a_row_of_zeros() -> None:
+    assert row_shares([[1, 3], [0, 0]]).tolist() == [[0.25, 0.75], [0, 0]]
+
+
+def test_nothing_is_drawn_where_nothing_was_scored() -> None:
+    nothing = scores((0, 0), (0, 0), miou=None)
+    assert draw_agreement(Agreement(truth=1, share=1.0, raw=nothing, refined=nothing), "pixels") is None
+
+
+def test_samples_and_confusions_are_drawn(ten_shards: str, tmp_path: Path, inspect) -> None:
+    folder = tmp_path / "new" / "pictures"
+    done = inspect(ten_shards, "--pictures", str(folder), "--show", "2")
+    assert done.exit_code == 0, done.output
+    names = [file.name for file in sorted(folder.iterdir())]
+    assert names == ["confusion-image.png", "confusion-point.png", "s0-000-00.png", "s9-000-00.png"]
+    assert Image.open(folder / "s9-000-00.png").width == 2 * 6, "two cameras side by side"
+
+
+def test_a_cache_without_labels_has_no_pictures(empty: str, tmp_path: Path, inspect) -> None:
+    assert inspect(empty, "--pictures", str(tmp_path / "pictures")).exit_code == 0
+    assert list(tmp_path.rglob("*.png")) == []
+
+
+def test_a_folder_that_cannot_be_written_is_one_error(ten_shards: str, tmp_path: Path, inspect) -> None:
+    (tmp_path / "file").write_text("")
+    done = inspect(ten_shards, "--pictures", str(tmp_path / "file" / "pictures"))
+    assert done.exit_code == 1
+    assert "cannot be written" in done.stderr
+
+
+def test_in_a_view_from_above_x_points_right_and_high_points_hide_low_ones() -> None:
+    classes = (TaxonomyClass(name="car", colour=(255, 0, 0)), TaxonomyClass(name="road", colour=(0, 0, 255)))
+    xyz = np.array([[20, 0, 1], [20, 0, 0], [0, 30, 0], [90, 0, 0]], np.float32)
+    picture = draw_top_view(xyz, np.array([0, 1, 1, 1], np.uint8), Taxonomy(name="toy", classes=classes))
+    side = len(picture)
+    red = np.argwhere((picture == (255, 0, 0)).all(axis=-1)).mean(axis=0)
+    blue = np.argwhere((picture == (0, 0, 255)).all(axis=-1)).mean(axis=0)
+    assert red == pytest.approx([side / 2, side * 0.7], abs=2), "20 m of 50 m to the right"
+    assert blue == pytest.approx([side * 0.2, side / 2], abs=2), "30 m of 50 m up"
+
+
+def test_a_recording_can_be_opened(ten_shards: str, tmp_path: Path, inspect) -> None:
+    rerun = pytest.importorskip("rerun", reason="the extra `rerun` is not installed")
+    file = tmp_path / "a.rrd"
+    done = inspect(ten_shards, "--rerun", str(file), "--show", "1")
+    assert done.exit_code == 0, done.output
+    assert rerun.__version__
+    assert file.read_bytes()[:4] == b"RRF2"

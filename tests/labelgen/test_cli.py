@@ -1,0 +1,43 @@
+"""The `labelgen` command as a whole: help is complete and fast, since nothing heavy is imported for it."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+HEAVY = ("numpy", "pydantic", "zarr", "torch", "ray", "PIL", "yaml", "dask", "open_clip", "segment_anything")
+
+
+def python(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code], cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False
+    )
+
+
+def test_help_lists_all_commands_with_a_short_help() -> None:
+    done = python("from labelgen.cli import main; main(['--help'])")
+    assert done.returncode == 0, done.stderr
+    commands = dict(line.split(maxsplit=1) for line in done.stdout.partition("Commands:\n")[2].splitlines())
+    assert sorted(commands) == ["demo", "inspect", "run", "verify", "weights"]
+    assert all(text.endswith(".") for text in commands.values())
+
+
+@pytest.mark.parametrize("words", [[], ["run"], ["inspect"], ["verify"], ["demo", "make"], ["weights", "fetch"]])
+def test_help_imports_nothing_heavy(words: list[str]) -> None:
+    done = python(
+        "import sys; from labelgen.cli import main\n"
+        f"main({[*words, '--help']!r}, standalone_mode=False)\n"
+        f"print('heavy:', [name for name in {HEAVY!r} if name in sys.modules])"
+    )
+    assert done.stdout.splitlines()[-1] == "heavy: []", done.stderr
+
+
+def test_help_takes_less_than_half_a_second() -> None:
+    seconds = []
+    for _ in range(3):
+        start = time.monotonic()
+        python("from labelgen.cli import main; main(['--help'])")
+        seconds.append(time.monotonic() - start)
+    assert min(seconds) < 0.5

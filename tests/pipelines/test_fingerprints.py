@@ -1,0 +1,77 @@
+"""Fingerprints and recipes are those of the caches that exist: a digest that changes here redoes a group everywhere.
+
+Change an expectation only together with the `version` of its stage.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from labelgen.samples import Camera, Sample
+from labelgen.stages import STAGES
+from labelgen.stages.inputs import ResolvedSettings
+from pipelines.config import load_config
+from pipelines.fingerprints import recipe_of, root_fingerprints, shard_fingerprints
+from pipelines.resolve import resolve
+from tests.pipelines.conftest import small_settings
+
+RECIPES = {
+    "text": "7ba4011d3fe144ee",
+    "images": "2d7e73be7500f191",
+    "clip": "ee766ba4947b72ec",
+    "sam": "b644e33b9a7e73f2",
+    "points": "bce11e9949748272",
+    "pairs": "c9ea0e4b8fc62cad",
+    "labels": "b01dd00edce53f82",
+    "truth": "1e3f4fff1a24304d",
+}
+
+FINGERPRINTS = {
+    "images": "1002776e260809d5",
+    "clip": "3756d31c5ad52ac0",
+    "sam": "8a06e940dfd396bc",
+    "points": "d4ae7dc705096537",
+    "pairs": "1fd3046516f8757c",
+    "labels": "5305b8cca55baa7b",
+    "truth": "8a1bd0e6b838cc4b",
+}
+
+
+@pytest.fixture
+def resolved(made: Path) -> ResolvedSettings:
+    return resolve(load_config("nuscenes", teachers="untrained", overrides=small_settings(made)))
+
+
+def sample(truth: bool) -> Sample:
+    camera = Camera("CAM_FRONT", "a.jpg", 64, 48, np.eye(3), np.eye(4))
+    return Sample("token", "scene", "a.bin", (camera,), point_truth_path="a.truth" if truth else None)
+
+
+def sizes(paths: tuple[str, ...]) -> dict[str, int | None]:
+    return dict.fromkeys(paths, 7)
+
+
+def test_recipes_are_those_of_existing_caches(resolved: ResolvedSettings) -> None:
+    assert {name: recipe_of(name, resolved)[:16] for name in STAGES} == RECIPES
+    assert {name: value[:16] for name, value in root_fingerprints(resolved).items()} == {"text": RECIPES["text"]}
+
+
+def test_fingerprints_are_those_of_existing_caches(resolved: ResolvedSettings) -> None:
+    found = shard_fingerprints([sample(truth=True)], sizes, resolved, {})
+    assert {name: value[:16] for name, value in found.items()} == FINGERPRINTS
+
+
+def test_samples_without_truth_have_no_group_of_truth(resolved: ResolvedSettings) -> None:
+    assert set(FINGERPRINTS) - set(shard_fingerprints([sample(truth=False)], sizes, resolved, {})) == {"truth"}
+
+
+def test_an_accepted_fingerprint_replaces_that_of_its_group_and_shapes_what_follows(resolved: ResolvedSettings) -> None:
+    plain = shard_fingerprints([sample(truth=True)], sizes, resolved, {})
+    accepted = shard_fingerprints([sample(truth=True)], sizes, resolved, {"points": "sealed"})
+    assert accepted["points"] == "sealed"
+    assert {name for name in plain if plain[name] != accepted[name]} == {"points", "pairs", "truth", "labels"}
+
+
+def test_a_shard_without_samples_has_no_groups(resolved: ResolvedSettings) -> None:
+    assert shard_fingerprints([], sizes, resolved, {}) == {}

@@ -1,0 +1,36 @@
+"""The order of work in one shard, from what the stages are made from."""
+
+from labelgen.stages import STAGES
+from pipelines.order import Step, steps_of
+
+ALL = [name for name, stage in STAGES.items() if not stage.at_root]
+
+
+def by_name(steps: list[Step]) -> dict[str, Step]:
+    return {step.name: step for step in steps}
+
+
+def test_raw_files_are_read_first_then_teachers_work_side_by_side_then_labels() -> None:
+    steps = by_name(steps_of(ALL))
+    assert {name: set(step.after) for name, step in steps.items()} == {
+        "images": set(),
+        "points": set(),
+        "clip": {"images", "points"},
+        "sam": {"images", "points"},
+        "labels": {"clip", "sam", "points"},
+    }
+    assert [name for name, step in steps.items() if step.reads_raw_files] == ["images", "points"]
+    assert steps["clip"].roots == {"text"}
+
+
+def test_stages_that_read_clouds_share_a_task() -> None:
+    assert [stage.name for stage in by_name(steps_of(ALL))["points"].stages] == ["points", "pairs", "truth"]
+
+
+def test_a_step_waits_only_for_what_is_due() -> None:
+    steps = by_name(steps_of({"clip", "labels"}))
+    assert {name: set(step.after) for name, step in steps.items()} == {"clip": set(), "labels": {"clip"}}
+
+
+def test_nothing_due_is_nothing_to_do() -> None:
+    assert steps_of(()) == []
