@@ -17,11 +17,12 @@ class PoolSettings(Settings):
     """The pool of actors that hold the model of one teacher.
 
     `actors` None means: on GPUs, as many as their shares `num_gpus` allow; without GPUs, one for each core. There are
-    never more actors than calls. A cluster without GPUs ignores `num_gpus`.
+    never more actors than calls. `num_gpus` is the share of a GPU that each actor takes; the default, a whole GPU, fits
+    any model. A cluster without GPUs ignores it.
     """
 
     actors: int | None = Field(None, ge=1)
-    num_gpus: float = Field(0.2, ge=0)
+    num_gpus: float = Field(1, ge=0)
     num_cpus: float = Field(0, ge=0)
     samples_per_call: int = Field(1, ge=1)
 
