@@ -1,4 +1,4 @@
-"""The SAM teacher: automatic masks of images as one mask id a pixel, and SAM's image embeddings.
+"""The SAM teacher: automatic masks of images as one mask id for each pixel, and SAM's image embeddings.
 
 Start with `teacher.SamTeacher`. In the order of work:
 
@@ -9,6 +9,8 @@ Start with `teacher.SamTeacher`. In the order of work:
 - `mask_generator`: all masks of an image, as the stock SamAutomaticMaskGenerator makes them. It uses `mask_suppression`
   (stability filter, non-maximum suppression), `mask_measures` and `box_bounds` (stability scores, areas and boxes at
   native size) and `small_regions`.
-- `mask_painting`: overlapping masks to one mask id a pixel.
+- `mask_painting`: overlapping masks to one mask id for each pixel.
 - `quantisation`: embeddings to int8.
+
+`resampling` is nearest-neighbour sampling; `compilation` is torch.compile, for the parts that take it.
 """

@@ -53,7 +53,7 @@ class PromptDecoder:
         self._decoder = model.mask_decoder
         self._token_shape = (token_rows, model.prompt_encoder.image_embedding_size[1])
         position_codes = model.prompt_encoder.get_dense_pe()[0].flatten(1).T
-        # segment_anything and torch declare these as modules of any class.
+        # The casts are needed because segment_anything and torch declare these as modules of any class.
         self._transformer = cast("TwoWayTransformer", self._decoder.transformer)
         self._blocks = cast("list[TwoWayAttentionBlock]", list(self._transformer.layers))
         self._upscaling = cast("Upscaling", tuple(self._decoder.output_upscaling))
