@@ -1,6 +1,7 @@
 """What the command line programs share: groups that import their commands late, and errors as one line."""
 
 import importlib
+import shutil
 import sys
 from collections.abc import Callable, Mapping
 from functools import wraps
@@ -13,6 +14,8 @@ from cache_schemas.extensions import registered
 FAILED = 1
 INTERRUPTED = 130
 """Exit codes. Click itself exits with 2 where an option is missing or unknown."""
+
+WIDTH_OUTSIDE_TERMINALS = 120
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
@@ -86,6 +89,11 @@ def reports_errors(interrupted: str) -> Callable[[Callable[P, R]], Callable[P, R
         return wrapped
 
     return decorate
+
+
+def text_width() -> int:
+    """Return how many columns text on standard output may take: those of the terminal, 120 in a pipe or a file."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else WIDTH_OUTSIDE_TERMINALS
 
 
 def fail(message: str) -> NoReturn:

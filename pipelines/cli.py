@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from cache_schemas.command_line import reports_errors, say
+from cache_schemas.command_line import reports_errors, say, text_width
 
 QUARANTINED = 3
 """Exit code of a run that finished, but left some samples without labels."""
@@ -69,5 +69,5 @@ def run(
     if as_json:
         click.echo(json.dumps(summary.to_dict(), indent=2))
     else:
-        click.echo(summary.render())
+        click.echo(summary.render(text_width()))
     sys.exit(QUARANTINED if summary.samples_quarantined else 0)

@@ -56,11 +56,11 @@ class RunSummary:
         """Return the summary as a JSON-ready object."""
         return {**asdict(self), "wall_over_teachers": self.wall_over_teachers}
 
-    def render(self, width: int | None = None) -> str:
-        """Return the summary as text that fits a terminal of `width` columns (default: the present terminal)."""
+    def render(self, width: int) -> str:
+        """Return the summary as text of at most `width` columns, but for paths, which stay in one piece."""
         console = Console(file=io.StringIO(), width=width)
         for line in self._lines():
-            console.print(Text(printable(line)), soft_wrap=True)  # paths stay in one piece
+            console.print(Text(printable(line)), soft_wrap=True)
         if self.stage_seconds:
             console.print(self._table())
         share = self.wall_over_teachers

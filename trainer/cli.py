@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from cache_schemas.command_line import CONTEXT, load_attribute, reports_errors, say
+from cache_schemas.command_line import CONTEXT, load_attribute, reports_errors, say, text_width
 
 RAY_LAUNCHER = "pipelines.ray_train:fit_on_ray"
 """What starts training on a Ray cluster. It is loaded by name, since the trainer does not import `pipelines`."""
@@ -112,7 +112,7 @@ def evaluate(run: Path, cache: str, scenes: str | None, checkpoint: str, refine:
     from trainer.run_folder import RunFolder
 
     found = score_run(RunFolder(run), cache, scenes=scenes, checkpoint=checkpoint, refine=refine)
-    click.echo(json.dumps(found, indent=2) if as_json else render(found))
+    click.echo(json.dumps(found, indent=2) if as_json else render(found, text_width()))
 
 
 @main.command(short_help="Write point labels in the data set's file format.")

@@ -8,7 +8,7 @@ from benchmarks.gpu_check.context import Context
 from benchmarks.gpu_check.pictures import TRAINING_SIZE, soft_blobs
 from benchmarks.gpu_check.stage_record import StageRecord
 from labelgen.settings import ClipSettings
-from labelgen.teachers.clip import ClipTeacher
+from labelgen.teachers.clip.teacher import ClipTeacher
 
 CLASSES, EMBEDDING = 16, 512
 

@@ -20,10 +20,12 @@ from benchmarks.gpu_check.context import Context
 from benchmarks.gpu_check.pictures import NATIVE_SIZE, TRAINING_SIZE, demo_pictures, soft_blobs
 from benchmarks.gpu_check.stage_record import StageRecord
 from labelgen.settings import SamSettings
-from labelgen.teachers import automatic_masks
-from labelgen.teachers.masks import nearest_pixels
-from labelgen.teachers.prompt_decoder import PromptDecoder
-from labelgen.teachers.sam import SamTeacher, build_sam, fit
+from labelgen.teachers.sam import mask_generator
+from labelgen.teachers.sam.network import build_sam
+from labelgen.teachers.sam.preprocessing import resize_for_sam
+from labelgen.teachers.sam.prompt_decoder import PromptDecoder
+from labelgen.teachers.sam.resampling import nearest_pixels
+from labelgen.teachers.sam.teacher import SamTeacher
 
 PASSING_SHARE = 1 / 3
 STOCK_PROMPTS = 64
@@ -76,8 +78,8 @@ def untrained(context: Context, architecture: str) -> SamSettings:
     side = teacher.model.image_encoder.img_size
     points = torch.rand(64, 2, generator=torch.manual_seed(0)) * torch.tensor([side, side * 36 / 64])
     with torch.inference_mode():
-        batch = teacher.upload([fit(soft_blobs(1, NATIVE_SIZE)[0], architecture)])
-        decoder = PromptDecoder(teacher.model, rows=36)
+        batch = teacher.upload([resize_for_sam(soft_blobs(1, NATIVE_SIZE)[0], architecture)])
+        decoder = PromptDecoder(teacher.model, 36)
         answers = decoder.answer(teacher.embed(batch).to(teacher.precision), points.to(context.device))
     quality = answers.predicted_iou.flatten().float()
     return settings.model_copy(update={"pred_iou_thresh": float(quality.quantile(1 - PASSING_SHARE))})
@@ -86,7 +88,7 @@ def untrained(context: Context, architecture: str) -> SamSettings:
 def times(context: Context, settings: SamSettings) -> dict[str, Any]:
     """Return milliseconds an image, ours by stage and stock, and the peak memory."""
     pictures = soft_blobs(context.sizes.pictures, NATIVE_SIZE)
-    resized = [fit(picture, settings.architecture) for picture in pictures]
+    resized = [resize_for_sam(picture, settings.architecture) for picture in pictures]
     teacher, stock = SamTeacher(settings, context.device), stock_generator(settings, context.device)
     start = context.now_s()
     teacher.run(resized, TRAINING_SIZE)
@@ -162,7 +164,7 @@ def timed_stages(context: Context) -> Iterator[dict[str, float]]:
             (SamTeacher, "embed", "encoder"),
             (PromptDecoder, "answer", "decoder, prompts"),
             (PromptDecoder, "masks", "decoder, masks"),
-            (automatic_masks, "find_survivors", "filter"),
+            (mask_generator, "find_survivors", "filter"),
         ):
             stack.enter_context(patch.object(owner, name, timed(stage, getattr(owner, name))))
         yield seconds
@@ -171,7 +173,7 @@ def timed_stages(context: Context) -> Iterator[dict[str, float]]:
 def memory(context: Context, architecture: str, prompts: int) -> dict[str, Any]:
     """Return the peak memory of a call with `prompts` prompts at once."""
     settings = untrained(context, architecture).model_copy(update={"points_per_batch": prompts})
-    resized = [fit(picture, architecture) for picture in soft_blobs(context.sizes.pictures, NATIVE_SIZE)]
+    resized = [resize_for_sam(picture, architecture) for picture in soft_blobs(context.sizes.pictures, NATIVE_SIZE)]
     context.forget_peak_memory()
     teacher = SamTeacher(settings, context.device)
     teacher.run(resized, TRAINING_SIZE)
@@ -194,7 +196,7 @@ def agreement(context: Context, precision: torch.dtype) -> dict[str, Any]:
     pictures = demo_pictures(context.world, context.sizes.agreement_pictures)
     for picture in pictures:
         with torch.inference_mode():
-            embeddings = teacher.embed(teacher.upload([fit(picture, settings.architecture)]))
+            embeddings = teacher.embed(teacher.upload([resize_for_sam(picture, settings.architecture)]))
             (found,) = teacher.propose(embeddings, picture.shape[:2], TRAINING_SIZE)
         ours = found.inside.cpu().flatten(1).numpy().astype(np.float32)
         theirs = [record["segmentation"] for record in stock.generate(picture)]

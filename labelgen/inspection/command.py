@@ -7,10 +7,11 @@ from pathlib import Path
 
 from rich.console import Console
 
+from cache_schemas.command_line import text_width
 from labelgen.inspection.audit import inspect_cache
 from labelgen.inspection.counting.samples import SampleId
 from labelgen.inspection.report import Report, Selection
-from labelgen.inspection.showing.terminal import LOG_WIDTH, render_text
+from labelgen.inspection.showing.terminal import render_text
 
 
 def make_report(
@@ -34,10 +35,8 @@ def report_as_json(report: Report) -> str:
 
 def report_as_text(report: Report) -> str:
     """Return the report as text: as wide as the terminal and with colours, or plain and of fixed width for a pipe."""
-    if sys.stdout.isatty():
-        terminal = Console()
-        return render_text(report, width=terminal.width, colours=terminal.color_system is not None)
-    return render_text(report, width=LOG_WIDTH)
+    colours = sys.stdout.isatty() and Console().color_system is not None
+    return render_text(report, width=text_width(), colours=colours)
 
 
 def draw_samples(

@@ -1,7 +1,6 @@
 """The report of an evaluation, as a JSON-ready object and as a table for people."""
 
 import io
-import shutil
 from collections.abc import Mapping
 from typing import NotRequired, TypedDict
 
@@ -43,8 +42,8 @@ def score_report(scores: Scores, names: tuple[str, ...]) -> ScoreReport:
     )
 
 
-def render(report: EvaluationReport) -> str:
-    """Return the scores as a table for people, in percent, as wide as the terminal at most."""
+def render(report: EvaluationReport, width: int) -> str:
+    """Return the scores as a table for people, in percent, at most `width` columns wide."""
     from rich.console import Console
     from rich.table import Table
 
@@ -63,7 +62,7 @@ def render(report: EvaluationReport) -> str:
         table.add_row(name, *(_percent(scores["iou"][name]) for scores in columns.values()))
     agreement = report["agreement"]
     text = io.StringIO()
-    console = Console(file=text, width=shutil.get_terminal_size((120, 24)).columns, highlight=False, markup=False)
+    console = Console(file=text, width=width, highlight=False, markup=False)
     console.print(table)
     console.print(
         f"\nThe networks agree at {_percent(agreement['accuracy'])} % of the pairs; "

@@ -7,6 +7,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from cache_schemas.command_line import WIDTH_OUTSIDE_TERMINALS
 from cache_schemas.names import printable
 from labelgen.inspection.formatting import decimal, percent
 from labelgen.inspection.judging.verdict import STALE
@@ -15,9 +16,6 @@ from labelgen.inspection.report_statistics import LabelStatistics
 from labelgen.inspection.showing import tables
 from labelgen.inspection.showing.groups import group_rows
 from labelgen.inspection.showing.wording import UNTRAINED, describe_selection, describe_teachers
-
-LOG_WIDTH = 120
-"""Width of the text in a pipe or a log file, in columns."""
 
 LISTED = 10
 """So many entries of a list are printed; --json has all."""
@@ -31,7 +29,7 @@ _WELL = {
 }
 
 
-def render_text(report: Report, width: int = LOG_WIDTH, colours: bool = False) -> str:
+def render_text(report: Report, width: int = WIDTH_OUTSIDE_TERMINALS, colours: bool = False) -> str:
     """Return a report as text of at most `width` columns; without colours it is plain, and the same everywhere."""
     console = Console(
         file=StringIO(),

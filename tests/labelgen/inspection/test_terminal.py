@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from cache_schemas.command_line import WIDTH_OUTSIDE_TERMINALS
 from labelgen.inspection.audit import inspect_cache
 from labelgen.inspection.report import QuarantineReason, Report, SampleCounts, Selection
-from labelgen.inspection.showing.terminal import LOG_WIDTH, render_text
+from labelgen.inspection.showing.terminal import render_text
 from labelgen.stages import STAGES
 
 
@@ -31,7 +32,7 @@ def test_text_in_a_pipe_is_plain_and_the_same_in_any_environment(
             changed.setenv(name, value)
             assert render_text(compared) == plain
     assert "\x1b" not in plain
-    assert all(line == line.rstrip() and len(line) <= LOG_WIDTH for line in plain.splitlines())
+    assert all(line == line.rstrip() and len(line) <= WIDTH_OUTSIDE_TERMINALS for line in plain.splitlines())
 
 
 @pytest.mark.parametrize("width", [80, 120, 250])
