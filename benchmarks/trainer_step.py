@@ -97,10 +97,10 @@ def _time_parts(clock: PartClock, trainer: Trainer, model: CnsModel, batch: Batc
     with clock.part("refine predictions"):
         refine_pixels(predictions.pixels, batch.mask_ids, batch.mask_count, len(model.text))
     with clock.part("losses"):
-        trainer.losses(number % trainer.plan.total, batch, outputs, predictions)
+        trainer.losses(number % trainer.plan.total_steps, batch, outputs, predictions)
     del outputs, pixels, voxels
     with clock.part("whole step"):
-        trainer.step(number % trainer.plan.total, batch)
+        trainer.step(number % trainer.plan.total_steps, batch)
 
 
 def main() -> None:

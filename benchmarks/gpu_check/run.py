@@ -11,6 +11,7 @@ import numpy as np
 
 from benchmarks.gpu_check.context import Context
 from benchmarks.gpu_check.stage_record import StageRecord
+from cache_schemas.group_path import GroupPath
 from cache_schemas.store import Cache
 
 
@@ -41,7 +42,7 @@ def _agreement(found_url: str, reference_url: str) -> dict[str, Any]:
     keys = sorted(set(found.shard_keys()) & set(reference.shard_keys()))
     equal: dict[str, list[float]] = {}
     for key in keys:
-        one, other = (cache.read(f"shards/{key}/labels") for cache in (found, reference))
+        one, other = (cache.read(GroupPath(key, "labels")) for cache in (found, reference))
         for name in one:
             equal.setdefault(name, []).append(float((one[name] == other[name]).mean()))
     return {"shards": len(keys)} | {name: float(np.mean(shares)) for name, shares in equal.items()}

@@ -119,10 +119,11 @@ def _voxels(cache_url: str) -> "tuple[Any, Any]":
     import numpy as np
     import torch
 
+    from cache_schemas.group_path import GroupPath
     from cache_schemas.store import Cache
 
     cache, _ = Cache.open(cache_url)
-    points = cache.read(f"shards/{cache.shard_keys()[0]}/points")
+    points = cache.read(GroupPath(cache.shard_keys()[0], "points"))
     xyz, intensity = points["xyz"], points["intensity"]
     cells = np.floor((xyz - xyz.min(axis=0)) / VOXEL_M).astype(np.int32)[:, ::-1]
     voxels, first = np.unique(cells, axis=0, return_index=True)
