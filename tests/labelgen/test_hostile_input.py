@@ -375,6 +375,7 @@ def test_a_taxonomy_has_no_name_that_a_terminal_obeys(bad: str) -> None:
             make()
 
 
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_a_picture_of_another_size_than_the_tables_say_is_not_decoded(damaged_folder: Path, refused: Refused) -> None:
     """Pillow itself would decode a picture of this size, half a gigabyte."""
     sample = NuScenes(damaged_folder).scenes("all", None)[0].samples[0]

@@ -111,4 +111,5 @@ def test_pictures_are_drawn(built: Path, tmp_path: Path, labelgen_here) -> None:
     confusion, *samples = sorted((tmp_path / "pictures").iterdir())
     assert confusion.name == "confusion-point.png"
     assert len(samples) == 2
-    assert Image.open(samples[0]).size[0] == 6 * 112
+    with Image.open(samples[0]) as picture:
+        assert picture.size[0] == 6 * 112

@@ -60,7 +60,8 @@ def test_samples_and_confusions_are_drawn(ten_shards: str, tmp_path: Path, inspe
     assert done.exit_code == 0, done.output
     names = [file.name for file in sorted(folder.iterdir())]
     assert names == ["confusion-image.png", "confusion-point.png", "s0-000-00.png", "s9-000-00.png"]
-    assert Image.open(folder / "s9-000-00.png").width == 2 * 6, "two cameras side by side"
+    with Image.open(folder / "s9-000-00.png") as picture:
+        assert picture.width == 2 * 6, "two cameras side by side"
 
 
 def test_a_cache_without_labels_has_no_pictures(empty: str, tmp_path: Path, inspect) -> None:
