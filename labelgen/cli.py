@@ -17,7 +17,7 @@ EXTENSIONS = "labelgen.commands"
 @click.group(cls=LazyGroup, commands_at=COMMANDS, extensions=EXTENSIONS, context_settings=CONTEXT)
 @click.version_option(package_name="labelgen")
 def main() -> None:
-    """Pseudo labels for images and lidar points from CLIP and SAM, computed once, into a Zarr cache.
+    """Make pseudo labels for images and lidar points from CLIP and SAM, once, and store them in a Zarr cache.
 
     \b
     Examples:

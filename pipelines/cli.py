@@ -13,20 +13,26 @@ QUARANTINED = 3
 
 
 @click.command(short_help="Compute what is missing or changed in a cache.")
-@click.option("--dataset", required=True, help="Data set, such as nuscenes; a wrong name lists all.")
+@click.option("--dataset", required=True, help="Data set: nuscenes, demo, or one that another package adds.")
 @click.option("--data", required=True, type=click.Path(path_type=Path), help="Folder of the raw dataset.")
 @click.option("--cache", required=True, help="The cache, new or existing: a folder, or a URL such as s3://...")
-@click.option("--split", help="Which scenes: an official split, parametrize, verify, or all (the default).")
+@click.option("--split", help="Scenes: an official split, or all (the default).")
 @click.option(
     "--config", "config_file", type=click.Path(path_type=Path), help="Settings file to use instead of the data set's."
 )
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="One setting; may be repeated.")
 @click.option(
     "--teachers",
-    help="Teacher preset: paper, untrained (random weights, for trials), or another; a wrong name lists all.",
+    help="Teacher preset: paper, demo, or untrained (random weights, to try a run).",
 )
 @click.option("--ray-address", help="A running Ray cluster (default: RAY_ADDRESS, else a local one).")
-@click.option("--shards", default="*", show_default=True, metavar="PATTERN", help="Only shards whose key matches.")
+@click.option(
+    "--shards",
+    default="*",
+    show_default=True,
+    metavar="PATTERN",
+    help="Only shards whose key matches, such as 'scene-00*'.",
+)
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="At most N shards.")
 @click.option("--retry-quarantined", is_flag=True, help="Retry samples that earlier runs quarantined.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object.")

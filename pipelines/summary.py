@@ -64,7 +64,8 @@ class RunSummary:
         if self.stage_seconds:
             console.print(self._table())
         share = self.wall_over_teachers
-        total = f"{self.seconds:.1f} s in total" + (f", {share:.2f} x the work of the teachers" if share else "")
+        work = f"; the teachers' work, summed over workers, is {self.seconds / share:.1f} s" if share else ""
+        total = f"{self.seconds:.1f} s in total{work}"
         console.print(Text(total))
         rendered = console.file.getvalue() if isinstance(console.file, io.StringIO) else ""
         return "\n".join(line.rstrip() for line in rendered.splitlines())

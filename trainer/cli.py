@@ -56,8 +56,8 @@ def fit(
 ) -> None:
     """Co-train a 2D and a 3D network on a cache's pseudo labels (Cross-modality Noisy Supervision).
 
-    Settings are the defaults for the cache's data set (trainer/configs), the recipe's, --config's and --set's, in
-    this order. OUT gets run.json, history.jsonl, last.pt, best.pt, and TensorBoard's files.
+    Settings come from the defaults of the cache's data set, then the recipe, then --config, then --set. A later one
+    overrides an earlier one. The folder --out gets run.json, history.jsonl, last.pt, best.pt, and TensorBoard's files.
 
     \b
     Examples:

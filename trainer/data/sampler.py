@@ -29,7 +29,7 @@ def split_scenes(samples: Sequence[SampleRef], hold_out: int) -> tuple[list[Samp
     if hold_out and not 0 < len(held_out) < len(scenes):
         raise UnfitCacheError(
             f"stream.hold_out = {hold_out} leaves {len(held_out)} of {len(scenes)} scenes for evaluation; "
-            "choose a number from 2 to the number of scenes, or 0"
+            "choose a number from 2 to the number of scenes, or 0 to hold out none, with --set stream.hold_out=N"
         )
     return [r for r in samples if r.scene not in held_out], [r for r in samples if r.scene in held_out]
 

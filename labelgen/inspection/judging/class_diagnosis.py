@@ -90,7 +90,9 @@ def _reason(
     sentences = [low_recall, low_precision] if true >= labelled else [low_precision, low_recall]
     sentences = [sentence for sentence in sentences if sentence]
     if iou_loss > _SMALLEST_LOSS:
-        sentences.append(f"the vote lowers its IoU by {percent(iou_loss)}: its masks mostly cover other classes")
+        sentences.append(
+            f"the vote lowers its IoU by {100 * iou_loss:.1f} points: its masks mostly cover other classes"
+        )
     return "; ".join(sentences) or "no large confusion"
 
 

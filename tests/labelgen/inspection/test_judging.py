@@ -42,7 +42,7 @@ def test_classes_come_lowest_iou_first_with_errors_and_reason(ten_shards: str, r
     assert car["taken_for"] == [["tree", pytest.approx(0.1)]]
     assert car["voted_iou"] == pytest.approx(0.9)
     assert "recall 90%, labelled as tree (10%)" in car["reason"]
-    assert "the vote lowers its IoU by 10.0%" in car["reason"]
+    assert "the vote lowers its IoU by 10.0 points" in car["reason"]
 
 
 def test_with_truth_the_least_accurate_sample_comes_first(ten_shards: str, report) -> None:
