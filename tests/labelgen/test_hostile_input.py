@@ -113,7 +113,7 @@ def test_a_link_that_the_user_made_is_followed(damaged_folder: Path) -> None:
     assert len(NuScenes(damaged_folder).read_cloud(sample).xyz) > 0
 
 
-@pytest.mark.parametrize("name", ["../../scene", "/scene", "a/b", f"scene{ESCAPE}", "scene\n0001"])
+@pytest.mark.parametrize("name", ["../../scene", "/scene", "a/b", f"scene{ESCAPE}", "scene\n0001", "", ".", ".."])
 @pytest.mark.parametrize(("table", "field"), [("scene", "name"), ("sample", "token")])
 def test_names_that_shards_and_files_are_called_by_are_refused(
     damaged_folder: Path, table: str, field: str, name: str, refused: Refused
@@ -279,6 +279,17 @@ def test_a_name_that_a_terminal_obeys_is_refused_in_a_manifest(cache_folder: Pat
         Cache.open(str(cache_folder))
     message = str(caught.value)
     assert message.isprintable() and "not a valid CacheManifest" in message and "restore the file" in message
+
+
+@pytest.mark.parametrize("path", ["../../mine", "/mine", "a/b", "a\\b", "", ".", ".."])
+@pytest.mark.parametrize("place", ["dataset", "split"])
+def test_a_path_in_place_of_a_name_is_refused_in_a_manifest(cache_folder: Path, place: str, path: str) -> None:
+    file = cache_folder / "zarr.json"
+    document = json.loads(file.read_text())
+    document["attributes"][place] = path
+    file.write_text(json.dumps(document))
+    with pytest.raises(CacheError, match=f"{place}: .*a name, never a path"):
+        Cache.open(str(cache_folder))
 
 
 def test_html_in_a_class_name_is_only_text(cache_folder: Path) -> None:
