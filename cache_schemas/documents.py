@@ -18,7 +18,7 @@ from pydantic import (
 
 from cache_schemas.errors import CacheError, SchemaVersionError
 from cache_schemas.layout import ROOT_GROUPS, SCHEMA_VERSION, SHARD_GROUPS, TEACHERS
-from cache_schemas.names import FileName, OptionalFileName, PlainText
+from cache_schemas.names import EscapedText, FileName, OptionalFileName, PlainText
 from cache_schemas.taxonomy import Taxonomy
 
 
@@ -151,12 +151,13 @@ class CacheManifest(Document):
 class QuarantinedSample(Document):
     """A sample that was left out of its shard, and the reason.
 
-    `inputs` digests its files, so that the sample is tried again once they change.
+    `inputs` digests its files, so that the sample is tried again once they change. The reason quotes files and other
+    programs, so control characters in it are escaped; those of caches written before too.
     """
 
     sample: FileName
     stage: FileName
-    reason: str
+    reason: EscapedText
     inputs: str
 
 

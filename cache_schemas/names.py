@@ -60,3 +60,6 @@ FileName = Annotated[str, AfterValidator(_check_file_name)]
 
 OptionalFileName = Annotated[str, AfterValidator(_check_file_name_or_nothing)]
 """A field of a document that names a file or folder, or is empty because there is none."""
+
+EscapedText = Annotated[str, AfterValidator(printable)]
+"""A field of a document that quotes what was found in files; what is not plain in it is escaped."""
