@@ -29,6 +29,7 @@ QUARANTINED = 3
 @click.option("--shards", default="*", show_default=True, metavar="PATTERN", help="Only shards whose key matches.")
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="At most N shards.")
 @click.option("--retry-quarantined", is_flag=True, help="Retry samples that earlier runs quarantined.")
+@click.option("--only-complete", is_flag=True, help="Leave out samples whose files are missing, however many.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object.")
 @reports_errors("sealed groups are kept; run the same command again to resume")
 def run(
@@ -43,6 +44,7 @@ def run(
     shards: str,
     limit: int | None,
     retry_quarantined: bool,
+    only_complete: bool,
     as_json: bool,
 ) -> None:
     """Compute what is missing or changed in a cache of pseudo labels.
@@ -64,7 +66,7 @@ def run(
     from pipelines.run import RunRequest, generate_labels
 
     config = load_config(dataset, file=config_file, teachers=teachers, split=split, overrides=overrides)
-    request = RunRequest(config, data, cache, shards, limit, ray_address, retry_quarantined)
+    request = RunRequest(config, data, cache, shards, limit, ray_address, retry_quarantined, only_complete)
     summary = generate_labels(request, say=say)
     if as_json:
         click.echo(json.dumps(summary.to_dict(), indent=2))
