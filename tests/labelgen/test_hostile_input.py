@@ -171,6 +171,24 @@ def test_a_picture_that_claims_gigabytes_is_refused_before_it_is_decoded(
         pictures.read_native_images(NuScenes(damaged_folder), sample)
 
 
+@pytest.mark.parametrize("mode", ["I;16", "I", "F"])
+def test_a_picture_of_more_than_8_bits_is_refused_and_not_made_white(
+    damaged_folder: Path, mode: str, refused: Refused
+) -> None:
+    sample = NuScenes(damaged_folder).scenes("all", None)[0].samples[0]
+    file = damaged_folder / sample.cameras[0].image_path
+    size = (sample.cameras[0].width_px, sample.cameras[0].height_px)
+    Image.new(mode, size, 30_000).save(file, "PNG" if mode == "I;16" else "TIFF")
+    with refused(SampleError, file, "more than 8 bits a channel", "convert the pictures"):
+        pictures.read_native_images(NuScenes(damaged_folder), sample)
+
+
+def test_a_picture_of_ids_may_have_16_bits(damaged_folder: Path) -> None:
+    Image.new("I;16", (4, 3), 30_000).save(damaged_folder / "ids.png")
+    ids = pictures.read_id_picture(NuScenes(damaged_folder), "ids.png", (3, 4))
+    assert (ids == 30_000).all() and ids.shape == (3, 4)
+
+
 def test_a_file_larger_than_any_cloud_is_refused_before_it_is_read(damaged_folder: Path, refused: Refused) -> None:
     sample = NuScenes(damaged_folder).scenes("all", None)[0].samples[0]
     os.truncate(damaged_folder / sample.cloud_path, 10**12)
