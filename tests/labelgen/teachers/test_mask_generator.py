@@ -83,14 +83,11 @@ def test_small_regions_are_removed_as_the_stock_generator_does(
     assert_same_masks(propose(make_teacher(**chosen), make_image(0))[0], expected)
 
 
-@pytest.mark.parametrize(("seed", "box_nms_thresh"), [(7, 0.5), (8, 0.3)])
-def test_the_second_suppression_takes_the_larger_threshold_as_the_stock_generator_does(
-    seed: int, box_nms_thresh: float
-) -> None:
-    chosen = {"points_per_side": 8, "pred_iou_thresh": 0.2, "stability_score_thresh": 0.3}
-    chosen |= {"box_nms_thresh": box_nms_thresh, "min_mask_region_area": 400}
+def test_the_second_suppression_takes_the_larger_threshold_as_the_stock_generator_does() -> None:
+    chosen = {"points_per_side": 8, "pred_iou_thresh": 0.0, "stability_score_thresh": 0.0}
+    chosen |= {"box_nms_thresh": 0.3, "min_mask_region_area": 60}  # with 0.3 in the second suppression, two are lost
     teacher = SamTeacher(SamSettings(architecture="demo", weights="demo-sam", **chosen))
-    street = render_view(make_scene(seed, 0.0), make_cameras(seed, 400, 225)[0], 0.5).rgb
+    street = render_view(make_scene(7, 0.0), make_cameras(7, 400, 225)[0], 0.5).rgb
     expected = SamAutomaticMaskGenerator(teacher.model, **chosen).generate(street)
     with torch.inference_mode():
         embeddings = teacher.embed(teacher.upload([resize_for_sam(street, "demo")]))
