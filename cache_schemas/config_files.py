@@ -26,6 +26,30 @@ _QUOTES = reprlib.Repr()
 _QUOTES.maxlevel, _QUOTES.maxstring, _QUOTES.maxother = 2, 60, 60  # a few YAML aliases can expand to gigabytes
 
 
+class _UniqueKeysLoader(yaml.SafeLoader):
+    """Refuses a key that a mapping has twice; YAML forbids that, but PyYAML silently takes the last value."""
+
+    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and (name := (key.tag, key.value)) in seen:
+                raise yaml.MarkedYAMLError(None, None, f"the key {key.value!r} is there twice", key.start_mark)
+            elif isinstance(key, yaml.ScalarNode):
+                seen.add(name)
+        return node
+
+
+def parse_yaml(text: str) -> Any:
+    """Return the value of YAML text: plain data only, and every key of a mapping once.
+
+    Raises:
+        yaml.YAMLError: if it is not such text.
+        RecursionError: if it is nested too deeply.
+    """
+    return yaml.load(text, _UniqueKeysLoader)  # a safe loader
+
+
 def shipped_names(package: str, folder: str) -> list[str]:
     """Return the names of the YAML files in a folder of a package, and of those that other packages register.
 
@@ -48,7 +72,7 @@ def read_shipped(package: str, folder: str, name: str, what: str) -> dict[str, A
         raise ConfigError(f"no {what} {name!r}; choose {', '.join(known)}")
     other: Path | None = find(name, {}, _group(package, folder))
     file = other or resources.files(package) / folder / f"{name}.yaml"
-    return _parse(file.read_text(), name)
+    return _parse(file.read_text(encoding="utf-8"), name)
 
 
 def _group(package: str, folder: str) -> str:
@@ -63,7 +87,7 @@ def read_yaml(file: Path, example: str) -> dict[str, Any]:
         ConfigError: if it cannot be read or does not hold settings; the error names the `example`.
     """
     try:
-        return _parse(file.read_text(), str(file))
+        return _parse(file.read_text(encoding="utf-8"), str(file))
     except OSError as error:
         raise ConfigError(f"{file}: {error.strerror}; give a YAML file such as {example}") from None
     except UnicodeDecodeError as error:
@@ -90,7 +114,7 @@ def override(settings: dict[str, Any], overrides: Sequence[str], example: str) -
         if not equals or not key:
             raise ConfigError(f"--set {text!r}: write key=value, such as {example}")
         try:
-            value = yaml.safe_load(literal)
+            value = parse_yaml(literal)
         except (yaml.YAMLError, RecursionError):
             raise ConfigError(f"--set {text!r}: {literal!r} is not a YAML value; quote it") from None
         for step in reversed(key.split(".")):
@@ -112,7 +136,7 @@ def check(model: type[S], settings: Mapping[str, Any], sources: str) -> S:
 
 def _parse(text: str, where: str) -> dict[str, Any]:
     try:
-        settings = yaml.safe_load(text) or {}
+        settings = parse_yaml(text) or {}
     except yaml.YAMLError as error:
         raise ConfigError(f"{where}: not YAML: {' '.join(str(error).split())}; fix the file") from None
     except RecursionError:

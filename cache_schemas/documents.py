@@ -18,7 +18,7 @@ from pydantic import (
 
 from cache_schemas.errors import CacheError, SchemaVersionError
 from cache_schemas.layout import ROOT_GROUPS, SCHEMA_VERSION, SHARD_GROUPS, TEACHERS
-from cache_schemas.names import FileName, PlainText
+from cache_schemas.names import EscapedText, FileName, OptionalFileName, PlainText
 from cache_schemas.taxonomy import Taxonomy
 
 
@@ -113,8 +113,8 @@ class CacheManifest(Document):
     """
 
     schema_version: int
-    dataset: PlainText
-    split: PlainText
+    dataset: FileName
+    split: FileName
     taxonomy: Taxonomy
     taxonomy_digest: str
     ignore_id: Literal[255] = 255
@@ -151,12 +151,13 @@ class CacheManifest(Document):
 class QuarantinedSample(Document):
     """A sample that was left out of its shard, and the reason.
 
-    `inputs` digests its files, so that the sample is tried again once they change.
+    `inputs` digests its files, so that the sample is tried again once they change. The reason quotes files and other
+    programs, so control characters in it are escaped; those of caches written before too.
     """
 
-    sample: PlainText
-    stage: PlainText
-    reason: str
+    sample: FileName
+    stage: FileName
+    reason: EscapedText
     inputs: str
 
 
@@ -167,9 +168,9 @@ class ShardRecord(Document):
     """
 
     scene: FileName
-    samples: tuple[PlainText, ...]
-    clouds: tuple[FileName, ...] = ()
-    cameras: tuple[PlainText, ...]
+    samples: tuple[FileName, ...]
+    clouds: tuple[OptionalFileName, ...] = ()
+    cameras: tuple[FileName, ...]
     quarantined: tuple[QuarantinedSample, ...] = ()
 
 
@@ -210,7 +211,7 @@ class GroupSeal(Document):
     recipe: str = ""
     teacher: TeacherIdentity | None = None
     upstream: dict[str, str] = Field(default_factory=dict)
-    samples: tuple[PlainText, ...] = ()
+    samples: tuple[FileName, ...] = ()
     counts: dict[str, int] = Field(default_factory=dict)
     arrays: dict[str, ArraySeal]
 

@@ -71,4 +71,4 @@ def load_taxonomy(name: str) -> Taxonomy:
         raise TaxonomyError(
             f"no taxonomy {name!r}; known: {', '.join(known)} (add one under cache_schemas/taxonomies/)"
         )
-    return Taxonomy.model_validate_json((folder / f"{name}.json").read_text())
+    return Taxonomy.model_validate_json((folder / f"{name}.json").read_text(encoding="utf-8"))

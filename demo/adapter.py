@@ -1,5 +1,6 @@
 """Adapter of demo worlds: the nuScenes layout, with true classes and segments of all pixels beside the pictures."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import PurePosixPath
 
@@ -18,6 +19,10 @@ class Demo(NuScenes):
     """A folder written by `labelgen demo make`."""
 
     remedy = "make a world with `labelgen demo make --out {data}`"
+
+    def remedy_for_missing(self, folders: Sequence[str]) -> str:
+        """Return how to make the world again."""
+        return self.remedy.format(data=self.data)
 
     def scenes(self, split: str, version: str | None) -> list[Scene]:
         """Return the scenes of `split` with their image truth; see `Adapter.scenes`."""

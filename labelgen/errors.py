@@ -11,8 +11,12 @@ class DatasetError(LabelgenError):
     """The raw dataset as a whole cannot be used."""
 
 
+class SourceError(LabelgenError):
+    """The raw dataset cannot be read now: its disk or network fails, or files disappear. No sample is at fault."""
+
+
 class SampleError(LabelgenError):
-    """The files or the calibration of one sample cannot be used; other samples are not affected."""
+    """The content of files that can be read, or the calibration, condemns one sample; others are not affected."""
 
 
 class PromptsError(LabelgenError):

@@ -15,6 +15,10 @@ NOT_A_PICTURE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 """What Pillow raises for a file that is not a complete picture."""
 
 
+DEEP_MODES = ("I", "F")
+"""Beginnings of Pillow's modes with more than 8 bits a channel; its conversion to RGB cuts such values off at 255."""
+
+
 def read_native_images(adapter: Adapter, sample: Sample) -> list[NDArray[np.uint8]]:
     """Decode the pictures of all cameras of a sample, each at its size on disk: (H0, W0, 3) RGB.
 
@@ -28,7 +32,8 @@ def read_image(adapter: Adapter, path: str, size: tuple[int, int]) -> NDArray[np
     """Decode one picture of `size` (height, width) to (H0, W0, 3) RGB. A picture of another size is not decoded.
 
     Raises:
-        SampleError: if the file is missing, truncated, not a picture, or of another size.
+        SampleError: if the file is truncated, not a picture, of another size, or has more than 8 bits a channel.
+        SourceError: if the file cannot be read.
     """
     return np.asarray(_decode(adapter, path, size, "RGB"))
 
@@ -57,6 +62,11 @@ def _decode(adapter: Adapter, path: str, size: tuple[int, int], mode: str | None
     raw = adapter.read_bytes(path)
     try:
         picture = Image.open(io.BytesIO(raw))
+        if mode and picture.mode.startswith(DEEP_MODES):
+            raise SampleError(
+                f"{adapter.data / path}: a picture of mode {picture.mode}, with more than 8 bits a channel; "
+                "convert the pictures to 8 bits a channel, with the brightness that they are to be seen in"
+            )
         if picture.size == size[::-1]:
             return picture.convert(mode) if mode else picture.copy()
     except NOT_A_PICTURE as error:

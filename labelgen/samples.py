@@ -1,10 +1,13 @@
 """What adapters return: samples (one cloud, its images, the calibration between them), clouds, and scenes."""
 
+import errno
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+from labelgen.errors import SourceError
 
 
 @dataclass(frozen=True)
@@ -80,12 +83,34 @@ class Scene:
     samples: tuple[Sample, ...]
 
 
+NO_SUCH_FILE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG})
+"""What the system answers if a path names no file. Other errors are failures: of disk, network or permissions."""
+
+
 def file_sizes(data: Path, paths: tuple[str, ...]) -> dict[str, int | None]:
-    """Return the size in bytes of each file below `data`; None if it is missing."""
+    """Return the size in bytes of each file below `data`; None if it is missing.
+
+    Raises:
+        SourceError: if the system cannot tell whether a file is there.
+    """
     sizes: dict[str, int | None] = {}
     for path in paths:
         try:
             sizes[path] = (data / path).stat().st_size
-        except OSError:
+        except OSError as error:
+            if error.errno not in NO_SUCH_FILE:
+                raise unreadable(data / path, error) from None
             sizes[path] = None
     return sizes
+
+
+def unreadable(file: Path, error: OSError) -> SourceError:
+    """Return the error for a file that cannot be read now, whatever it holds."""
+    reason = error.strerror or str(error) or type(error).__name__
+    if error.errno in NO_SUCH_FILE:
+        fix = "it was there when the run started, so check that the disk is still mounted, or restore the file"
+    elif isinstance(error, PermissionError):
+        fix = "make it readable for this user"
+    else:
+        fix = "the disk or the network fails, check both"
+    return SourceError(f"{file}: cannot be read ({reason}); {fix}, then run the same command again")

@@ -41,6 +41,10 @@ class ClipSettings(TeacherSettings):
     store_features: bool = False
 
 
+STOCK_CROP_NMS_THRESH = 0.7
+"""SamAutomaticMaskGenerator's default for `crop_nms_thresh`."""
+
+
 class SamSettings(TeacherSettings):
     """The SAM teacher. The thresholds have the names that SamAutomaticMaskGenerator gives them.
 
@@ -65,6 +69,14 @@ class SamSettings(TeacherSettings):
     min_mask_region_area: int = Field(0, ge=0)
     features: Literal["int8", "float16"] = "int8"
     compile: bool = False
+
+    @property
+    def small_region_nms_thresh(self) -> float:
+        """The box threshold of the second suppression, after small regions are removed.
+
+        The stock generator takes the larger one of its thresholds for boxes and for crops.
+        """
+        return max(self.box_nms_thresh, STOCK_CROP_NMS_THRESH)
 
 
 class PointSettings(Settings):

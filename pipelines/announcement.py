@@ -1,15 +1,16 @@
 """What a run tells its user before it starts to work, and what it refuses."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
-from cache_schemas.group_path import GroupPath
+from cache_schemas.group_path import SHARDS, GroupPath
 from cache_schemas.store import Cache
+from labelgen.completeness import are_many, describe_complete, describe_missing, missing_folders
+from labelgen.datasets.adapter import Adapter
 from labelgen.errors import DatasetError
-from labelgen.samples import file_sizes
+from labelgen.samples import Scene
 from labelgen.stages.inputs import ResolvedSettings
 from labelgen.teachers.checkpoints import UNTRAINED
-from pipelines.plan import RAW_GROUPS, SHARD_GROUPS, ShardPlan
+from pipelines.plan import RAW_GROUPS, SHARD_GROUPS, Planner, ShardPlan
 
 
 def announce(
@@ -42,15 +43,29 @@ def has_untrained_teacher(resolved: ResolvedSettings) -> bool:
     return any(network.weights.startswith(UNTRAINED) for network in resolved.teachers.networks.values())
 
 
-def refuse_missing_dataset(due: Sequence[ShardPlan], data: Path) -> None:
-    """Refuse to quarantine a whole dataset because its files are not there.
+def refuse_incomplete(
+    planner: Planner, due: Sequence[ShardPlan], scenes: Sequence[Scene], adapter: Adapter, only_complete: bool
+) -> None:
+    """Refuse to leave out samples that were labelled before, or many samples at once, because files are missing.
+
+    `only_complete` says that the user wants to leave out the samples whose files are missing.
 
     Raises:
-        DatasetError: if not one file of the samples to be read exists.
+        DatasetError: naming the folders that lack files, and what to do about it.
     """
-    samples = [sample for shard in due if shard.todo & set(RAW_GROUPS) for sample in shard.samples]
-    if samples and not any(size for sample in samples for size in file_sizes(data, sample.input_paths).values()):
+    missing = planner.missing
+    if not missing:
+        return
+    to_read = {sample.token for shard in due if shard.todo & set(RAW_GROUPS) for sample in shard.samples}
+    samples = len(to_read | missing.keys())
+    said = f"{adapter.data}: {describe_missing(missing, samples)}"
+    remedy = adapter.remedy_for_missing(missing_folders(missing))
+    if planner.unlabelled:
+        keys = sorted(set(planner.unlabelled.values()))
         raise DatasetError(
-            f"{data}: none of the {len(samples):,} samples to be read has its files, such as {samples[0].cloud_path}; "
-            "is the disk mounted, are the archives with the samples extracted?"
+            f"{said}; {len(planner.unlabelled):,} of them were labelled before and stay as they are: is the disk "
+            f"mounted? {remedy}; to give up their labels, remove {SHARDS}/{keys[0]} from the cache"
         )
+    if not only_complete and are_many(len(missing), samples):
+        complete = describe_complete(scenes, planner.file_sizes)
+        raise DatasetError(f"{said}; {complete or 'is the disk mounted, are the archives extracted?'}; {remedy}")

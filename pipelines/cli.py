@@ -35,6 +35,7 @@ QUARANTINED = 3
 )
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="At most N shards.")
 @click.option("--retry-quarantined", is_flag=True, help="Retry samples that earlier runs quarantined.")
+@click.option("--only-complete", is_flag=True, help="Leave out samples whose files are missing, however many.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object.")
 @reports_errors("sealed groups are kept; run the same command again to resume")
 def run(
@@ -49,6 +50,7 @@ def run(
     shards: str,
     limit: int | None,
     retry_quarantined: bool,
+    only_complete: bool,
     as_json: bool,
 ) -> None:
     """Compute what is missing or changed in a cache of pseudo labels.
@@ -70,7 +72,7 @@ def run(
     from pipelines.run import RunRequest, generate_labels
 
     config = load_config(dataset, file=config_file, teachers=teachers, split=split, overrides=overrides)
-    request = RunRequest(config, data, cache, shards, limit, ray_address, retry_quarantined)
+    request = RunRequest(config, data, cache, shards, limit, ray_address, retry_quarantined, only_complete)
     summary = generate_labels(request, say=say)
     if as_json:
         click.echo(json.dumps(summary.to_dict(), indent=2))

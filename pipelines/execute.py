@@ -89,6 +89,7 @@ class _Execution:
         self.teaching = Teaching(self.pools, settings, self.job_ref, self.tally.add, progress.add)
         self.gate = asyncio.Semaphore(settings.shards_in_flight)
         self.roots: dict[str, asyncio.Task[None]] = {}
+        self.unusable: dict[str, BadSample] = {}
 
     async def run(self, plan: Sequence[ShardPlan], manifest: CacheManifest) -> Tally:
         """Load the teachers before the cache is touched, then make the groups outside the shards and all shards."""
@@ -106,7 +107,21 @@ class _Execution:
             await _cancel(work)
             self.pools.close()
             self.progress.finish()
+        self._report_unusable()
         return self.tally
+
+    def _report_unusable(self) -> None:
+        """Report samples that cannot be read now, but were labelled before: their shards are left as they are.
+
+        Raises:
+            PipelineError: if there are any; all other work is done.
+        """
+        for token, why in list(self.unusable.items())[:1]:
+            raise PipelineError(
+                f"{len(self.unusable)} samples that were labelled before cannot be used now, and their shards stay as "
+                f"they are, such as sample {token}: {why.reason}; to give up their labels, remove their shards from "
+                "the cache; then run the same command again"
+            )
 
     async def _load_teachers(self, plan: Sequence[ShardPlan], roots: Sequence[GroupPlan]) -> None:
         self.progress.note("loading the teachers")
@@ -144,6 +159,9 @@ class _Execution:
                     self._drop_groups_without_plan(shard)
                 bad = await self._make_groups(shard)
                 if not bad:
+                    break
+                if labelled_before := {token: why for token, why in bad.items() if token in shard.labelled}:
+                    self.unusable |= labelled_before
                     break
                 shard = self.planner.without(shard, bad)
                 self.progress.quarantined += len(bad)

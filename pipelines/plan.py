@@ -8,6 +8,7 @@ from pathlib import Path
 from cache_schemas.documents import GroupSeal, Provenance, QuarantinedSample, ShardRecord
 from cache_schemas.group_path import GroupPath
 from cache_schemas.store import Cache
+from labelgen.completeness import FILES, missing_files, quarantine_reason
 from labelgen.samples import Sample, Scene, file_sizes
 from labelgen.stages import STAGES
 from labelgen.stages.inputs import ResolvedSettings
@@ -39,7 +40,8 @@ class GroupPlan:
 class ShardPlan:
     """One shard: the samples that it keeps, those that it leaves out, and the state of its groups.
 
-    `fingerprints` has every group that the shard should hold; `todo` has those that are missing or differ.
+    `fingerprints` has every group that the shard should hold; `todo` has those that are missing or differ. `labelled`
+    are the samples of its sealed labels: they are never left out, since that would remove what was sealed.
     """
 
     key: str
@@ -48,6 +50,7 @@ class ShardPlan:
     quarantined: tuple[QuarantinedSample, ...]
     fingerprints: dict[str, str]
     todo: frozenset[str]
+    labelled: frozenset[str] = frozenset()
 
     @property
     def record(self) -> ShardRecord:
@@ -69,6 +72,10 @@ class Planner:
         self.cache = cache
         self.resolved = resolved
         self.roots = root_fingerprints(resolved)
+        self.missing: dict[str, tuple[str, ...]] = {}
+        """The samples whose raw files are to be read and are missing, by token, with these files."""
+        self.unlabelled: dict[str, str] = {}
+        """Those of them that stay, since they were labelled before, by token, with the key of their shard."""
         self._sizes: dict[str, int | None] = {}
 
     def plan(
@@ -95,7 +102,7 @@ class Planner:
             if (found := bad.get(sample.token))
         )
         kept = tuple(sample for sample in shard.samples if sample.token not in bad)
-        fingerprints = shard_fingerprints(kept, self._file_sizes, self.resolved, {})
+        fingerprints = shard_fingerprints(kept, self.file_sizes, self.resolved, {})
         seals = self.cache.shard_seals(shard.key)
         return replace(
             shard,
@@ -155,8 +162,27 @@ class Planner:
                 kept.append(sample)
         present = {group: seals[path] for group in SHARD_GROUPS if (path := GroupPath(key, group)) in seals}
         accepted = self._made_from_lost_files(kept, present)
-        fingerprints = shard_fingerprints(kept, self._file_sizes, self.resolved, accepted)
-        return ShardPlan(key, scene, tuple(kept), tuple(quarantined), fingerprints, _changed(fingerprints, present))
+        fingerprints = shard_fingerprints(kept, self.file_sizes, self.resolved, accepted)
+        todo = _changed(fingerprints, present)
+        labelled = frozenset(present["labels"].samples) if "labels" in present else frozenset()
+        shard = ShardPlan(key, scene, tuple(kept), tuple(quarantined), fingerprints, todo, labelled)
+        return self._without_incomplete(shard)
+
+    def _without_incomplete(self, shard: ShardPlan) -> ShardPlan:
+        """Leave out the samples whose files are to be read and are missing, unless they were labelled before."""
+        while True:
+            found = {s.token: missing_files(s, shard.todo, self.file_sizes) for s in shard.samples}
+            missing = {token: files for token, files in found.items() if files}
+            self.missing |= missing
+            self.unlabelled |= dict.fromkeys(missing.keys() & shard.labelled, shard.key)
+            bad = {
+                token: BadSample(FILES, quarantine_reason(files))
+                for token, files in missing.items()
+                if token not in shard.labelled
+            }
+            if not bad:
+                return shard
+            shard = self.without(shard, bad)
 
     def _made_from_lost_files(self, samples: Sequence[Sample], present: Mapping[str, GroupSeal]) -> dict[str, str]:
         """Return the fingerprints of sealed groups to keep although raw files of the shard are gone, by group.
@@ -164,7 +190,7 @@ class Planner:
         A group is kept if it holds these samples and was made under these settings.
         """
         paths = tuple(path for sample in samples for path in sample.input_paths + sample.truth_paths)
-        if None not in self._file_sizes(paths).values():
+        if None not in self.file_sizes(paths).values():
             return {}
         tokens = tuple(sample.token for sample in samples)
         return {
@@ -175,13 +201,13 @@ class Planner:
             and present[group].samples == tokens
         }
 
-    def _file_sizes(self, paths: tuple[str, ...]) -> dict[str, int | None]:
+    def file_sizes(self, paths: tuple[str, ...]) -> dict[str, int | None]:
         """Return file sizes by path. The file system is asked once a file, since datasets have 100,000s of them."""
         self._sizes.update(file_sizes(self.data, tuple(path for path in paths if path not in self._sizes)))
         return {path: self._sizes[path] for path in paths}
 
     def _inputs_digest(self, sample: Sample) -> str:
-        return digest(sample.defect, self._file_sizes(sample.input_paths + sample.truth_paths))
+        return digest(sample.defect, self.file_sizes(sample.input_paths + sample.truth_paths))
 
 
 def needs_work(shard: ShardPlan, cache: Cache) -> bool:

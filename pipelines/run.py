@@ -10,7 +10,7 @@ from cache_schemas.location import is_url
 from cache_schemas.lock import run_lock
 from labelgen.stages import STAGES
 from labelgen.stages.inputs import ResolvedSettings
-from pipelines.announcement import announce, refuse_missing_dataset
+from pipelines.announcement import announce, refuse_incomplete
 from pipelines.cluster import cluster, sweep_dead_clusters
 from pipelines.config import RunConfig
 from pipelines.leftovers import sweep_half_written
@@ -32,6 +32,7 @@ class RunRequest:
     limit: int | None = None
     ray_address: str | None = None
     retry_quarantined: bool = False
+    only_complete: bool = False
 
 
 @stops_like_ctrl_c()
@@ -44,7 +45,8 @@ def generate_labels(request: RunRequest, say: Callable[[str], None]) -> RunSumma
     start = time.monotonic()
     sweep_dead_clusters()
     resolved = resolve(request.config)
-    scenes = open_dataset(request.config.dataset, request.data).scenes(request.config.split, request.config.version)
+    adapter = open_dataset(request.config.dataset, request.data)
+    scenes = adapter.scenes(request.config.split, request.config.version)
     with run_lock(request.cache) as holder:
         sweep_half_written(request.cache)
         cache = open_for_run(request.cache, resolved)
@@ -58,7 +60,7 @@ def generate_labels(request: RunRequest, say: Callable[[str], None]) -> RunSumma
         summary = RunSummary(request.cache, resolved.teachers.preset, shards_kept=len(plan) - len(due))
         for line in announce(plan, due, resolved, cache):
             say(line)
-        refuse_missing_dataset(due, request.data)
+        refuse_incomplete(planner, due, scenes, adapter, request.only_complete)
         if due:
             _work(due, request, resolved, holder, planner, summary)
         else:

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from cache_schemas.names import printable
 from cache_schemas.store import Cache
+from labelgen.completeness import short_reason
 from labelgen.stages import STAGES
 from pipelines.plan import ShardPlan
 
@@ -50,7 +51,9 @@ class RunSummary:
         quarantined = [entry for record in records.values() for entry in record.quarantined]
         self.samples_labelled = sum(len(record.samples) for record in records.values())
         self.samples_quarantined = len(quarantined)
-        self.quarantined_by_reason = dict(Counter(f"{entry.stage}: {entry.reason}" for entry in quarantined))
+        self.quarantined_by_reason = dict(
+            Counter(f"{entry.stage}: {short_reason(entry.stage, entry.reason)}" for entry in quarantined)
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the summary as a JSON-ready object."""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cache_schemas.names import is_file_name
 from trainer.errors import TrainerError, UnfitCacheError
 from trainer.evaluation.inputs import choose_scenes, open_for_prediction
 from trainer.evaluation.predictor import Predictor
@@ -52,16 +53,30 @@ def predict(
         )
     predictor = Predictor(run, record, stream, samples, checkpoint)
     split = stream.manifest.split
-    folder, files = out / "lidarseg" / split, []
+    folder, submission = _inside(out, "lidarseg", split), _inside(out, split)
+    files = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (out / split).mkdir(exist_ok=True)
-        (out / split / "submission.json").write_text(json.dumps({"meta": NUSCENES_META}))
+        submission.mkdir(exist_ok=True)
+        (submission / "submission.json").write_text(json.dumps({"meta": NUSCENES_META}))
         for number, name in enumerate(names):
-            file = folder / f"{Path(name).name}_lidarseg.bin"
+            file = _inside(folder, f"{name}_lidarseg.bin")
             (predictor.predict(number).point + np.uint8(1)).tofile(file)
             files.append(file)
             say(f"labelled {number + 1} of {len(names)} clouds")
     except OSError as error:
         raise TrainerError(f"{out}: cannot be written ({error.strerror}); give another folder") from None
     return files
+
+
+def _inside(folder: Path, *names: str) -> Path:
+    """Return a path below `folder`; each of `names` is one step, so that no document of a cache leads elsewhere.
+
+    Raises:
+        UnfitCacheError: if one of them is not the name of one file or folder.
+    """
+    if paths := [name for name in names if not is_file_name(name)]:
+        raise UnfitCacheError(
+            f"the cache calls a file {paths[0]!r}, which is not a name; make the cache again with `labelgen run`"
+        )
+    return folder.joinpath(*names)

@@ -65,7 +65,7 @@ class RunFolder:
         self.refuse_if_occupied()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            (self.path / "run.json").write_text(record.model_dump_json(indent=2) + "\n")
+            (self.path / "run.json").write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
         except OSError as error:
             raise RunFolderError(f"{self.path}: cannot be written ({error.strerror}); give another folder") from None
 
@@ -93,7 +93,7 @@ class RunFolder:
         """
         file = self.path / "run.json"
         try:
-            text = file.read_text()
+            text = file.read_text(encoding="utf-8")
         except OSError:
             raise RunFolderError(
                 f"{self.path}: no run here; start one with `trainer fit CACHE --out {self.path}`"

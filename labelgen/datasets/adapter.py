@@ -2,6 +2,7 @@
 
 import stat
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from cache_schemas.names import is_plain
 from labelgen.errors import SampleError
-from labelgen.samples import Cloud, Sample, Scene
+from labelgen.samples import Cloud, Sample, Scene, unreadable
 
 MAX_FILE_BYTES = 2**30
 """Larger files are refused: reading one could exhaust the memory of the worker."""
@@ -41,6 +42,7 @@ class Adapter(ABC):
 
         Raises:
             DatasetError: if the split or version does not exist, or the tables cannot be used.
+            SourceError: if the folder cannot be read.
         """
 
     @abstractmethod
@@ -48,7 +50,8 @@ class Adapter(ABC):
         """Read the sample's point cloud.
 
         Raises:
-            SampleError: if the file is missing or malformed.
+            SampleError: if the file is malformed.
+            SourceError: if it cannot be read.
         """
 
     @abstractmethod
@@ -56,14 +59,21 @@ class Adapter(ABC):
         """Read the true class of each point as (points,) u8 ids of `taxonomy`, 255 where there is none.
 
         Raises:
-            SampleError: if the file is missing or has not one label for each of `points` points.
+            SampleError: if the file has not one label for each of `points` points.
+            SourceError: if it cannot be read.
         """
+
+    def remedy_for_missing(self, folders: Sequence[str]) -> str:
+        """Return what a user can do about files that are missing in these folders of the data set."""
+        return "restore them from the dataset"
 
     def read_bytes(self, path: str) -> bytes:
         """Read a file of the data set.
 
         Raises:
-            SampleError: if the path leads out of the data set's folder, or the file cannot be read.
+            SampleError: if the path leads out of the data set's folder, or names no regular file, or a huge one.
+            SourceError: if the file is missing, or cannot be read for another reason. The plan has already left out
+                samples whose files are missing, so this file was there.
         """
         if not stays_inside(path):
             raise SampleError(f"{path!r} is not a file inside {self.data}; extract the tables again")
@@ -77,7 +87,7 @@ class Adapter(ABC):
                 )
             return file.read_bytes()
         except OSError as error:
-            raise SampleError(f"{file}: {error.strerror}; restore the file from the dataset") from None
+            raise unreadable(file, error) from None
 
 
 def stays_inside(path: str) -> bool:

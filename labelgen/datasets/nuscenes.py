@@ -14,6 +14,14 @@ from numpy.typing import NDArray
 from cache_schemas.names import is_file_name
 from cache_schemas.taxonomy import IGNORE, load_taxonomy
 from labelgen.datasets.adapter import Adapter, stays_inside
+from labelgen.datasets.nuscenes_clouds import MAX_INTENSITY, points_of
+from labelgen.datasets.nuscenes_layout import (
+    archives,
+    misplaced_parts,
+    misplaced_version,
+    nested_version,
+    version_names,
+)
 from labelgen.datasets.nuscenes_splits import ALL, split_names, split_scenes
 from labelgen.datasets.nuscenes_tables import (
     CalibratedSensorRow,
@@ -30,14 +38,10 @@ from labelgen.datasets.nuscenes_tables import (
 )
 from labelgen.errors import DatasetError, SampleError
 from labelgen.geometry import check_intrinsics, invert_rigid, rigid_from_quaternion
-from labelgen.samples import Camera, Cloud, Sample, Scene
+from labelgen.samples import Camera, Cloud, Sample, Scene, unreadable
 
 CAMERAS = ("CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_BACK_RIGHT", "CAM_BACK", "CAM_BACK_LEFT", "CAM_FRONT_LEFT")
 LIDAR = "LIDAR_TOP"
-FLOATS_PER_POINT = 5
-"""x, y, z, intensity, ring."""
-
-MAX_INTENSITY = 255.0
 MAX_PIXELS = 2**26
 """Larger image sizes in a table are refused; images of nuScenes have 1.44 million pixels."""
 
@@ -85,7 +89,15 @@ class NuScenes(Adapter):
 
     def scenes(self, split: str, version: str | None) -> list[Scene]:
         """Return the scenes of `split` in name order; see `Adapter.scenes`."""
+        try:
+            return self._scenes(split, version)
+        except OSError as error:
+            raise unreadable(self.data, error) from None
+
+    def _scenes(self, split: str, version: str | None) -> list[Scene]:
         folder = self._version_folder(version)
+        if hint := nested_version(folder):
+            raise DatasetError(hint)
         if split != ALL and split not in split_names():
             raise DatasetError(f"no split {split!r} of nuScenes; choose {', '.join([ALL, *split_names()])}")
         wanted = {
@@ -103,20 +115,16 @@ class NuScenes(Adapter):
             by_scene[sample.scene].append(sample)
         return [Scene(name, tuple(by_scene[name])) for name in sorted(by_scene)]
 
+    def remedy_for_missing(self, folders: Sequence[str]) -> str:
+        """Return where the folders lie instead, or which archives hold their files."""
+        if hint := misplaced_parts(self.data, folders):
+            return hint
+        found = version_names(self.data)
+        return " or ".join(archives(version, folders) for version in found)
+
     def read_cloud(self, sample: Sample) -> Cloud:
         """Read a `.pcd.bin` file of x, y, z, intensity (0..255), ring; see `Adapter.read_cloud`."""
-        raw = self.read_bytes(sample.cloud_path)
-        if len(raw) == 0 or len(raw) % (4 * FLOATS_PER_POINT):
-            raise SampleError(
-                f"{self.data / sample.cloud_path}: {len(raw)} bytes, not a multiple of {FLOATS_PER_POINT} floats; "
-                "the file is truncated, restore it from the dataset"
-            )
-        points = np.frombuffer(raw, np.float32).reshape(-1, FLOATS_PER_POINT)
-        if (bad := np.flatnonzero(~np.isfinite(points).all(axis=1))).size:
-            raise SampleError(
-                f"{self.data / sample.cloud_path}: point {bad[0]} is {points[bad[0]].tolist()}, which is not finite; "
-                "restore the file from the dataset"
-            )
+        points = points_of(self.read_bytes(sample.cloud_path), self.data / sample.cloud_path)
         return Cloud(xyz=points[:, :3].copy(), intensity=points[:, 3] / np.float32(MAX_INTENSITY))
 
     def read_point_truth(self, sample: Sample, points: int) -> NDArray[np.uint8]:
@@ -133,7 +141,9 @@ class NuScenes(Adapter):
         return _class_of_index(self._version_folder(version))[raw]
 
     def _version_folder(self, version: str | None) -> Path:
-        found = sorted(path.name for path in self.data.glob("v1.0-*") if path.is_dir())
+        if hint := misplaced_version(self.data):
+            raise DatasetError(f"{self.data}: holds no tables in a v1.0-* folder; {hint}")
+        found = version_names(self.data)
         if version is None and len(found) == 1:
             return self.data / found[0]
         if version in found:

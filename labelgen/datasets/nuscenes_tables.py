@@ -14,6 +14,9 @@ from typing import Annotated, TypeVar
 import msgspec
 
 from labelgen.errors import DatasetError
+from labelgen.samples import unreadable
+
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 class SceneRow(msgspec.Struct, gc=False):
@@ -100,6 +103,7 @@ def read_table(folder: Path, name: str, row: type[Row]) -> list[Row]:
 
     Raises:
         DatasetError: if the table is missing, truncated, or lacks a field.
+        SourceError: if it cannot be read.
     """
     path = folder / f"{name}.json"
     with _decoding(path):
@@ -142,10 +146,16 @@ def _read_rows_where(
         return [decoder.decode(raw) for raw, found in zip(raw_rows, marks, strict=True) if wanted(found)]
 
 
-def _mapped(path: Path) -> mmap.mmap | bytes:
-    """Map the file into memory; it is not closed explicitly, because undecoded rows (`msgspec.Raw`) refer to it."""
+def _mapped(path: Path) -> memoryview | bytes:
+    """Map the file into memory, without a byte order mark, which some editors write.
+
+    The map is not closed explicitly, because undecoded rows (`msgspec.Raw`) refer to it.
+    """
     with path.open("rb") as file:
-        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if path.stat().st_size else b""
+        if not path.stat().st_size:
+            return b""
+        content = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        return content[len(BYTE_ORDER_MARK) :] if content[: len(BYTE_ORDER_MARK)] == BYTE_ORDER_MARK else content
 
 
 @contextmanager
@@ -160,7 +170,7 @@ def _decoding(path: Path) -> Iterator[None]:
             f"{path}: the table is missing; a version folder needs all tables of the nuScenes archive, copy it again"
         ) from None
     except OSError as error:
-        raise DatasetError(f"{path}: {error.strerror}; make the table readable") from None
+        raise unreadable(path, error) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DatasetError(
             f"{path}: {error}; the table is damaged or incomplete, extract it again from the nuScenes archive"

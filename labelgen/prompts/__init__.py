@@ -19,6 +19,7 @@ from typing import Any
 
 import yaml
 
+from cache_schemas.config_files import parse_yaml
 from cache_schemas.names import is_plain
 from cache_schemas.taxonomy import Taxonomy
 from labelgen.errors import PromptsError
@@ -78,6 +79,7 @@ def load_prompts(name: str, taxonomy: Taxonomy) -> PromptSet:
         if not isinstance(names, list) or not names or not all(isinstance(n, str) and n for n in names):
             raise PromptsError(f"{name}: class {label!r} needs a list of at least one name, not {names!r}")
     _check_classes(classes, taxonomy, name)
+    _check_words(classes, name)
     for text in (*templates, *(word for names in classes.values() for word in names)):
         if not is_plain(text):
             raise PromptsError(f"{name}: {text!r} has control characters, which a terminal would execute; remove them")
@@ -97,8 +99,8 @@ def _read(name: str) -> dict[str, Any]:
         if entry.name.endswith(".yaml") and entry.name != "templates.yaml"
     )
     try:
-        text = (folder / f"{name}.yaml").read_text() if name in shipped else Path(name).read_text()
-        document = yaml.safe_load(text)
+        file = folder / f"{name}.yaml" if name in shipped else Path(name)
+        document = parse_yaml(file.read_text(encoding="utf-8"))
     except RecursionError:
         raise PromptsError(f"{name}: nested too deeply; a prompt file is a mapping with lists") from None
     except OSError:
@@ -112,7 +114,9 @@ def _read(name: str) -> dict[str, Any]:
 
 def _template_list(name: str, prompt_file: str) -> list[str]:
     """Return a list of templates.yaml, which a prompt file refers to by name."""
-    lists: dict[str, list[str]] = yaml.safe_load((resources.files("labelgen.prompts") / "templates.yaml").read_text())
+    lists: dict[str, list[str]] = parse_yaml(
+        (resources.files("labelgen.prompts") / "templates.yaml").read_text(encoding="utf-8")
+    )
     if name not in lists:
         raise PromptsError(f"{prompt_file}: no template list {name!r}; known: {', '.join(lists)}, or give a list")
     return lists[name]
@@ -128,3 +132,19 @@ def _check_classes(classes: dict[str, Any], taxonomy: Taxonomy, prompt_file: str
             f"{prompt_file}: {len(classes)} classes, taxonomy {taxonomy.name} has {len(taxonomy.classes)}: "
             f"it {' and '.join(wrong)}; give each class of the taxonomy once"
         )
+
+
+def _check_words(classes: dict[str, list[str]], prompt_file: str) -> None:
+    """Check that no two classes share a name: their scores would be equal, and the later one would never win.
+
+    CLIP's tokenizer ignores case and the number of spaces.
+    """
+    owners: dict[str, str] = {}
+    for label, names in classes.items():
+        for word in names:
+            owner = owners.setdefault(" ".join(word.lower().split()), label)
+            if owner != label:
+                raise PromptsError(
+                    f"{prompt_file}: {word!r} is a name of class {owner!r} and of class {label!r}; "
+                    "give each name to one class"
+                )

@@ -20,11 +20,17 @@ CHANGE_NOTHING = {"weights", "points_per_batch", "compile"}
 
 
 def settings(resolved: ResolvedSettings) -> Any:
-    """Return the thresholds, the network, and the size of the id maps."""
+    """Return the thresholds, the network, and the size of the id maps.
+
+    The second threshold for boxes is only named where it shapes the masks, so that other caches stay up to date.
+    """
+    sam = resolved.settings.sam
+    removes = sam.min_mask_region_area > 0 and sam.small_region_nms_thresh != sam.box_nms_thresh
     return [
-        resolved.settings.sam.model_dump(exclude=CHANGE_NOTHING),
+        sam.model_dump(exclude=CHANGE_NOTHING),
         resolved.teachers.networks[TEACHER.name].to_attrs(),
         resolved.settings.images.model_dump(),
+        *([{"small_region_nms_thresh": sam.small_region_nms_thresh}] if removes else []),
     ]
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from labelgen.errors import PromptsError
 from labelgen.stages.clip import TEACHER
 from labelgen.stages.inputs import Arrays, ResolvedSettings, ShardInputs
 from labelgen.stages.stage import Stage, TeacherCall
@@ -14,8 +15,20 @@ def settings(resolved: ResolvedSettings) -> Any:
 
 
 def receive(model: Any, inputs: ShardInputs, decoded: None) -> list[list[str]]:
-    """Return the sentences of each class, in the order of the taxonomy."""
-    return inputs.resolved.prompts.sentences()
+    """Return the sentences of each class, in the order of the taxonomy.
+
+    Raises:
+        PromptsError: if the text encoder would cut one off, and with it often the name of the class.
+    """
+    prompts = inputs.resolved.prompts
+    sentences = prompts.sentences()
+    for label, of_class in zip(prompts.class_names, sentences, strict=True):
+        if too_long := model.sentences_too_long(of_class):
+            raise PromptsError(
+                f"prompts {prompts.name}, class {label!r}: CLIP reads {model.context_length} tokens and would cut off "
+                f"the end of {too_long[0]!r}; shorten this sentence"
+            )
+    return sentences
 
 
 def compute(model: Any, sentences: list[list[str]]) -> Arrays:

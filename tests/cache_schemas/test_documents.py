@@ -102,6 +102,15 @@ def test_a_missing_field_is_refused_by_name(kind: type[Document], examples: dict
             kind.from_attrs(attrs, "here")
 
 
+@pytest.mark.parametrize("bad", ["\x1b]0;mine\x07", "a\nb", "\u202egnp.exe", "\x9b2J"])
+def test_the_reason_of_a_quarantine_never_reaches_a_terminal_unescaped(bad: str, tmp_path: Path) -> None:
+    """Caches written before may hold such reasons, so they are escaped when they are read, and not refused."""
+    attrs = through_zarr(tmp_path / "group", {**QUARANTINED.to_attrs(), "reason": f"points: {bad}"})
+    reason = QuarantinedSample.from_attrs(attrs, "here").reason
+    assert reason.isprintable() and reason.startswith("points: ") and bad not in reason
+    assert QuarantinedSample.from_attrs({**attrs, "reason": reason}, "here").reason == reason
+
+
 @pytest.mark.parametrize("kind", Document.__subclasses__(), ids=lambda kind: kind.__name__)
 def test_a_document_cannot_be_changed(kind: type[Document], examples: dict[type[Document], Document]) -> None:
     name = next(iter(kind.model_fields))

@@ -113,7 +113,7 @@ def test_a_link_that_the_user_made_is_followed(damaged_folder: Path) -> None:
     assert len(NuScenes(damaged_folder).read_cloud(sample).xyz) > 0
 
 
-@pytest.mark.parametrize("name", ["../../scene", "/scene", "a/b", f"scene{ESCAPE}", "scene\n0001"])
+@pytest.mark.parametrize("name", ["../../scene", "/scene", "a/b", f"scene{ESCAPE}", "scene\n0001", "", ".", ".."])
 @pytest.mark.parametrize(("table", "field"), [("scene", "name"), ("sample", "token")])
 def test_names_that_shards_and_files_are_called_by_are_refused(
     damaged_folder: Path, table: str, field: str, name: str, refused: Refused
@@ -169,6 +169,24 @@ def test_a_picture_that_claims_gigabytes_is_refused_before_it_is_decoded(
     (damaged_folder / sample.cameras[0].image_path).write_bytes(bomb)
     with little_memory(), refused(SampleError, sample.cameras[0].image_path, "restore the file"):
         pictures.read_native_images(NuScenes(damaged_folder), sample)
+
+
+@pytest.mark.parametrize("mode", ["I;16", "I", "F"])
+def test_a_picture_of_more_than_8_bits_is_refused_and_not_made_white(
+    damaged_folder: Path, mode: str, refused: Refused
+) -> None:
+    sample = NuScenes(damaged_folder).scenes("all", None)[0].samples[0]
+    file = damaged_folder / sample.cameras[0].image_path
+    size = (sample.cameras[0].width_px, sample.cameras[0].height_px)
+    Image.new(mode, size, 30_000).save(file, "PNG" if mode == "I;16" else "TIFF")
+    with refused(SampleError, file, "more than 8 bits a channel", "convert the pictures"):
+        pictures.read_native_images(NuScenes(damaged_folder), sample)
+
+
+def test_a_picture_of_ids_may_have_16_bits(damaged_folder: Path) -> None:
+    Image.new("I;16", (4, 3), 30_000).save(damaged_folder / "ids.png")
+    ids = pictures.read_id_picture(NuScenes(damaged_folder), "ids.png", (3, 4))
+    assert (ids == 30_000).all() and ids.shape == (3, 4)
 
 
 def test_a_file_larger_than_any_cloud_is_refused_before_it_is_read(damaged_folder: Path, refused: Refused) -> None:
@@ -279,6 +297,17 @@ def test_a_name_that_a_terminal_obeys_is_refused_in_a_manifest(cache_folder: Pat
         Cache.open(str(cache_folder))
     message = str(caught.value)
     assert message.isprintable() and "not a valid CacheManifest" in message and "restore the file" in message
+
+
+@pytest.mark.parametrize("path", ["../../mine", "/mine", "a/b", "a\\b", "", ".", ".."])
+@pytest.mark.parametrize("place", ["dataset", "split"])
+def test_a_path_in_place_of_a_name_is_refused_in_a_manifest(cache_folder: Path, place: str, path: str) -> None:
+    file = cache_folder / "zarr.json"
+    document = json.loads(file.read_text())
+    document["attributes"][place] = path
+    file.write_text(json.dumps(document))
+    with pytest.raises(CacheError, match=f"{place}: .*a name, never a path"):
+        Cache.open(str(cache_folder))
 
 
 def test_html_in_a_class_name_is_only_text(cache_folder: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from labelgen.datasets import adapter_class
 from labelgen.datasets.nuscenes import NuScenes
 from labelgen.datasets.nuscenes_splits import split_names, split_scenes
-from labelgen.errors import DatasetError, SampleError
+from labelgen.errors import DatasetError, SampleError, SourceError
 from labelgen.geometry import pair_points
 from labelgen.samples import Sample
 
@@ -334,7 +334,7 @@ def test_an_empty_cloud_file_is_refused(damaged_folder: Path, victim: Sample, re
 
 def test_a_missing_cloud_file_is_refused(damaged_folder: Path, victim: Sample, refused: Refused) -> None:
     (damaged_folder / victim.cloud_path).unlink()
-    with refused(SampleError, damaged_folder / victim.cloud_path, "No such file", "restore the file"):
+    with refused(SourceError, damaged_folder / victim.cloud_path, "No such file", "restore the file"):
         NuScenes(damaged_folder).read_cloud(victim)
 
 
@@ -351,6 +351,43 @@ def test_a_cloud_with_a_value_that_is_not_finite_names_the_point(
         NuScenes(damaged_folder).read_cloud(victim)
     intact = next(sample for sample in all_samples(damaged_folder) if sample.token != victim.token)
     assert len(NuScenes(damaged_folder).read_cloud(intact).xyz) == 720
+
+
+def clouds_in_other_shapes() -> dict[str, tuple[np.ndarray, str]]:
+    rng = np.random.default_rng(0)
+    angle, reach_m = rng.uniform(0, 2 * math.pi, 720), rng.uniform(3, 60, 720)
+    xyz = np.stack([reach_m * np.cos(angle), reach_m * np.sin(angle), rng.uniform(-2, 3, 720)], axis=1)
+    rest, ring = rng.integers(0, 256, (720, 1)), rng.integers(0, 32, (720, 1))
+    whole = np.concatenate([xyz, rest, ring], axis=1)
+
+    def changed(row: int, column: int, value: float) -> np.ndarray:
+        points = whole.copy()
+        points[row, column] = value
+        return points
+
+    return {
+        "4 columns": (whole[:, :4], "it seems to hold 4 floats a point (x, y, z, intensity)"),
+        "4 columns of 719 points": (whole[:719, :4], "it seems to hold 4 floats a point"),
+        "3 columns": (whole[:, :3], "it seems to hold 3 floats a point"),
+        "6 columns": (np.concatenate([whole, ring / 10], axis=1), "it seems to hold 6 floats a point"),
+        "one point out of the world": (changed(5, 0, 3e38), "point 5 (x 3e+38"),
+        "one point at 60 km": (changed(5, 1, 6e4), "is farther away than 200 m"),
+        "a ring that no lidar has": (changed(7, 4, 32), "point 7"),
+        "a ring that is no whole number": (changed(7, 4, 3.5), "has no ring from 0 to 31"),
+        "an intensity below 0": (changed(7, 3, -1), "has no intensity from 0 to 255"),
+        "cut short": (whole.ravel()[:-1], "the file is cut short"),
+    }
+
+
+@pytest.mark.parametrize("shape", clouds_in_other_shapes())
+def test_a_cloud_in_another_shape_names_the_likely_cause(
+    damaged_folder: Path, victim: Sample, shape: str, refused: Refused
+) -> None:
+    values, said = clouds_in_other_shapes()[shape]
+    file = damaged_folder / victim.cloud_path
+    values.astype("<f4").tofile(file)
+    with refused(SampleError, file, said):
+        NuScenes(damaged_folder).read_cloud(victim)
 
 
 # Lidarseg
@@ -472,6 +509,35 @@ def test_nan_in_a_table_is_no_json_and_names_the_table(damaged_folder: Path, vic
     pose = keyframe_reading(damaged_folder, victim.token, "CAM_BACK")["ego_pose_token"]
     file = change_row(damaged_folder, "ego_pose", pose, translation=[0.0, math.nan, 0.0])
     with refused(DatasetError, file, "invalid character", "extract it again"):
+        NuScenes(damaged_folder).scenes("all", None)
+
+
+def test_a_byte_order_mark_is_no_damage(damaged_folder: Path) -> None:
+    whole = [sample.token for sample in all_samples(damaged_folder)]
+    for file in (damaged_folder / VERSION).glob("*.json"):
+        file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+    found = all_samples(damaged_folder)
+    assert [sample.token for sample in found] == whole and not any(sample.defect for sample in found)
+    assert 3 in NuScenes(damaged_folder).read_point_truth(found[0], 720)
+
+
+# Folders that are laid out differently
+
+
+def test_a_folder_that_is_too_deep_or_too_shallow_is_recognised(nuscenes_folder: Path, refused: Refused) -> None:
+    for inside in (VERSION, "samples", "lidarseg"):
+        with refused(DatasetError, nuscenes_folder / inside, f"--data {nuscenes_folder}"):
+            NuScenes(nuscenes_folder / inside).scenes("all", None)
+    with refused(DatasetError, nuscenes_folder.parent, "one folder deeper", f"--data {nuscenes_folder}"):
+        NuScenes(nuscenes_folder.parent).scenes("all", None)
+
+
+@pytest.mark.parametrize("outer", [VERSION, "v1.0-mini_meta"])
+def test_tables_in_a_folder_of_their_archive_are_recognised(damaged_folder: Path, outer: str, refused: Refused) -> None:
+    (damaged_folder / VERSION).rename(damaged_folder / "tables")
+    (damaged_folder / outer).mkdir()
+    (damaged_folder / "tables").rename(damaged_folder / outer / VERSION)
+    with refused(DatasetError, damaged_folder / outer / VERSION, f"move this folder to {damaged_folder}"):
         NuScenes(damaged_folder).scenes("all", None)
 
 

@@ -1,8 +1,10 @@
 """Prompt sets: the shipped ones, their sentences and digests, and files that are refused."""
 
+import io
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import open_clip
 import pytest
@@ -190,3 +192,50 @@ def test_prompts_for_another_taxonomy_are_refused(write: Write, street: Taxonomy
     with refused(PromptsError, path, "'rooms'", "not street"):
         load_prompts(path, street)
     assert load_prompts(write(taxonomy="street"), street).name == "mine"
+
+
+@pytest.mark.parametrize("again", ["van", "Van", " VAN "])
+def test_one_name_for_two_classes_is_refused(write: Write, street: Taxonomy, again: str, refused: Refused) -> None:
+    path = write(classes={"car": ["car", "van"], "road": ["road", again]})
+    with refused(PromptsError, path, repr(again), "class 'car'", "class 'road'", "to one class"):
+        load_prompts(path, street)
+
+
+def test_a_repeated_key_is_refused(tmp_path: Path, street: Taxonomy, refused: Refused) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("templates: ['a {}.']\nclasses:\n  car: [car]\n  road: [road]\n  car: [bus]\n")
+    with refused(PromptsError, path, "the key 'car' is there twice", "line 5"):
+        load_prompts(str(path), street)
+
+
+def test_files_are_read_as_utf_8_in_any_locale(
+    tmp_path: Path, street: Taxonomy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(io, "text_encoding", lambda encoding, stacklevel=2: encoding or "latin-1")
+    path = tmp_path / "mine.yaml"
+    path.write_bytes("templates: ['a {}.']\nclasses: {car: [\u8eca], road: [stra\u00dfe]}\n".encode())
+    assert load_prompts(str(path), street).class_names == {"car": ("\u8eca",), "road": ("stra\u00dfe",)}
+
+
+def test_a_sentence_that_clip_would_cut_off_names_class_and_sentence(
+    write: Write, street: Taxonomy, refused: Refused
+) -> None:
+    from types import SimpleNamespace
+
+    from labelgen.settings import ClipSettings
+    from labelgen.stages import STAGES
+    from labelgen.stages.stage import TeacherCall
+    from labelgen.teachers.clip.teacher import ClipTeacher
+
+    steps = STAGES["text"].build
+    assert isinstance(steps, TeacherCall)
+    teacher = ClipTeacher(ClipSettings(architecture="tiny-vit-16", weights="untrained:0"))
+    long = "a photo " + "of the city " * 30 + "with a {}."
+    for templates, fits in ((["a {}."], True), (["a {}.", long], False)):
+        prompts = load_prompts(write(templates=templates), street)
+        inputs: Any = SimpleNamespace(resolved=SimpleNamespace(prompts=prompts))
+        if fits:
+            assert steps.receive(teacher, inputs, None) == prompts.sentences()
+            continue
+        with refused(PromptsError, "class 'car'", long.replace("{}", "car"), "shorten this sentence"):
+            steps.receive(teacher, inputs, None)

@@ -84,3 +84,12 @@ def test_a_bad_config_file_is_named(tmp_path: Path) -> None:
     broken.write_text("- a list")
     with pytest.raises(ConfigError, match=r"broken.yaml: settings are a mapping"):
         load_config("nuscenes", file=broken)
+
+
+def test_a_repeated_key_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("images: {height: 64, width: 112, height: 32}\n")
+    with pytest.raises(ConfigError, match="the key 'height' is there twice"):
+        load_config("nuscenes", file=file)
+    with pytest.raises(ConfigError, match="is not a YAML value"):
+        load_config("nuscenes", overrides=["images={height: 64, height: 32}"])

@@ -62,6 +62,16 @@ def test_fingerprints_are_those_of_existing_caches(resolved: ResolvedSettings) -
     assert {name: value[:16] for name, value in found.items()} == FINGERPRINTS
 
 
+def test_the_second_box_threshold_only_redoes_masks_that_it_shapes(made: Path) -> None:
+    def recipe(*more: str) -> str:
+        overrides = [*small_settings(made), "sam.box_nms_thresh=0.5", *more]
+        return recipe_of("sam", resolve(load_config("nuscenes", teachers="untrained", overrides=overrides)))[:16]
+
+    assert recipe() == "2d6636203570fd7d"
+    assert recipe("sam.min_mask_region_area=60", "sam.box_nms_thresh=0.8") == "09c65fa7f462ef57"
+    assert recipe("sam.min_mask_region_area=60") != "de05bb52927d74ec"
+
+
 def test_samples_without_truth_have_no_group_of_truth(resolved: ResolvedSettings) -> None:
     assert set(FINGERPRINTS) - set(shard_fingerprints([sample(truth=False)], sizes, resolved, {})) == {"truth"}
 

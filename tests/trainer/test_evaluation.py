@@ -72,6 +72,27 @@ def test_predictions_are_written_in_the_official_format(small_run: Path, toy: st
     assert json.loads((tmp_path / "all/submission.json").read_text())["meta"]["use_lidar"] is True
 
 
+@pytest.mark.parametrize("place", ["split", "clouds", "samples", "scene"])
+@pytest.mark.parametrize("name", ["../../mine", "{outside}", "..", "."])
+def test_predictions_stay_in_their_folder_whatever_a_cache_calls_things(
+    small_run: Path, own: str, tmp_path: Path, place: str, name: str
+) -> None:
+    outside = tmp_path / "mine"
+    (outside / "all").mkdir(parents=True)
+    (outside / "submission.json").write_text("mine")
+    (outside / "c_lidarseg.bin").write_text("mine")
+    name = name.format(outside=outside)
+    document = Path(own) / "zarr.json" if place == "split" else min(Path(own).glob("shards/*/zarr.json"))
+    content = json.loads(document.read_text())
+    held = content["attributes"]
+    held[place] = [name, *held[place][1:]] if isinstance(held[place], list) else name
+    document.write_text(json.dumps(content))
+    done = run_cli("predict", small_run, own, "--out", tmp_path / "a/b/out", exit_code=1)
+    assert "never a path" in done.stderr and repr(name) in done.stderr and place in done.stderr
+    assert (outside / "submission.json").read_text() == "mine" == (outside / "c_lidarseg.bin").read_text()
+    assert not (tmp_path / "a").exists()
+
+
 def test_a_cache_with_other_classes_is_not_scored(small_run: Path, make_cache, tmp_path: Path) -> None:
     other = make_cache(tmp_path / "other", names=("car", "road", "house"))
     done = run_cli("evaluate", small_run, other, exit_code=1)

@@ -44,6 +44,19 @@ class ClipTeacher:
         self.device = device
         self.model = build_clip(settings).to(device).eval().requires_grad_(False)
 
+    @property
+    def context_length(self) -> int:
+        """The number of tokens that the text encoder reads, those of start and end included."""
+        return int(self.model.context_length)
+
+    def sentences_too_long(self, sentences: list[str]) -> list[str]:
+        """Return the sentences that have more tokens than the text encoder reads; it would cut off their ends."""
+        import open_clip
+
+        tokenizer = open_clip.get_tokenizer(self.settings.architecture)
+        encode = getattr(tokenizer, "encode", None) or tokenizer.tokenizer.encode
+        return [sentence for sentence in sentences if len(encode(sentence)) + 2 > self.context_length]
+
     def embed_text(self, sentences: list[list[str]]) -> NDArray[np.float32]:
         """Return class embeddings (C, D) f32 of unit norm.
 

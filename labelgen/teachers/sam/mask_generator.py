@@ -144,7 +144,7 @@ class MaskGenerator:
             return Masks(torch.zeros(0, *size, dtype=torch.bool), torch.zeros(0), predicted_iou, stability_score)
         boxes = torch.from_numpy(np.stack([mask.box for mask in cleaned]))
         precedence = torch.tensor([float(not mask.changed) for mask in cleaned])
-        kept = batched_nms(boxes, precedence, torch.zeros_like(precedence), self._settings.box_nms_thresh)
+        kept = batched_nms(boxes, precedence, torch.zeros_like(precedence), self._settings.small_region_nms_thresh)
         inside = [cleaned[index].inside for index in kept.tolist()]
         return Masks(
             torch.from_numpy(np.stack([nearest_pixels(mask, size) for mask in inside])),

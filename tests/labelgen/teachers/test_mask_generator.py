@@ -83,6 +83,19 @@ def test_small_regions_are_removed_as_the_stock_generator_does(
     assert_same_masks(propose(make_teacher(**chosen), make_image(0))[0], expected)
 
 
+def test_the_second_suppression_takes_the_larger_threshold_as_the_stock_generator_does() -> None:
+    chosen = {"points_per_side": 8, "pred_iou_thresh": 0.0, "stability_score_thresh": 0.0}
+    chosen |= {"box_nms_thresh": 0.3, "min_mask_region_area": 60}  # with 0.3 in the second suppression, two are lost
+    teacher = SamTeacher(SamSettings(architecture="demo", weights="demo-sam", **chosen))
+    street = render_view(make_scene(7, 0.0), make_cameras(7, 400, 225)[0], 0.5).rgb
+    expected = SamAutomaticMaskGenerator(teacher.model, **chosen).generate(street)
+    with torch.inference_mode():
+        embeddings = teacher.embed(teacher.upload([resize_for_sam(street, "demo")]))
+        (found,) = teacher.propose(embeddings, street.shape[:2], street.shape[:2])
+    assert len(expected) > 3
+    assert sorted(found.area.tolist()) == sorted(record["area"] for record in expected)
+
+
 @pytest.mark.parametrize("name, value", [("pred_iou_thresh", 1000.0), ("stability_score_thresh", 1.5)])
 def test_thresholds_that_leave_no_mask_give_images_without_masks(
     make_teacher: MakeTeacher, name: str, value: float
