@@ -1,25 +1,39 @@
 """The cache: create or open it, write and seal whole groups, read sealed groups, list and remove files."""
 
 import posixpath
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
-import numpy as np
 import zarr
 from zarr.errors import ContainsArrayError
 
 from cache_schemas.array_storage import METADATA, checksum, chunk_file, least_file_bytes, write_array
 from cache_schemas.documents import ArraySeal, CacheManifest, GroupSeal, Provenance, ShardRecord
+from cache_schemas.durable_store import sync_folder, sync_folders
 from cache_schemas.errors import CacheError, DamagedGroupError, NoCacheError, UnsealedGroupError
+from cache_schemas.file_checks import has_whole_files
 from cache_schemas.group_path import SHARDS, GroupPath, is_folder_name, shard_path
 from cache_schemas.layout import SHARD_GROUPS, AnyArray, check_arrays, group_spec
-from cache_schemas.local_files import local_file_sizes, remove_empty_folders
-from cache_schemas.location import StoreError, file_system, is_url, zarr_store
-from cache_schemas.zarr_documents import Document, group_attributes, parse_document, read_local_files
-
-READ_MEMORY_FACTOR = 4
-"""Reading an array takes at most so many times its own memory: the file, the values, and a copy of each."""
+from cache_schemas.local_files import (
+    file_size,
+    folder_names,
+    local_file_sizes,
+    refuse_links,
+    remove,
+    remove_empty_folders,
+    remove_seal,
+    sizes_below,
+)
+from cache_schemas.location import StoreError, disk_error, file_system, is_url, zarr_store
+from cache_schemas.row_reader import RowReader, StoredArray, StoredRows
+from cache_schemas.zarr_documents import (
+    LARGEST_DOCUMENT_BYTES,
+    Document,
+    group_attributes,
+    parse_document,
+    read_local_files,
+)
 
 
 class Cache:
@@ -81,15 +95,13 @@ class Cache:
     def shard_keys(self) -> list[str]:
         """Return the keys of all shards, finished or not, sorted."""
         folder = self._path(SHARDS)
+        if self._is_local:
+            return sorted(filter(is_folder_name, folder_names(folder)))
         self._fs.invalidate_cache(folder)
         if not self._fs.isdir(folder):
             return []
         entries = self._fs.ls(folder, detail=True)
-        names = (
-            posixpath.basename(entry["name"].rstrip("/"))
-            for entry in entries
-            if entry["type"] == "directory" and not entry.get("islink")
-        )
+        names = (posixpath.basename(entry["name"].rstrip("/")) for entry in entries if entry["type"] == "directory")
         return sorted(filter(is_folder_name, names))
 
     def shard_records(self, keys: Iterable[str]) -> dict[str, ShardRecord]:
@@ -103,7 +115,7 @@ class Cache:
 
     def write_shard_record(self, key: str, record: ShardRecord) -> None:
         """Write a shard's record; its Zarr group is created if it does not exist."""
-        self._check_writable()
+        self._check_writable(shard_path(key))
         self._root().require_group(shard_path(key)).attrs.put(record.to_attrs())
 
     # Groups
@@ -117,6 +129,15 @@ class Cache:
             if attrs.get("state") == "sealed"
         }
 
+    def whole_seals(self, paths: Iterable[GroupPath]) -> dict[GroupPath, GroupSeal]:
+        """Return the seals of those sealed groups whose files are as large as their arrays need, by path.
+
+        A loss of power can leave files empty on a disk that does not keep what it was told to keep.
+        """
+        seals = self.seals(paths)
+        sizes = self._sizes_below({shard_path(path.shard) if path.shard else path.name for path in seals})
+        return {path: seal for path, seal in seals.items() if has_whole_files(path, seal, sizes)}
+
     def shard_seals(self, key: str) -> dict[str, GroupSeal]:
         """Return the seals of one shard's sealed groups, by group name."""
         return {path.name: seal for path, seal in self.seals(GroupPath(key, name) for name in SHARD_GROUPS).items()}
@@ -124,8 +145,12 @@ class Cache:
     def write_group(self, path: GroupPath, arrays: Mapping[str, AnyArray], provenance: Provenance) -> GroupSeal:
         """Write a whole group and seal it; an older group at this path is removed first.
 
+        On a local path, all of it is on the disk before the seal is, so a loss of power leaves no seal over files that
+        were not written.
+
         Raises:
             LayoutError: if the arrays break the contract; nothing is changed then.
+            CacheError: if a link is on the way to it.
             OSError: if it cannot be written; the group is unsealed then.
         """
         check_arrays(path, dict(arrays))
@@ -139,7 +164,12 @@ class Cache:
             for name, array in arrays.items()
         }
         seal = GroupSeal.of(provenance, sealed)
+        if self._is_local:
+            sync_folders(self._path(str(path)))
         group.attrs.put(seal.to_attrs())
+        if self._is_local:
+            for folder in (str(path), *([shard_path(path.shard), SHARDS] if path.shard else []), ""):
+                sync_folder(self._path(folder))
         return seal
 
     def arrays(self, path: GroupPath, *names: str) -> dict[str, Any]:
@@ -149,18 +179,29 @@ class Cache:
             UnsealedGroupError: if the group is absent or not sealed.
             DamagedGroupError: if an array is absent or is not the one that was sealed.
         """
-        seal = self.seals([path]).get(path)
-        if seal is None:
-            raise UnsealedGroupError(
-                f"{self.url}/{path}: not sealed; the run that writes it did not finish, rerun `labelgen run`"
-            )
+        seal = self._seal(path)
+        wanted = names or tuple(seal.arrays)
+        self.documents(f"{path}/{name}" for name in wanted)  # Zarr reads a document of any size
         try:
             group = self._root()[str(path)]
-            return {name: _sealed_array(group, name, seal) for name in names or seal.arrays}
+            return {name: _sealed_array(group, name, seal) for name in wanted}
         except StoreError:
             raise
+        except OSError as error:
+            raise disk_error(f"{self.url}/{path}", error) from error
         except Exception as error:
             raise self._damaged(path, error) from error
+
+    def rows(self, path: GroupPath, name: str) -> StoredRows:
+        """Return an array of a sealed group whose rows are read when they are taken from it.
+
+        Raises:
+            UnsealedGroupError: if the group is absent or not sealed.
+            DamagedGroupError: if the array is not the one that was sealed, or smaller than its shape needs.
+            StoreError: if it cannot be read.
+        """
+        reader = RowReader(self.url)
+        return StoredRows(reader, self._locate(reader, path, [name])[name])
 
     def read(self, path: GroupPath, *names: str) -> dict[str, AnyArray]:
         """Return the values of a sealed group's arrays (those named, or all), by name.
@@ -169,24 +210,15 @@ class Cache:
 
         Raises:
             UnsealedGroupError: if the group is absent or not sealed.
-            DamagedGroupError: if its bytes cannot be read back.
-            StoreError: if the object store fails.
+            DamagedGroupError: if its bytes were read and are not those of its arrays.
+            StoreError: if they cannot be read.
             MemoryError: if there is not enough memory for the values.
         """
-        arrays = self.arrays(path, *names)
-        for name, array in arrays.items():
-            self._check_size(path, name, array)
-            # Zarr reports a lack of memory as a broken chunk; this allocation raises MemoryError before it starts.
-            np.empty((READ_MEMORY_FACTOR, *array.shape), array.dtype)
-        try:
-            return {name: np.asarray(array[...]) for name, array in arrays.items()}
-        except StoreError:
-            raise
-        except Exception as error:
-            raise self._damaged(path, error) from error
+        reader = RowReader(self.url)
+        return {name: StoredRows(reader, array)[:] for name, array in self._locate(reader, path, names).items()}
 
     def remove_group(self, path: GroupPath) -> None:
-        """Remove a group if it exists, its seal first; of a link, only the link is removed."""
+        """Remove a group if it exists, its seal first."""
         self.remove_folder(str(path))
 
     # Files
@@ -202,13 +234,13 @@ class Cache:
         return sizes
 
     def file_sizes(self) -> dict[str, int | None]:
-        """Return the bytes of all files by their path in the cache; None for links and special files."""
-        if is_url(self.url):
-            self._fs.invalidate_cache()
-            prefix = self._base.rstrip("/") + "/"
-            found = self._fs.find(self._base, detail=True)
-            return {str(path).removeprefix(prefix): int(entry["size"]) for path, entry in found.items()}
-        return local_file_sizes(self._base)
+        """Return the bytes of all files by their path in the cache; None for special files.
+
+        Raises:
+            CacheError: if there is a link among them.
+            StoreError: if a folder cannot be read.
+        """
+        return local_file_sizes(self._base) if self._is_local else self._objects_below("")
 
     def documents(self, paths: Iterable[str]) -> dict[str, Document]:
         """Return the `zarr.json` of many Zarr groups or arrays, by their path in the cache; all are read at once.
@@ -216,11 +248,13 @@ class Cache:
         Absent ones are left out. If one cannot be read, or is not a JSON object, its value is the error.
         """
         files = {self._path(posixpath.join(path, METADATA)): path for path in paths}
-        if is_url(self.url):
-            found = self._fs.cat(list(files), on_error="return") if files else {}
-            found = {file: text for file, text in found.items() if not isinstance(text, FileNotFoundError)}
-        else:
+        found: Mapping[str, Any]
+        if self._is_local:
             found = read_local_files(files)
+        else:  # by ranges, since `cat` would take `*` in the name of an object for a pattern
+            texts = self._fs.cat_ranges(list(files), 0, LARGEST_DOCUMENT_BYTES + 1) if files else []
+            texts_of = dict(zip(files, texts, strict=True))
+            found = {file: text for file, text in texts_of.items() if not isinstance(text, FileNotFoundError)}
         return {files[file]: parse_document(file, text) for file, text in found.items()}
 
     def restore_shards_node(self) -> None:
@@ -229,23 +263,52 @@ class Cache:
         self._root().require_group(SHARDS)
 
     def remove_folder(self, path: str) -> None:
-        """Remove a folder of the cache if it exists, its `zarr.json` first; of a link, only the link is removed."""
-        self._check_writable()
-        folder = self._path(path)
-        if not self._is_link(folder):
-            self._remove(self._path(f"{path}/{METADATA}"))
-        self._remove(folder)
+        """Remove a folder of the cache if it exists, its `zarr.json` first."""
+        self._check_writable(path)
+        if self._is_local:
+            remove_seal(self._base, f"{path}/{METADATA}")
+            remove(self._base, path)
+        else:
+            self._fs.remove(self._path(f"{path}/{METADATA}"))
+            self._fs.remove(self._path(path))
 
     def remove_file(self, path: str) -> None:
         """Remove a file of the cache if it exists, and the folders that are empty then."""
-        self._check_writable()
-        self._remove(self._path(path))
-        if not is_url(self.url):
+        self._check_writable(path)
+        if self._is_local:
+            remove(self._base, path)
             remove_empty_folders(Path(self._base) / Path(path).parent, Path(self._base))
+        else:
+            self._fs.remove(self._path(path))
 
-    def _check_writable(self) -> None:
+    @property
+    def _is_local(self) -> bool:
+        return not is_url(self.url)
+
+    def _check_writable(self, path: str) -> None:
         if self._mode == "r":
             raise CacheError(f"{self.url}: opened for reading; open it with mode 'a' to write")
+        if self._is_local:
+            refuse_links(self._base, path)
+
+    def _sizes_below(self, folders: Iterable[str]) -> dict[str, int | None]:
+        if self._is_local:
+            return sizes_below(self._base, folders)
+        return {path: size for folder in folders for path, size in self._objects_below(folder).items()}
+
+    def _objects_below(self, folder: str) -> dict[str, int | None]:
+        self._fs.invalidate_cache()
+        prefix = self._base.rstrip("/") + "/"
+        found = self._fs.find(self._path(folder), detail=True)
+        return {str(path).removeprefix(prefix): int(entry["size"]) for path, entry in found.items()}
+
+    def _seal(self, path: GroupPath) -> GroupSeal:
+        seal = self.seals([path]).get(path)
+        if seal is None:
+            raise UnsealedGroupError(
+                f"{self.url}/{path}: not sealed; the run that writes it did not finish, rerun `labelgen run`"
+            )
+        return seal
 
     def _root(self) -> zarr.Group:
         mode: Literal["r", "r+"] = "r" if self._mode == "r" else "r+"
@@ -260,15 +323,31 @@ class Cache:
             path: group_attributes(document, f"{self.url}/{path}") for path, document in self.documents(paths).items()
         }
 
-    def _check_size(self, path: GroupPath, name: str, array: Any) -> None:
-        least = least_file_bytes(group_spec(path).arrays[name], array.shape, array.dtype.name)
-        file = self._path(posixpath.join(str(path), name, chunk_file(array.ndim)))
+    def _locate(self, reader: RowReader, path: GroupPath, names: Sequence[str]) -> dict[str, StoredArray]:
+        """Find arrays of a sealed group (those named, or all); their files are large enough for them."""
+        seal = self._seal(path)
+        wanted = names or tuple(seal.arrays)
+        for name in wanted:
+            if name not in seal.arrays:
+                raise self._damaged(path, KeyError(f"the seal does not list {name}"))
+            self._check_size(path, name, seal.arrays[name])
+        return dict(zip(wanted, reader.locate({path: seal}, {path: wanted}).values(), strict=True))
+
+    def _check_size(self, path: GroupPath, name: str, sealed: ArraySeal) -> None:
+        """Check that the file of an array is large enough for it.
+
+        Raises:
+            DamagedGroupError: if it is not.
+        """
+        if 0 in sealed.shape:
+            return
+        least = least_file_bytes(group_spec(path).arrays[name], sealed.shape, sealed.dtype)
+        file = self._path(posixpath.join(str(path), name, chunk_file(len(sealed.shape))))
         try:
-            if array.size and (size := self._fs.size(file)) < least:
-                raise ValueError(f"{name} has {size} bytes, its shape {array.shape} needs at least {least}")
-        except StoreError:
-            raise
-        except (OSError, ValueError) as error:
+            size = file_size(file) if self._is_local else self._fs.size(file)
+            if size < least:
+                raise ValueError(f"{name} has {size} bytes, its shape {sealed.shape} needs at least {least}")
+        except (FileNotFoundError, ValueError) as error:
             raise self._damaged(path, error) from error
 
     def _damaged(self, path: GroupPath, error: Exception) -> DamagedGroupError:
@@ -277,15 +356,6 @@ class Cache:
             f"{self.url}/{path}: damaged ({reason}); remove this folder, then rerun the same `labelgen run`; "
             "`labelgen verify` lists all damage"
         )
-
-    def _is_link(self, path: str) -> bool:
-        return not is_url(self.url) and Path(path).is_symlink()
-
-    def _remove(self, path: str) -> None:
-        if self._is_link(path):
-            Path(path).unlink()
-        elif self._fs.exists(path):
-            self._fs.rm(path, recursive=self._fs.isdir(path))
 
 
 def _sealed_array(group: Any, name: str, seal: GroupSeal) -> Any:
