@@ -208,8 +208,8 @@ def remove(base: str, path: str) -> None:
         place.unlink(missing_ok=True)
 
 
-def remove_seal(base: str, file: str) -> None:
-    """Remove a document, and bring that to the disk before anything else of its folder changes."""
+def remove_durably(base: str, file: str) -> None:
+    """Remove a file if it exists, and bring that to the disk before anything else of its folder changes."""
     refuse_links(base, file)
     place = Path(base, file)
     if place.is_file():

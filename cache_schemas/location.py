@@ -91,6 +91,8 @@ def _local_path(location: str) -> str:
 
 def _open_url(location: str) -> tuple[Any, str]:
     protocol = location.partition("://")[0]
+    if not protocol:
+        raise CacheError(f"{location}: the URL names no protocol; give one such as s3://, or a folder")
     if "::" in protocol or protocol in ARCHIVES:
         raise CacheError(f"{location}: a cache cannot be in an archive or behind another URL; unpack it into a folder")
     try:

@@ -2,38 +2,21 @@
 
 import posixpath
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal, Self
 
 import zarr
 from zarr.errors import ContainsArrayError
 
 from cache_schemas.array_storage import METADATA, checksum, chunk_file, least_file_bytes, write_array
+from cache_schemas.cache_files import files_at
 from cache_schemas.documents import ArraySeal, CacheManifest, GroupSeal, Provenance, ShardRecord
-from cache_schemas.durable_store import sync_folder, sync_folders
 from cache_schemas.errors import CacheError, DamagedGroupError, NoCacheError, UnsealedGroupError
 from cache_schemas.file_checks import has_whole_files
 from cache_schemas.group_path import SHARDS, GroupPath, is_folder_name, shard_path
 from cache_schemas.layout import SHARD_GROUPS, AnyArray, check_arrays, group_spec
-from cache_schemas.local_files import (
-    file_size,
-    folder_names,
-    local_file_sizes,
-    refuse_links,
-    remove,
-    remove_empty_folders,
-    remove_seal,
-    sizes_below,
-)
-from cache_schemas.location import StoreError, disk_error, file_system, is_url, zarr_store
+from cache_schemas.location import StoreError, disk_error, file_system, zarr_store
 from cache_schemas.row_reader import RowReader, StoredArray, StoredRows
-from cache_schemas.zarr_documents import (
-    LARGEST_DOCUMENT_BYTES,
-    Document,
-    group_attributes,
-    parse_document,
-    read_local_files,
-)
+from cache_schemas.zarr_documents import Document, group_attributes, parse_document
 
 
 class Cache:
@@ -47,7 +30,8 @@ class Cache:
         """Refer to the cache at `url`; `open` and `create` also read and write its manifest."""
         self.url = url.rstrip("/")
         self._mode = mode
-        self._fs, self._base = file_system(self.url)
+        self._base = file_system(self.url)[1]
+        self._files = files_at(self.url)
 
     @classmethod
     def open(cls, url: str, mode: Literal["r", "a"] = "r") -> tuple[Self, CacheManifest]:
@@ -94,15 +78,7 @@ class Cache:
 
     def shard_keys(self) -> list[str]:
         """Return the keys of all shards, finished or not, sorted."""
-        folder = self._path(SHARDS)
-        if self._is_local:
-            return sorted(filter(is_folder_name, folder_names(folder)))
-        self._fs.invalidate_cache(folder)
-        if not self._fs.isdir(folder):
-            return []
-        entries = self._fs.ls(folder, detail=True)
-        names = (posixpath.basename(entry["name"].rstrip("/")) for entry in entries if entry["type"] == "directory")
-        return sorted(filter(is_folder_name, names))
+        return sorted(filter(is_folder_name, self._files.folder_names(SHARDS)))
 
     def shard_records(self, keys: Iterable[str]) -> dict[str, ShardRecord]:
         """Return the records of those shards that have one, by key; all are read at once."""
@@ -135,7 +111,7 @@ class Cache:
         A loss of power can leave files empty on a disk that does not keep what it was told to keep.
         """
         seals = self.seals(paths)
-        sizes = self._sizes_below({shard_path(path.shard) if path.shard else path.name for path in seals})
+        sizes = self._files.sizes({shard_path(path.shard) if path.shard else path.name for path in seals})
         return {path: seal for path, seal in seals.items() if has_whole_files(path, seal, sizes)}
 
     def shard_seals(self, key: str) -> dict[str, GroupSeal]:
@@ -164,12 +140,9 @@ class Cache:
             for name, array in arrays.items()
         }
         seal = GroupSeal.of(provenance, sealed)
-        if self._is_local:
-            sync_folders(self._path(str(path)))
+        self._files.sync(str(path))
         group.attrs.put(seal.to_attrs())
-        if self._is_local:
-            for folder in (str(path), *([shard_path(path.shard), SHARDS] if path.shard else []), ""):
-                sync_folder(self._path(folder))
+        self._files.sync(str(path))
         return seal
 
     def arrays(self, path: GroupPath, *names: str) -> dict[str, Any]:
@@ -225,12 +198,11 @@ class Cache:
 
     def stored_bytes(self, path: GroupPath) -> dict[str, int]:
         """Return the bytes on disk of each array of a group, by name."""
-        prefix = self._path(str(path)).rstrip("/") + "/"
         sizes: dict[str, int] = {}
-        for file, entry in self._fs.find(prefix, detail=True).items():
-            name, _, rest = file.removeprefix(prefix).partition("/")
-            if rest:
-                sizes[name] = sizes.get(name, 0) + int(entry["size"])
+        for file, size in self._files.sizes([str(path)]).items():
+            name, _, rest = file.removeprefix(f"{path}/").partition("/")
+            if rest and size:
+                sizes[name] = sizes.get(name, 0) + size
         return sizes
 
     def file_sizes(self) -> dict[str, int | None]:
@@ -240,22 +212,20 @@ class Cache:
             CacheError: if there is a link among them.
             StoreError: if a folder cannot be read.
         """
-        return local_file_sizes(self._base) if self._is_local else self._objects_below("")
+        return self._files.sizes()
 
     def documents(self, paths: Iterable[str]) -> dict[str, Document]:
         """Return the `zarr.json` of many Zarr groups or arrays, by their path in the cache; all are read at once.
 
-        Absent ones are left out. If one cannot be read, or is not a JSON object, its value is the error.
+        Absent ones are left out. If one is not a JSON object, its value is the error.
+
+        Raises:
+            CacheError: if one is a link.
+            StoreError: if one cannot be read.
         """
-        files = {self._path(posixpath.join(path, METADATA)): path for path in paths}
-        found: Mapping[str, Any]
-        if self._is_local:
-            found = read_local_files(files)
-        else:  # by ranges, since `cat` would take `*` in the name of an object for a pattern
-            texts = self._fs.cat_ranges(list(files), 0, LARGEST_DOCUMENT_BYTES + 1) if files else []
-            texts_of = dict(zip(files, texts, strict=True))
-            found = {file: text for file, text in texts_of.items() if not isinstance(text, FileNotFoundError)}
-        return {files[file]: parse_document(file, text) for file, text in found.items()}
+        files = {posixpath.join(path, METADATA): path for path in paths}
+        texts = self._files.texts(list(files))
+        return {files[file]: parse_document(f"{self._base}/{file}", text) for file, text in texts.items()}
 
     def restore_shards_node(self) -> None:
         """Replace the `zarr.json` of the Zarr group `shards`, which has no attributes."""
@@ -265,42 +235,19 @@ class Cache:
     def remove_folder(self, path: str) -> None:
         """Remove a folder of the cache if it exists, its `zarr.json` first."""
         self._check_writable(path)
-        if self._is_local:
-            remove_seal(self._base, f"{path}/{METADATA}")
-            remove(self._base, path)
-        else:
-            self._fs.remove(self._path(f"{path}/{METADATA}"))
-            self._fs.remove(self._path(path))
+        self._files.remove_first(f"{path}/{METADATA}")
+        self._files.remove(path)
 
     def remove_file(self, path: str) -> None:
         """Remove a file of the cache if it exists, and the folders that are empty then."""
         self._check_writable(path)
-        if self._is_local:
-            remove(self._base, path)
-            remove_empty_folders(Path(self._base) / Path(path).parent, Path(self._base))
-        else:
-            self._fs.remove(self._path(path))
-
-    @property
-    def _is_local(self) -> bool:
-        return not is_url(self.url)
+        self._files.remove(path)
+        self._files.remove_empty_folders(posixpath.dirname(path))
 
     def _check_writable(self, path: str) -> None:
         if self._mode == "r":
             raise CacheError(f"{self.url}: opened for reading; open it with mode 'a' to write")
-        if self._is_local:
-            refuse_links(self._base, path)
-
-    def _sizes_below(self, folders: Iterable[str]) -> dict[str, int | None]:
-        if self._is_local:
-            return sizes_below(self._base, folders)
-        return {path: size for folder in folders for path, size in self._objects_below(folder).items()}
-
-    def _objects_below(self, folder: str) -> dict[str, int | None]:
-        self._fs.invalidate_cache()
-        prefix = self._base.rstrip("/") + "/"
-        found = self._fs.find(self._path(folder), detail=True)
-        return {str(path).removeprefix(prefix): int(entry["size"]) for path, entry in found.items()}
+        self._files.refuse_links(path)
 
     def _seal(self, path: GroupPath) -> GroupSeal:
         seal = self.seals([path]).get(path)
@@ -313,9 +260,6 @@ class Cache:
     def _root(self) -> zarr.Group:
         mode: Literal["r", "r+"] = "r" if self._mode == "r" else "r+"
         return zarr.open_group(zarr_store(self.url), mode=mode, use_consolidated=False)
-
-    def _path(self, relative: str) -> str:
-        return posixpath.join(self._base, relative) if relative else self._base
 
     def _attributes(self, paths: Iterable[str]) -> dict[str, dict[str, Any]]:
         """Return the attributes of those Zarr groups that exist, by path."""
@@ -342,9 +286,8 @@ class Cache:
         if 0 in sealed.shape:
             return
         least = least_file_bytes(group_spec(path).arrays[name], sealed.shape, sealed.dtype)
-        file = self._path(posixpath.join(str(path), name, chunk_file(len(sealed.shape))))
         try:
-            size = file_size(file) if self._is_local else self._fs.size(file)
+            size = self._files.size(f"{path}/{name}/{chunk_file(len(sealed.shape))}")
             if size < least:
                 raise ValueError(f"{name} has {size} bytes, its shape {sealed.shape} needs at least {least}")
         except (FileNotFoundError, ValueError) as error:

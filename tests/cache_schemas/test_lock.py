@@ -1,5 +1,8 @@
 """Locks: one run at a time may write to a cache, and its lock is freed when its process ends."""
 
+import errno
+import fcntl
+import os
 import select
 import subprocess
 import sys
@@ -13,6 +16,7 @@ import pytest
 from cache_schemas import lock
 from cache_schemas.errors import CacheError, CacheLockedError
 from cache_schemas.lock import run_lock, writing
+from cache_schemas.lock_files import open_lock
 
 Holder = subprocess.Popen[str]
 StartHolder = Callable[[str, str], Holder]
@@ -177,3 +181,38 @@ def test_a_lease_taken_over_ends_without_an_error(url: str, monkeypatch: pytest.
         time.sleep(0.01)
         with run_lock(url):
             pass
+
+
+# File systems that fail
+
+
+@pytest.mark.parametrize("code", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_one_error(cache: str, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    def no_locks(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    for kind in (run_lock, writing):
+        with pytest.raises(CacheError, match="this file system has no file locks"), kind(cache):
+            pass
+
+
+def test_a_full_disk_is_one_error(cache: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    refused = pytest.raises(CacheError, match=r"\.run\.lock: cannot write here \(No space left.*free some space")
+    with refused, run_lock(cache):
+        pass
+
+
+def test_a_lock_removed_while_another_run_waits_for_it_is_not_held_by_two(cache: str) -> None:
+    """A run that made nothing removes its lock; a run that had opened the file before must not hold that one."""
+    Path(cache).mkdir(parents=True)
+    with open_lock(cache, ".run.lock") as old:
+        Path(cache, ".run.lock").unlink()
+        with run_lock(cache):
+            assert old.exclusive() and not old.is_current()
+            with pytest.raises(CacheLockedError), run_lock(cache):
+                pass
