@@ -6,7 +6,6 @@ and a crc32c of the index. Chunks are compressed with zstd, which has a checksum
 by their crc32c. The last chunk is padded to the size of the others. An empty array has no file.
 """
 
-import json
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -23,6 +22,9 @@ METADATA = "zarr.json"
 """The file with the metadata of a Zarr group or array."""
 
 INDEX_ENTRY_BYTES, CRC_BYTES = 16, 4
+
+Stored = bytes | bytearray
+ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 ZSTD_LEAST_BYTES = 13
 """A zstd frame has at least its magic number, its header, the header of one block, and its checksum."""
 ZSTD_BYTES_PER_BYTE = 2**15
@@ -122,18 +124,29 @@ def _codec(codec: Mapping[str, Any]) -> str:
 # Reading parts of the file
 
 
-def chunk_layout(metadata: bytes) -> tuple[int, bool]:
-    """Return the rows of an inner chunk, and whether chunks are compressed, from the text of a `zarr.json`.
+def chunk_layout(document: Mapping[str, Any]) -> tuple[int, bool]:
+    """Return the rows of an inner chunk, and whether chunks are compressed, from the metadata of an array.
 
     Raises:
         ValueError, KeyError, TypeError: if the array is stored in another way than the contract says.
     """
-    (codec,) = json.loads(metadata)["codecs"]
+    (codec,) = document["codecs"]
     sharding = codec["configuration"]
     inner = [entry["name"] for entry in sharding["codecs"]]
     if sharding["index_location"] != "end" or inner not in (["bytes", "crc32c"], ["bytes", "zstd"]):
         raise ValueError(f"codecs {inner}")
-    return int(sharding["chunk_shape"][0]), inner[1] == "zstd"
+    rows, length = int(sharding["chunk_shape"][0]), max(1, document["shape"][0])
+    if not 1 <= rows <= length:
+        raise ValueError(f"inner chunks of {rows} rows in an array of {length}")
+    return rows, inner[1] == "zstd"
+
+
+def largest_chunk_bytes(values: int, compressed: bool) -> int:
+    """Return the most bytes that a chunk with so many bytes of values takes in the file.
+
+    A zstd frame of data that cannot be compressed has 3 bytes more for each block of 128 KiB, and at most 22 others.
+    """
+    return values + 3 * (values // 2**17 + 1) + 22 if compressed else values + CRC_BYTES
 
 
 def index_bytes(chunks: int) -> int:
@@ -141,32 +154,71 @@ def index_bytes(chunks: int) -> int:
     return INDEX_ENTRY_BYTES * chunks + CRC_BYTES
 
 
-def decode_index(stored: bytes, chunks: int) -> NDArray[np.int64]:
-    """Return the offset and size in bytes of each chunk, (chunks, 2).
+def decode_index(stored: Stored, chunks: int, largest_chunk: int) -> NDArray[np.int64]:
+    """Return the offset and size in bytes of each chunk, (chunks, 2); a chunk has at most `largest_chunk` bytes.
 
     Raises:
-        ValueError: if the checksum does not match.
+        ValueError: if the checksum does not match, or the chunks take more of the file than they can.
     """
     if len(stored) != index_bytes(chunks) or not _crc_matches(np.frombuffer(stored, np.uint8)):
         raise ValueError("the checksum of its chunk index does not match")
-    return np.frombuffer(stored[:-CRC_BYTES], "<u8").reshape(-1, 2).astype(np.int64)
+    index = np.frombuffer(stored[:-CRC_BYTES], "<u8").reshape(-1, 2)
+    offsets, sizes = index[:, 0], index[:, 1]
+    if np.any(sizes > largest_chunk) or np.any(offsets > chunks * largest_chunk):
+        raise ValueError("its chunk index leads outside the file")
+    return index.astype(np.int64)
 
 
 def decode_chunk(stored: NDArray[np.uint8], compressed: bool, shape: tuple[int, ...], dtype: np.dtype[Any]) -> AnyArray:
-    """Return the values of one stored chunk, as a read-only array that may share memory with `stored`.
+    """Return the values of one stored chunk, as an array that may share memory with `stored`.
+
+    Memory for the declared size is taken, whatever a compressed chunk says of itself.
 
     Raises:
         ValueError, RuntimeError: if the bytes are not those of such a chunk.
+        MemoryError: if there is not enough memory.
     """
+    size = math.prod(shape) * dtype.itemsize
+    values: NDArray[np.uint8]
     if compressed:
-        from numcodecs.zstd import decompress
-
-        values = decompress(stored)
+        values = _decompress(stored, size)
     elif _crc_matches(stored):
         values = stored[:-CRC_BYTES]
     else:
         raise ValueError("the checksum of a chunk does not match")
     return np.frombuffer(values, dtype.newbyteorder("<")).reshape(shape)
+
+
+def _decompress(frame: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """Return the `size` bytes in a zstd frame; no more than these are ever written."""
+    from numcodecs.zstd import decompress
+
+    if (declared := _frame_content_bytes(frame[:18].tobytes())) != size:
+        raise ValueError(f"a compressed chunk holds {declared} bytes, its shape needs {size}")
+    values = np.empty(size, np.uint8)
+    try:
+        decompress(frame, values)
+    except RuntimeError as error:
+        if "memory" in str(error).lower():
+            raise MemoryError(str(error)) from None
+        raise
+    return values
+
+
+def _frame_content_bytes(header: bytes) -> int | None:
+    """Return the size of the content that the header of a zstd frame declares (RFC 8878, 3.1.1.1); None if it does not.
+
+    Raises:
+        ValueError: if it is not the header of a zstd frame.
+    """
+    if len(header) < ZSTD_LEAST_BYTES or header[:4] != ZSTD_MAGIC:
+        raise ValueError("a compressed chunk is not a zstd frame")
+    descriptor = header[4]
+    single_segment = bool(descriptor & 0x20)
+    width = (int(single_segment), 2, 4, 8)[descriptor >> 6]
+    start = 5 + (not single_segment) + (0, 1, 2, 4)[descriptor & 3]
+    declared = int.from_bytes(header[start : start + width], "little")
+    return None if width == 0 else declared + (256 if width == 2 else 0)
 
 
 def _crc_matches(stored: NDArray[np.uint8]) -> bool:

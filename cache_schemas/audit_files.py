@@ -3,11 +3,11 @@
 from collections.abc import Iterator, Mapping
 
 from cache_schemas.array_storage import METADATA, chunk_file
-from cache_schemas.group_path import NO_FOLDER_NAMES, SHARDS
+from cache_schemas.group_path import LOCKS, NO_FOLDER_NAMES, SHARDS
 from cache_schemas.layout import ROOT_GROUPS, SHARD_GROUPS
 
 FileSizes = Mapping[str, int | None]
-"""The bytes of files, by path; None for links and special files."""
+"""The bytes of files, by path; None for special files."""
 
 
 def files_by_group(sizes: FileSizes) -> dict[str, dict[str, int | None]]:
@@ -29,7 +29,7 @@ def stray_files(sizes: FileSizes) -> Iterator[tuple[str, str]]:
     """
     for path, size in sorted(sizes.items()):
         if size is None:
-            yield path, "a link or special file"
+            yield path, "a special file"
         elif not _is_expected(path.split("/")):
             yield path, "not part of the contract"
 
@@ -39,7 +39,7 @@ def _is_expected(steps: list[str]) -> bool:
         return False
     root = ROOT_GROUPS.get(steps[0])
     if root is None and steps[0] != SHARDS:
-        return steps == [METADATA]
+        return steps == [METADATA] or (len(steps) == 1 and steps[0] in LOCKS)
     within = steps[1:] if root else steps[3:]
     if not within:
         return steps[-1] == METADATA

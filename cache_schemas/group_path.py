@@ -8,6 +8,9 @@ from cache_schemas.errors import LayoutError
 SHARDS = "shards"
 """The folder that holds one folder per shard."""
 
+LOCKS = (".run.lock", ".writers.lock")
+"""The lock files at the top of a cache: that of the run, and that of its workers (local caches only)."""
+
 NO_FOLDER_NAMES = frozenset({"", ".", ".."})
 """Names that lead to another folder; the names of objects in a store may have them between slashes."""
 

@@ -1,8 +1,10 @@
 """The location of a cache: a local path or the URL of an object store.
 
-The failures of an object store become `StoreError`, so that they are never taken for damage of the cache.
+The failures of an object store or of a disk become `StoreError`, so that they are never taken for damage of the cache.
 """
 
+import errno
+import os
 from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
 from inspect import isawaitable
@@ -10,8 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from fsspec.core import url_to_fs
+from fsspec.implementations.local import LocalFileSystem
+from zarr.abc.store import Store
 from zarr.storage import FsspecStore
 
+from cache_schemas.durable_store import DurableStore
 from cache_schemas.errors import CacheError
 
 NO_LISTINGS_CACHE = {"use_listings_cache": False}
@@ -22,41 +27,85 @@ S3_OPTIONS = {"max_concurrency": 1}
 does not retry a part whose body breaks off."""
 
 
+LOCAL_PROTOCOLS = ("file://", "local://")
+ARCHIVES = ("zip", "tar", "libarchive")
+"""Protocols of archives. A cache in an archive cannot be written, and a lock in it cannot be held."""
+
+ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
+"""Errors which say for certain that there is no file of that name."""
+
+
 class StoreError(CacheError):
-    """A request to an object store failed, which says nothing about the cache in it."""
+    """A request to an object store or a disk failed, which says nothing about the content of the cache there."""
 
 
 def is_url(location: str) -> bool:
-    """Return whether the location is the URL of an object store, and not a local path."""
-    return "://" in location
+    """Return whether the location is the URL of an object store, and not a local path or a `file://` URL."""
+    return "://" in location and not location.startswith(LOCAL_PROTOCOLS)
+
+
+def canonical(location: str) -> str:
+    """Return the one spelling of a location: an absolute path without links, or a URL without a slash at its end."""
+    if is_url(location):
+        protocol, _, path = location.rstrip("/").partition("://")
+        return f"{'s3' if protocol == 's3a' else protocol}://{path}"
+    return os.path.realpath(_local_path(location))
 
 
 def file_system(location: str) -> tuple[Any, str]:
     """Return the fsspec file system of a URL or path, and the path in it; that of a URL raises `StoreError`.
 
     Raises:
-        CacheError: if the URL's protocol is unknown or its fsspec package is not installed.
+        CacheError: if the URL's protocol is unknown, cannot hold a cache, or its fsspec package is not installed.
     """
-    try:
-        fs, path = url_to_fs(location, **_options(location))
-    except (ImportError, ValueError) as error:
-        raise CacheError(
-            f"{location}: {error}; install the fsspec package of this protocol, or give a folder"
-        ) from None
-    return (_StoreErrors(fs, location) if is_url(location) else fs), str(path)
+    if not is_url(location):
+        return LocalFileSystem(), os.path.realpath(_local_path(location))
+    fs, path = _open_url(location)
+    return _StoreErrors(fs, location), path
 
 
-def zarr_store(location: str) -> FsspecStore | str:
+def zarr_store(location: str) -> Store:
     """Return a store that Zarr can open; that of a URL raises `StoreError`."""
     if not is_url(location):
-        return str(Path(location).resolve())  # Zarr cannot create a folder through a link that points to nothing yet
+        return DurableStore(canonical(location))  # Zarr cannot create a folder through a link that leads to nothing
+    _open_url(location)
     store = FsspecStore.from_url(location, storage_options=_options(location))
     return FsspecStore(_StoreErrors(store.fs, location), path=store.path)
 
 
+def disk_error(path: str | Path, error: OSError) -> StoreError:
+    """Return the error of a local file or folder that cannot be read, which is no damage."""
+    reason = error.strerror or str(error)
+    return StoreError(
+        f"{path}: cannot be read ({reason}), which says nothing about its content; check its permissions, the disk and "
+        "the mount, then run the same command again"
+    )
+
+
+def _local_path(location: str) -> str:
+    for protocol in LOCAL_PROTOCOLS:
+        if location.startswith(protocol):
+            return "/" + location.removeprefix(protocol).lstrip("/")
+    return location
+
+
+def _open_url(location: str) -> tuple[Any, str]:
+    protocol = location.partition("://")[0]
+    if not protocol:
+        raise CacheError(f"{location}: the URL names no protocol; give one such as s3://, or a folder")
+    if "::" in protocol or protocol in ARCHIVES:
+        raise CacheError(f"{location}: a cache cannot be in an archive or behind another URL; unpack it into a folder")
+    try:
+        fs, path = url_to_fs(location, **_options(location))
+    except Exception as error:  # whatever the package of a protocol raises for a URL that it does not understand
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise CacheError(
+            f"{location}: {reason}; install the fsspec package of this protocol, or give a folder"
+        ) from None
+    return fs, str(path)
+
+
 def _options(location: str) -> dict[str, Any]:
-    if not is_url(location):
-        return {}
     return NO_LISTINGS_CACHE | S3_OPTIONS if location.startswith(("s3://", "s3a://")) else NO_LISTINGS_CACHE
 
 
@@ -75,9 +124,14 @@ class _StoreErrors:
         attribute = getattr(self._fs, name)
         return self._wrap(attribute) if callable(attribute) else attribute
 
-    def rm(self, path: str, recursive: bool = False) -> None:
-        """Remove objects, and check that they are gone: s3fs does not report objects that the store kept."""
-        self._wrap(self._fs.rm)(path, recursive=recursive)
+    def remove(self, path: str) -> None:
+        """Remove the object `path` and those below it, and check that they are gone.
+
+        Each is removed by its name: `fs.rm` would take `*`, `?` and `[` in a name for a pattern of other names. Some
+        stores report success for objects that they kept.
+        """
+        for name in self._wrap(self._fs.find)(path):
+            self._wrap(self._fs.rm_file)(name)
         if left := self._wrap(self._fs.find)(path):
             raise StoreError(f"{self._url}: the store did not remove {left[0]}; check that the credentials may delete")
 
@@ -118,7 +172,7 @@ def _is_store_failure(error: Exception) -> bool:
         return _bucket_is_missing(error)
     if isinstance(error, IsADirectoryError | NotADirectoryError | StoreError) or "not satisfiable" in str(error):
         return False
-    return isinstance(error, OSError) or type(error).__module__ != "builtins"
+    return isinstance(error, OSError | NotImplementedError) or type(error).__module__ != "builtins"
 
 
 def _bucket_is_missing(error: Exception) -> bool:

@@ -13,13 +13,20 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from cache_schemas.errors import CacheError, CacheLockedError
-from cache_schemas.location import StoreError, file_system, is_url
+from cache_schemas.errors import CacheLockedError
+from cache_schemas.group_path import LOCKS
+from cache_schemas.location import StoreError, canonical, file_system, is_url
+from cache_schemas.lock_files import LockFile, hold_alone, open_lock, remove_unused_folder
 
 LEASE_SECONDS = 60.0
 """A lease that was not renewed for this long counts as abandoned."""
+
+RUN_LOCK, WRITERS_LOCK = LOCKS
+
+LEASE_BYTES = 4096
+"""No lease is longer."""
 
 ORPHAN_WAIT_SECONDS = 60.0
 """How long a new run waits for the workers of a killed one to finish their last write."""
@@ -48,16 +55,13 @@ def writing(cache: str, holder: str | None = None) -> Iterator[None]:
         CacheLockedError: if another run holds the lock now.
     """
     if is_url(cache):
-        lease = _read_lease(*file_system(_lock_path(cache, "run")))
+        lease = _read_lease(*file_system(_lease_url(cache)))
         _refuse_if_followed(cache, holder, lease["holder"] if lease else "")
         yield
         return
-    import fcntl
-
-    with _open_lock(cache, "writers") as file:
-        fcntl.flock(file, fcntl.LOCK_SH)
-        with _open_lock(cache, "run") as run:
-            run.seek(0)
+    with open_lock(cache, WRITERS_LOCK) as writers:
+        writers.shared()
+        with open_lock(cache, RUN_LOCK) as run:
             _refuse_if_followed(cache, holder, run.read())
         yield
 
@@ -74,67 +78,48 @@ def _refuse_if_followed(cache: str, holder: str | None, current: str) -> None:
         )
 
 
-def _lock_path(cache: str, kind: str) -> str:
-    """Return the path of a lock; links are resolved, so that all paths to a local cache have the same lock."""
-    location = cache.rstrip("/") if is_url(cache) else Path(cache).resolve()
-    return f"{location}.{kind}.lock"
-
-
-def _open_lock(cache: str, kind: str) -> IO[str]:
-    path = Path(_lock_path(cache, kind))
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path.open("a+")
-    except OSError as error:
-        raise CacheError(f"{path}: cannot write here ({error.strerror}); choose another cache folder") from error
+def _lease_url(cache: str) -> str:
+    return f"{canonical(cache)}/{RUN_LOCK}"
 
 
 @contextmanager
 def _file_lock(cache: str, holder: str) -> Iterator[None]:
-    import fcntl
-
-    with _open_lock(cache, "run") as run, _open_lock(cache, "writers") as writers:
-        try:
-            fcntl.flock(run, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            run.seek(0)
-            other = run.read().strip() or "another process"
+    existed = Path(canonical(cache)).exists()
+    with hold_alone(cache, RUN_LOCK) as run, open_lock(cache, WRITERS_LOCK) as writers:
+        if isinstance(run, str):
             raise CacheLockedError(
-                f"{cache}: {other} is already writing this cache; wait for it to end, or choose another cache"
-            ) from None
-        run.truncate(0)
+                f"{cache}: {run} is already writing this cache; wait for it to end, or choose another cache"
+            )
         run.write(holder)
-        run.flush()
         _wait_for_orphans(cache, writers)
-        yield
+        try:
+            yield
+        finally:
+            if not existed:
+                remove_unused_folder(cache)
 
 
-def _wait_for_orphans(cache: str, writers: IO[str]) -> None:
+def _wait_for_orphans(cache: str, writers: LockFile) -> None:
     """Wait until no worker holds the writers' lock."""
-    import fcntl
-
     deadline = time.monotonic() + ORPHAN_WAIT_SECONDS
-    while True:
-        with suppress(BlockingIOError):
-            fcntl.flock(writers, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            fcntl.flock(writers, fcntl.LOCK_UN)
-            return
+    while not writers.exclusive():
         if time.monotonic() > deadline:
             raise CacheLockedError(
                 f"{cache}: workers of an earlier run still write to it after {ORPHAN_WAIT_SECONDS:.0f} s; "
                 "stop them (`ray stop`), then rerun"
             )
         time.sleep(0.2)
+    writers.free()
 
 
 @contextmanager
 def _lease(cache: str, holder: str) -> Iterator[None]:
-    """Hold a lease object beside the cache, and renew it until the run ends.
+    """Hold a lease object in the cache, and renew it until the run ends.
 
     Object stores have no lock that is freed when its holder ends. Of two runs that start at the same instant, both may
     hold the lease for a moment; the one whose name is not in the lease stops before it writes.
     """
-    fs, path = file_system(_lock_path(cache, "run"))
+    fs, path = file_system(_lease_url(cache))
     lease = _read_lease(fs, path)
     if lease is not None and _is_renewed(fs, path, lease):
         raise _lease_error(cache, lease)
@@ -194,11 +179,12 @@ def _is_renewed(fs: Any, path: str, lease: dict[str, Any]) -> bool:
 
 
 def _read_lease(fs: Any, path: str) -> dict[str, Any] | None:
-    """Return the lease, {} if it is only partly written, or None if there is none."""
+    """Return the lease, {} if the object is not a whole one, or None if there is none."""
     try:
-        lease: dict[str, Any] = json.loads(fs.cat_file(path))
-        return lease
+        lease = json.loads(fs.cat_file(path, start=0, end=LEASE_BYTES))
     except FileNotFoundError:
         return None
-    except ValueError:
+    except (ValueError, OSError):  # an empty object has no range that could be read
         return {}
+    whole = isinstance(lease, dict) and isinstance(lease.get("holder"), str)
+    return lease if whole and isinstance(lease.get("renewed"), int | float) else {}

@@ -4,21 +4,32 @@ A span of rows is one range of the array's file. All bytes are verified as they 
 chunk.
 """
 
+import math
 import posixpath
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cache_schemas.array_storage import METADATA, chunk_file, chunk_layout, decode_chunk, decode_index, index_bytes
+from cache_schemas.array_storage import (
+    METADATA,
+    Stored,
+    chunk_file,
+    chunk_layout,
+    decode_chunk,
+    decode_index,
+    index_bytes,
+    largest_chunk_bytes,
+)
 from cache_schemas.documents import ArraySeal, GroupSeal
-from cache_schemas.errors import DamagedGroupError
+from cache_schemas.errors import CacheError, DamagedGroupError
 from cache_schemas.group_path import GroupPath
 from cache_schemas.layout import AnyArray
+from cache_schemas.local_files import read_range
 from cache_schemas.location import file_system, is_url
+from cache_schemas.zarr_documents import LARGEST_DOCUMENT_BYTES, parse_document
 
 Range = tuple[str, int, int | None]
 """A file and the range of its bytes from start to stop; a negative start counts from the end, None is the end."""
@@ -62,11 +73,12 @@ class RowReader:
         """Find the files and chunks of the arrays `names` of groups with these seals, by `<group path>/<array name>`.
 
         Raises:
-            DamagedGroupError: if an array's metadata or chunk index cannot be read.
+            DamagedGroupError: if an array's metadata or chunk index is damaged.
+            StoreError: if one cannot be read.
         """
         arrays = {f"{path}/{name}": seals[path].arrays[name] for path in seals for name in names[path]}
-        documents = self._fetch([(self._path(path, METADATA), 0, None) for path in arrays])
-        layouts = [self._layout(path, text) for path, text in zip(arrays, documents, strict=True)]
+        texts = self._fetch([(self._path(path, METADATA), 0, LARGEST_DOCUMENT_BYTES + 1) for path in arrays])
+        layouts = [self._layout(path, sealed, text) for (path, sealed), text in zip(arrays.items(), texts, strict=True)]
         files = [self._path(path, chunk_file(len(sealed.shape))) for path, sealed in arrays.items()]
         counts = [-(-sealed.shape[0] // rows) for sealed, (rows, _) in zip(arrays.values(), layouts, strict=True)]
         index_ranges: dict[str, Range] = {
@@ -85,6 +97,7 @@ class RowReader:
 
         Raises:
             DamagedGroupError: with the array whose bytes are missing or damaged.
+            StoreError: if they cannot be read.
         """
         ranges = [_range(span) for span in spans]
         fetched = iter(self._fetch([part for part in ranges if part]))
@@ -93,7 +106,7 @@ class RowReader:
             for span, part in zip(spans, ranges, strict=True)
         ]
 
-    def _decode(self, span: Span, data: bytes, origin: int) -> AnyArray:
+    def _decode(self, span: Span, data: Stored, origin: int) -> AnyArray:
         """Return the rows of a span from the bytes of its file that begin at offset `origin`."""
         array = span.array
         values = np.empty((span.stop - span.start, *array.shape[1:]), array.dtype)
@@ -111,34 +124,46 @@ class RowReader:
             values[start - span.start : stop - span.start] = rows[start - base : stop - base]
         return values
 
-    def _layout(self, path: str, metadata: bytes) -> tuple[int, bool]:
+    def _layout(self, path: str, sealed: ArraySeal, text: Stored) -> tuple[int, bool]:
+        """Return the rows of a chunk, and whether chunks are compressed."""
         try:
-            return chunk_layout(metadata)
-        except (ValueError, KeyError, TypeError) as error:
+            document = parse_document(f"{self.url}/{path}/{METADATA}", text)
+            if isinstance(document, CacheError):
+                raise document
+            found = (tuple(document["shape"]), document["data_type"])
+            layout = chunk_layout(document)
+        except (CacheError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise DamagedGroupError(
                 f"{self.url}/{path}: not stored as the contract says ({error}); `labelgen verify` lists all such arrays"
-            ) from None
+            ) from error
+        if found != (sealed.shape, sealed.dtype):
+            name = posixpath.basename(path)
+            message = f"{name} is {found[1]} {found[0]}, sealed as {sealed.dtype} {sealed.shape}"
+            raise self._damaged(path, message) from ValueError(message)
+        return layout
 
     def _stored_array(
-        self, path: str, sealed: ArraySeal, file: str, layout: tuple[int, bool], index: bytes | None, count: int
+        self, path: str, sealed: ArraySeal, file: str, layout: tuple[int, bool], index: Stored | None, count: int
     ) -> StoredArray:
-        rows, compressed = layout
+        (rows, compressed), dtype = layout, np.dtype(sealed.dtype)
+        largest = largest_chunk_bytes(rows * math.prod(sealed.shape[1:]) * dtype.itemsize, compressed)
         try:
-            chunks = np.zeros((0, 2), np.int64) if index is None else decode_index(index, count)
+            chunks = np.zeros((0, 2), np.int64) if index is None else decode_index(index, count, largest)
         except ValueError as error:
-            raise self._damaged(path, str(error)) from None
-        return StoredArray(file, sealed.shape, np.dtype(sealed.dtype), rows, compressed, chunks)
+            raise self._damaged(path, str(error)) from error
+        return StoredArray(file, sealed.shape, dtype, rows, compressed, chunks)
 
-    def _fetch(self, ranges: Sequence[Range]) -> list[bytes]:
+    def _fetch(self, ranges: Sequence[Range]) -> list[Stored]:
         if not ranges:
             return []
         if is_url(self.url):
             found = self._fs.cat_ranges(*map(list, zip(*ranges, strict=True)), on_error="return")
         else:
-            found = [_read_range(*wanted) for wanted in ranges]
+            found = [_read_local(*wanted) for wanted in ranges]
         for (file, _, _), data in zip(ranges, found, strict=True):
             if isinstance(data, Exception):
-                raise self._damaged(file, f"{type(data).__name__}: {getattr(data, 'strerror', None) or data}")
+                reason = f"{type(data).__name__}: {getattr(data, 'strerror', None) or data}"
+                raise self._damaged(file, reason) from data
         return list(found)
 
     def _path(self, *parts: str) -> str:
@@ -151,6 +176,24 @@ class RowReader:
             f"{self.url}/{array}: damaged ({reason}); remove the folder {posixpath.dirname(array)} of the cache, then "
             "rerun the same `labelgen run`; `labelgen verify` lists all damage"
         )
+
+
+class StoredRows:
+    """The rows of one array of a sealed group, read as `rows[start:stop]`."""
+
+    def __init__(self, reader: RowReader, array: StoredArray) -> None:
+        """Read `array` with `reader`."""
+        self._reader, self._array = reader, array
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the whole array."""
+        return self._array.shape
+
+    def __getitem__(self, rows: slice) -> AnyArray:
+        start, stop, step = rows.indices(self._array.shape[0])
+        assert step == 1, "rows are read in order"
+        return self._reader.read([Span(self._array, start, stop)])[0]
 
 
 def _range(span: Span) -> Range | None:
@@ -166,10 +209,9 @@ def _empty(span: Span) -> AnyArray:
     return np.zeros((span.stop - span.start, *span.array.shape[1:]), span.array.dtype)
 
 
-def _read_range(path: str, start: int, stop: int | None) -> bytes | OSError:
+def _read_local(path: str, start: int, stop: int | None) -> bytearray | Exception:
+    """Return bytes of a file, or the error of one that is absent or no regular file."""
     try:
-        with Path(path).open("rb", buffering=0) as file:
-            file.seek(start, 0 if start >= 0 else 2)
-            return file.read(-1 if stop is None else stop - start)
-    except OSError as error:
+        return read_range(path, start, stop)
+    except (FileNotFoundError, ValueError) as error:
         return error

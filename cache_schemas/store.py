@@ -1,25 +1,22 @@
 """The cache: create or open it, write and seal whole groups, read sealed groups, list and remove files."""
 
 import posixpath
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, Self
 
-import numpy as np
 import zarr
 from zarr.errors import ContainsArrayError
 
 from cache_schemas.array_storage import METADATA, checksum, chunk_file, least_file_bytes, write_array
+from cache_schemas.cache_files import files_at
 from cache_schemas.documents import ArraySeal, CacheManifest, GroupSeal, Provenance, ShardRecord
 from cache_schemas.errors import CacheError, DamagedGroupError, NoCacheError, UnsealedGroupError
+from cache_schemas.file_checks import has_whole_files
 from cache_schemas.group_path import SHARDS, GroupPath, is_folder_name, shard_path
 from cache_schemas.layout import SHARD_GROUPS, AnyArray, check_arrays, group_spec
-from cache_schemas.local_files import local_file_sizes, remove_empty_folders
-from cache_schemas.location import StoreError, file_system, is_url, zarr_store
-from cache_schemas.zarr_documents import Document, group_attributes, parse_document, read_local_files
-
-READ_MEMORY_FACTOR = 4
-"""Reading an array takes at most so many times its own memory: the file, the values, and a copy of each."""
+from cache_schemas.location import StoreError, disk_error, file_system, zarr_store
+from cache_schemas.row_reader import RowReader, StoredArray, StoredRows
+from cache_schemas.zarr_documents import Document, group_attributes, parse_document
 
 
 class Cache:
@@ -33,7 +30,8 @@ class Cache:
         """Refer to the cache at `url`; `open` and `create` also read and write its manifest."""
         self.url = url.rstrip("/")
         self._mode = mode
-        self._fs, self._base = file_system(self.url)
+        self._base = file_system(self.url)[1]
+        self._files = files_at(self.url)
 
     @classmethod
     def open(cls, url: str, mode: Literal["r", "a"] = "r") -> tuple[Self, CacheManifest]:
@@ -80,17 +78,7 @@ class Cache:
 
     def shard_keys(self) -> list[str]:
         """Return the keys of all shards, finished or not, sorted."""
-        folder = self._path(SHARDS)
-        self._fs.invalidate_cache(folder)
-        if not self._fs.isdir(folder):
-            return []
-        entries = self._fs.ls(folder, detail=True)
-        names = (
-            posixpath.basename(entry["name"].rstrip("/"))
-            for entry in entries
-            if entry["type"] == "directory" and not entry.get("islink")
-        )
-        return sorted(filter(is_folder_name, names))
+        return sorted(filter(is_folder_name, self._files.folder_names(SHARDS)))
 
     def shard_records(self, keys: Iterable[str]) -> dict[str, ShardRecord]:
         """Return the records of those shards that have one, by key; all are read at once."""
@@ -103,7 +91,7 @@ class Cache:
 
     def write_shard_record(self, key: str, record: ShardRecord) -> None:
         """Write a shard's record; its Zarr group is created if it does not exist."""
-        self._check_writable()
+        self._check_writable(shard_path(key))
         self._root().require_group(shard_path(key)).attrs.put(record.to_attrs())
 
     # Groups
@@ -117,6 +105,15 @@ class Cache:
             if attrs.get("state") == "sealed"
         }
 
+    def whole_seals(self, paths: Iterable[GroupPath]) -> dict[GroupPath, GroupSeal]:
+        """Return the seals of those sealed groups whose files are as large as their arrays need, by path.
+
+        A loss of power can leave files empty on a disk that does not keep what it was told to keep.
+        """
+        seals = self.seals(paths)
+        sizes = self._files.sizes({shard_path(path.shard) if path.shard else path.name for path in seals})
+        return {path: seal for path, seal in seals.items() if has_whole_files(path, seal, sizes)}
+
     def shard_seals(self, key: str) -> dict[str, GroupSeal]:
         """Return the seals of one shard's sealed groups, by group name."""
         return {path.name: seal for path, seal in self.seals(GroupPath(key, name) for name in SHARD_GROUPS).items()}
@@ -124,8 +121,12 @@ class Cache:
     def write_group(self, path: GroupPath, arrays: Mapping[str, AnyArray], provenance: Provenance) -> GroupSeal:
         """Write a whole group and seal it; an older group at this path is removed first.
 
+        On a local path, all of it is on the disk before the seal is, so a loss of power leaves no seal over files that
+        were not written.
+
         Raises:
             LayoutError: if the arrays break the contract; nothing is changed then.
+            CacheError: if a link is on the way to it.
             OSError: if it cannot be written; the group is unsealed then.
         """
         check_arrays(path, dict(arrays))
@@ -139,7 +140,9 @@ class Cache:
             for name, array in arrays.items()
         }
         seal = GroupSeal.of(provenance, sealed)
+        self._files.sync(str(path))
         group.attrs.put(seal.to_attrs())
+        self._files.sync(str(path))
         return seal
 
     def arrays(self, path: GroupPath, *names: str) -> dict[str, Any]:
@@ -149,18 +152,29 @@ class Cache:
             UnsealedGroupError: if the group is absent or not sealed.
             DamagedGroupError: if an array is absent or is not the one that was sealed.
         """
-        seal = self.seals([path]).get(path)
-        if seal is None:
-            raise UnsealedGroupError(
-                f"{self.url}/{path}: not sealed; the run that writes it did not finish, rerun `labelgen run`"
-            )
+        seal = self._seal(path)
+        wanted = names or tuple(seal.arrays)
+        self.documents(f"{path}/{name}" for name in wanted)  # Zarr reads a document of any size
         try:
             group = self._root()[str(path)]
-            return {name: _sealed_array(group, name, seal) for name in names or seal.arrays}
+            return {name: _sealed_array(group, name, seal) for name in wanted}
         except StoreError:
             raise
+        except OSError as error:
+            raise disk_error(f"{self.url}/{path}", error) from error
         except Exception as error:
             raise self._damaged(path, error) from error
+
+    def rows(self, path: GroupPath, name: str) -> StoredRows:
+        """Return an array of a sealed group whose rows are read when they are taken from it.
+
+        Raises:
+            UnsealedGroupError: if the group is absent or not sealed.
+            DamagedGroupError: if the array is not the one that was sealed, or smaller than its shape needs.
+            StoreError: if it cannot be read.
+        """
+        reader = RowReader(self.url)
+        return StoredRows(reader, self._locate(reader, path, [name])[name])
 
     def read(self, path: GroupPath, *names: str) -> dict[str, AnyArray]:
         """Return the values of a sealed group's arrays (those named, or all), by name.
@@ -169,59 +183,49 @@ class Cache:
 
         Raises:
             UnsealedGroupError: if the group is absent or not sealed.
-            DamagedGroupError: if its bytes cannot be read back.
-            StoreError: if the object store fails.
+            DamagedGroupError: if its bytes were read and are not those of its arrays.
+            StoreError: if they cannot be read.
             MemoryError: if there is not enough memory for the values.
         """
-        arrays = self.arrays(path, *names)
-        for name, array in arrays.items():
-            self._check_size(path, name, array)
-            # Zarr reports a lack of memory as a broken chunk; this allocation raises MemoryError before it starts.
-            np.empty((READ_MEMORY_FACTOR, *array.shape), array.dtype)
-        try:
-            return {name: np.asarray(array[...]) for name, array in arrays.items()}
-        except StoreError:
-            raise
-        except Exception as error:
-            raise self._damaged(path, error) from error
+        reader = RowReader(self.url)
+        return {name: StoredRows(reader, array)[:] for name, array in self._locate(reader, path, names).items()}
 
     def remove_group(self, path: GroupPath) -> None:
-        """Remove a group if it exists, its seal first; of a link, only the link is removed."""
+        """Remove a group if it exists, its seal first."""
         self.remove_folder(str(path))
 
     # Files
 
     def stored_bytes(self, path: GroupPath) -> dict[str, int]:
         """Return the bytes on disk of each array of a group, by name."""
-        prefix = self._path(str(path)).rstrip("/") + "/"
         sizes: dict[str, int] = {}
-        for file, entry in self._fs.find(prefix, detail=True).items():
-            name, _, rest = file.removeprefix(prefix).partition("/")
-            if rest:
-                sizes[name] = sizes.get(name, 0) + int(entry["size"])
+        for file, size in self._files.sizes([str(path)]).items():
+            name, _, rest = file.removeprefix(f"{path}/").partition("/")
+            if rest and size:
+                sizes[name] = sizes.get(name, 0) + size
         return sizes
 
     def file_sizes(self) -> dict[str, int | None]:
-        """Return the bytes of all files by their path in the cache; None for links and special files."""
-        if is_url(self.url):
-            self._fs.invalidate_cache()
-            prefix = self._base.rstrip("/") + "/"
-            found = self._fs.find(self._base, detail=True)
-            return {str(path).removeprefix(prefix): int(entry["size"]) for path, entry in found.items()}
-        return local_file_sizes(self._base)
+        """Return the bytes of all files by their path in the cache; None for special files.
+
+        Raises:
+            CacheError: if there is a link among them.
+            StoreError: if a folder cannot be read.
+        """
+        return self._files.sizes()
 
     def documents(self, paths: Iterable[str]) -> dict[str, Document]:
         """Return the `zarr.json` of many Zarr groups or arrays, by their path in the cache; all are read at once.
 
-        Absent ones are left out. If one cannot be read, or is not a JSON object, its value is the error.
+        Absent ones are left out. If one is not a JSON object, its value is the error.
+
+        Raises:
+            CacheError: if one is a link.
+            StoreError: if one cannot be read.
         """
-        files = {self._path(posixpath.join(path, METADATA)): path for path in paths}
-        if is_url(self.url):
-            found = self._fs.cat(list(files), on_error="return") if files else {}
-            found = {file: text for file, text in found.items() if not isinstance(text, FileNotFoundError)}
-        else:
-            found = read_local_files(files)
-        return {files[file]: parse_document(file, text) for file, text in found.items()}
+        files = {posixpath.join(path, METADATA): path for path in paths}
+        texts = self._files.texts(list(files))
+        return {files[file]: parse_document(f"{self._base}/{file}", text) for file, text in texts.items()}
 
     def restore_shards_node(self) -> None:
         """Replace the `zarr.json` of the Zarr group `shards`, which has no attributes."""
@@ -229,30 +233,33 @@ class Cache:
         self._root().require_group(SHARDS)
 
     def remove_folder(self, path: str) -> None:
-        """Remove a folder of the cache if it exists, its `zarr.json` first; of a link, only the link is removed."""
-        self._check_writable()
-        folder = self._path(path)
-        if not self._is_link(folder):
-            self._remove(self._path(f"{path}/{METADATA}"))
-        self._remove(folder)
+        """Remove a folder of the cache if it exists, its `zarr.json` first."""
+        self._check_writable(path)
+        self._files.remove_first(f"{path}/{METADATA}")
+        self._files.remove(path)
 
     def remove_file(self, path: str) -> None:
         """Remove a file of the cache if it exists, and the folders that are empty then."""
-        self._check_writable()
-        self._remove(self._path(path))
-        if not is_url(self.url):
-            remove_empty_folders(Path(self._base) / Path(path).parent, Path(self._base))
+        self._check_writable(path)
+        self._files.remove(path)
+        self._files.remove_empty_folders(posixpath.dirname(path))
 
-    def _check_writable(self) -> None:
+    def _check_writable(self, path: str) -> None:
         if self._mode == "r":
             raise CacheError(f"{self.url}: opened for reading; open it with mode 'a' to write")
+        self._files.refuse_links(path)
+
+    def _seal(self, path: GroupPath) -> GroupSeal:
+        seal = self.seals([path]).get(path)
+        if seal is None:
+            raise UnsealedGroupError(
+                f"{self.url}/{path}: not sealed; the run that writes it did not finish, rerun `labelgen run`"
+            )
+        return seal
 
     def _root(self) -> zarr.Group:
         mode: Literal["r", "r+"] = "r" if self._mode == "r" else "r+"
         return zarr.open_group(zarr_store(self.url), mode=mode, use_consolidated=False)
-
-    def _path(self, relative: str) -> str:
-        return posixpath.join(self._base, relative) if relative else self._base
 
     def _attributes(self, paths: Iterable[str]) -> dict[str, dict[str, Any]]:
         """Return the attributes of those Zarr groups that exist, by path."""
@@ -260,15 +267,30 @@ class Cache:
             path: group_attributes(document, f"{self.url}/{path}") for path, document in self.documents(paths).items()
         }
 
-    def _check_size(self, path: GroupPath, name: str, array: Any) -> None:
-        least = least_file_bytes(group_spec(path).arrays[name], array.shape, array.dtype.name)
-        file = self._path(posixpath.join(str(path), name, chunk_file(array.ndim)))
+    def _locate(self, reader: RowReader, path: GroupPath, names: Sequence[str]) -> dict[str, StoredArray]:
+        """Find arrays of a sealed group (those named, or all); their files are large enough for them."""
+        seal = self._seal(path)
+        wanted = names or tuple(seal.arrays)
+        for name in wanted:
+            if name not in seal.arrays:
+                raise self._damaged(path, KeyError(f"the seal does not list {name}"))
+            self._check_size(path, name, seal.arrays[name])
+        return dict(zip(wanted, reader.locate({path: seal}, {path: wanted}).values(), strict=True))
+
+    def _check_size(self, path: GroupPath, name: str, sealed: ArraySeal) -> None:
+        """Check that the file of an array is large enough for it.
+
+        Raises:
+            DamagedGroupError: if it is not.
+        """
+        if 0 in sealed.shape:
+            return
+        least = least_file_bytes(group_spec(path).arrays[name], sealed.shape, sealed.dtype)
         try:
-            if array.size and (size := self._fs.size(file)) < least:
-                raise ValueError(f"{name} has {size} bytes, its shape {array.shape} needs at least {least}")
-        except StoreError:
-            raise
-        except (OSError, ValueError) as error:
+            size = self._files.size(f"{path}/{name}/{chunk_file(len(sealed.shape))}")
+            if size < least:
+                raise ValueError(f"{name} has {size} bytes, its shape {sealed.shape} needs at least {least}")
+        except (FileNotFoundError, ValueError) as error:
             raise self._damaged(path, error) from error
 
     def _damaged(self, path: GroupPath, error: Exception) -> DamagedGroupError:
@@ -277,15 +299,6 @@ class Cache:
             f"{self.url}/{path}: damaged ({reason}); remove this folder, then rerun the same `labelgen run`; "
             "`labelgen verify` lists all damage"
         )
-
-    def _is_link(self, path: str) -> bool:
-        return not is_url(self.url) and Path(path).is_symlink()
-
-    def _remove(self, path: str) -> None:
-        if self._is_link(path):
-            Path(path).unlink()
-        elif self._fs.exists(path):
-            self._fs.rm(path, recursive=self._fs.isdir(path))
 
 
 def _sealed_array(group: Any, name: str, seal: GroupSeal) -> Any:

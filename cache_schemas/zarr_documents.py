@@ -7,8 +7,14 @@ from typing import Any
 
 from cache_schemas.array_storage import METADATA
 from cache_schemas.errors import CacheError
+from cache_schemas.local_files import NoFileError, read_range
 
 THREADS, FILES_PER_THREAD = 16, 64
+
+LARGEST_DOCUMENT_BYTES = 4 * 2**20
+"""No document of a cache comes close to this size. A parsed document takes about ten times its bytes in memory."""
+
+Text = bytes | bytearray
 
 Document = dict[str, Any] | CacheError
 """The JSON object in a `zarr.json`, or the error of one that cannot be read."""
@@ -17,10 +23,16 @@ Documents = Mapping[str, Document]
 """Documents by the path of their Zarr group or array in the cache."""
 
 
-def read_local_files(paths: Iterable[str]) -> dict[str, bytes | Exception]:
-    """Read those of many files that exist, by path, or the error of one that cannot be read.
+def read_local_files(paths: Iterable[str]) -> dict[str, Text | ValueError]:
+    """Read those of many files that exist, by path, or the error of one that is no regular file.
+
+    At most `LARGEST_DOCUMENT_BYTES` and one more byte of each are read.
 
     Several threads read at once: on a network file system most of the time is spent waiting.
+
+    Raises:
+        StoreError: if one cannot be read, which is no damage.
+        CacheError: if one is a link.
     """
     wanted = list(paths)
     parts = [wanted[start : start + FILES_PER_THREAD] for start in range(0, len(wanted), FILES_PER_THREAD)]
@@ -30,16 +42,22 @@ def read_local_files(paths: Iterable[str]) -> dict[str, bytes | Exception]:
         return {path: text for read in pool.map(_read_in_turn, parts) for path, text in read.items()}
 
 
-def parse_document(file: str, text: bytes | Exception) -> Document:
+def parse_document(file: str, text: Text | Exception) -> Document:
     """Return the JSON object in the text of a `zarr.json`; otherwise an error that names the file."""
     if isinstance(text, Exception):
-        return CacheError(f"{file}: cannot be read ({text}); make it readable, or remove it and rerun `labelgen run`")
+        return CacheError(f"{file}: cannot be read ({text}); remove it and rerun `labelgen run`")
+    if len(text) > LARGEST_DOCUMENT_BYTES:
+        return CacheError(
+            f"{file}: larger than {LARGEST_DOCUMENT_BYTES:,} bytes, which no document of a cache is; remove it and "
+            "rerun `labelgen run`"
+        )
     try:
         document = json.loads(text)
     except (ValueError, RecursionError) as error:
         return CacheError(f"{file}: not a Zarr group or array ({error}); remove it and rerun `labelgen run`")
     if not isinstance(document, dict):
-        return CacheError(f"{file}: not a Zarr group or array ({text[:40]!r}); remove it and rerun `labelgen run`")
+        start = bytes(text[:40])
+        return CacheError(f"{file}: not a Zarr group or array ({start!r}); remove it and rerun `labelgen run`")
     return document
 
 
@@ -60,14 +78,13 @@ def group_attributes(document: Document, path: str) -> dict[str, Any]:
     return attributes
 
 
-def _read_in_turn(paths: Sequence[str]) -> dict[str, bytes | Exception]:
-    read: dict[str, bytes | Exception] = {}
+def _read_in_turn(paths: Sequence[str]) -> dict[str, Text | ValueError]:
+    read: dict[str, Text | ValueError] = {}
     for path in paths:
         try:
-            with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - a cache has tens of thousands of files
-                read[path] = file.readall()
-        except (FileNotFoundError, NotADirectoryError):
+            read[path] = read_range(path, 0, LARGEST_DOCUMENT_BYTES + 1)
+        except NoFileError:
             continue
-        except (OSError, ValueError) as error:
+        except ValueError as error:
             read[path] = error
     return read

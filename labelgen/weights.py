@@ -5,14 +5,17 @@ written to `<file>.part` and resumed from there. It gets its final name after it
 ship weights of their own register them in the entry point group `labelgen.weights`.
 """
 
+import errno
 import hashlib
 import http.client
 import os
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from cache_schemas.extensions import registered
 from labelgen.errors import WeightsError
@@ -20,6 +23,7 @@ from labelgen.errors import WeightsError
 FOLDER_VARIABLE = "LABELGEN_WEIGHTS"
 BLOCK_BYTES = 1 << 20
 TIMEOUT_SECONDS = 60
+MIB = 2**20
 
 Progress = Callable[[int, int | None], None]
 """Called with the bytes done and the total (None if the server does not tell)."""
@@ -32,6 +36,8 @@ class Weights:
     url: str
     sha256: str
     meaning: str
+    largest_mib: int = 4096
+    """A download of more is stopped. It would otherwise fill the disk before its SHA-256 is checked."""
 
     @property
     def path(self) -> Path:
@@ -72,27 +78,33 @@ _VIT_B_16 = "5806e77cd80f8b59890b7e101eabd078d9fb84e6937f9e85e4ecb61988df416f"
 _RN50 = "afeb0e10f9e5a86da6080e35cf09123aca3b358a0c3e3b6c78a7b63bc04b6762"
 
 REGISTRY: dict[str, Weights | ShippedWeights] = {
-    "clip-vit-b-16": Weights(f"{_CLIP}/{_VIT_B_16}/ViT-B-16.pt", _VIT_B_16, "OpenAI CLIP ViT-B/16 (335 MiB)"),
-    "clip-rn50": Weights(f"{_CLIP}/{_RN50}/RN50.pt", _RN50, "OpenAI CLIP ResNet-50 (244 MiB)"),
+    "clip-vit-b-16": Weights(f"{_CLIP}/{_VIT_B_16}/ViT-B-16.pt", _VIT_B_16, "OpenAI CLIP ViT-B/16 (335 MiB)", 400),
+    "clip-rn50": Weights(f"{_CLIP}/{_RN50}/RN50.pt", _RN50, "OpenAI CLIP ResNet-50 (244 MiB)", 300),
     "sam-vit-b": Weights(
         f"{_SAM}/sam_vit_b_01ec64.pth",
         "ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912",
         "Segment Anything ViT-B (358 MiB)",
+        400,
     ),
     "sam-vit-l": Weights(
         f"{_SAM}/sam_vit_l_0b3195.pth",
         "3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622",
         "Segment Anything ViT-L (1.2 GiB)",
+        1300,
     ),
     "sam-vit-h": Weights(
         f"{_SAM}/sam_vit_h_4b8939.pth",
         "a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e",
         "Segment Anything ViT-H (2.4 GiB)",
+        2600,
     ),
 }
 """The weights that labelgen itself knows."""
 
 EXTENSIONS = "labelgen.weights"
+
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
+"""Errors of file systems without file locks. There, nothing keeps two downloads of one file apart."""
 
 
 def known_weights() -> dict[str, Weights | ShippedWeights]:
@@ -154,7 +166,8 @@ def fetch(name: str, progress: Progress | None = None) -> Path:
 
     Raises:
         WeightsError: if the name is unknown; if the server cannot be reached or stops early (the next call resumes the
-            download); or if the SHA-256 is not the official one (the download is removed).
+            download); if the file is larger than it can be, or its SHA-256 is not the official one (the download is
+            removed); or if another process is downloading it.
     """
     known = known_weights()
     if name not in known:
@@ -163,12 +176,12 @@ def fetch(name: str, progress: Progress | None = None) -> Path:
     if isinstance(official, ShippedWeights):
         return verified(name)[0]
     target = official.path
-    if target.is_file() and sha256_of(target) == official.sha256:
-        return target
-    part = target.with_name(f"{target.name}.part")
     try:
-        part.parent.mkdir(parents=True, exist_ok=True)
-        _download(official.url, part, progress)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        while not (target.is_file() and sha256_of(target) == official.sha256):
+            with _locked_part(name, target.with_name(f"{target.name}.part")) as part:
+                if part is not None:
+                    _complete(official, target, part, progress)
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
         raise WeightsError(
@@ -176,34 +189,100 @@ def fetch(name: str, progress: Progress | None = None) -> Path:
             f"(SHA-256 {official.sha256}) and put it at {target}; to resume the download here, run "
             f"`labelgen weights fetch {name}` again"
         ) from None
-    if (found := sha256_of(part)) != official.sha256:
-        part.unlink()
+    return target
+
+
+@contextmanager
+def _locked_part(name: str, path: Path) -> Iterator[BinaryIO | None]:
+    """Open the unfinished download at `path` for this process alone; yields None if it was finished or removed since.
+
+    Raises:
+        WeightsError: if another process is downloading, or there is a link at `path`.
+    """
+    import fcntl
+
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise WeightsError(f"{path}: a link in place of a download; remove it, then fetch again") from None
+    with os.fdopen(descriptor, "r+b") as part:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise WeightsError(
+                f"{path}: another process is downloading {name}; wait for it to end, then run "
+                f"`labelgen weights fetch {name}` again"
+            ) from None
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+        try:
+            yield part if _is_at(path, descriptor) else None
+        finally:
+            if _is_at(path, descriptor) and os.fstat(descriptor).st_size == 0:
+                path.unlink()
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    """Return whether a path still leads to an open file."""
+    with suppress(FileNotFoundError):
+        return os.path.samestat(path.lstat(), os.fstat(descriptor))
+    return False
+
+
+def _complete(official: Weights, target: Path, part: BinaryIO, progress: Progress | None) -> None:
+    """Download what is missing of `part`, check it, and give it its name.
+
+    Raises:
+        WeightsError: if it is too large, or its SHA-256 is not the official one; it is removed then.
+    """
+    path = target.with_name(f"{target.name}.part")
+    if not _download(official.url, part, official.largest_mib * MIB, progress):
+        path.unlink()
+        raise WeightsError(
+            f"{official.url}: the server sends more than {official.largest_mib} MiB, which the official file does not "
+            "have; the download was removed, fetch again, or use another network"
+        )
+    if (found := sha256_of(path)) != official.sha256:
+        path.unlink()
         raise WeightsError(
             f"{official.url}: SHA-256 is {found}, the official file has {official.sha256}; the download was removed, "
             "fetch again, or use another network"
         )
-    part.replace(target)
-    return target
+    path.replace(target)
 
 
-def _download(url: str, part: Path, progress: Progress | None) -> None:
-    """Append the missing bytes of `url` to `part`; start over if the server does not support ranges."""
-    done = part.stat().st_size if part.exists() else 0
+def _download(url: str, part: BinaryIO, largest: int, progress: Progress | None) -> bool:
+    """Append the missing bytes of `url` to `part`; start over if the server does not support ranges.
+
+    Returns False if the file has more than `largest` bytes.
+    """
+    done = part.seek(0, os.SEEK_END)
     request = urllib.request.Request(url, headers={"Range": f"bytes={done}-"} if done else {})
     try:
         response = urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS)
     except urllib.error.HTTPError as error:
         if error.code == 416:  # the range starts at the end of the file: `part` is complete
-            return
+            return done <= largest
         raise
-    with response, part.open("ab" if response.status == 206 else "wb") as file:
-        done = file.tell()
-        length = response.headers.get("Content-Length")
-        total = done + int(length) if length else None
+    with response:
+        if response.status != 206:
+            done = part.seek(0)
+            part.truncate()
+        length = response.headers.get("Content-Length", "")
+        total = done + int(length) if length.isdecimal() else None
+        if total is not None and total > largest:
+            return False
         while block := response.read(BLOCK_BYTES):
-            file.write(block)
+            part.write(block)
             done += len(block)
+            if done > largest:
+                return False
             if progress:
                 progress(done, total)
+    part.flush()
     if total is not None and done < total:
         raise OSError(f"the server stopped after {done} of {total} bytes")
+    return True

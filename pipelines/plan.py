@@ -85,7 +85,7 @@ class Planner:
         shards = [(key, scene, samples) for key, scene, samples in self._cut(scenes) if fnmatch.fnmatch(key, pattern)]
         shards = shards[:limit]
         records = self.cache.shard_records(key for key, _, _ in shards)
-        seals = self.cache.seals(GroupPath(key, group) for key, _, _ in shards for group in SHARD_GROUPS)
+        seals = self.cache.whole_seals(GroupPath(key, group) for key, _, _ in shards for group in SHARD_GROUPS)
         plans = []
         for key, scene, samples in shards:
             known = () if retry_quarantined or key not in records else records[key].quarantined
@@ -103,7 +103,8 @@ class Planner:
         )
         kept = tuple(sample for sample in shard.samples if sample.token not in bad)
         fingerprints = shard_fingerprints(kept, self.file_sizes, self.resolved, {})
-        seals = self.cache.shard_seals(shard.key)
+        paths = [GroupPath(shard.key, group) for group in SHARD_GROUPS]
+        seals = {path.name: seal for path, seal in self.cache.whole_seals(paths).items()}
         return replace(
             shard,
             samples=kept,
@@ -118,7 +119,7 @@ class Planner:
 
     def due_roots(self) -> list[GroupPlan]:
         """Return the plans of the root groups that are missing or changed."""
-        seals = self.cache.seals(GroupPath.root(name) for name in self.roots)
+        seals = self.cache.whole_seals(GroupPath.root(name) for name in self.roots)
         due = _changed(self.roots, {path.name: seal for path, seal in seals.items()})
         return [self._group(GroupPath.root(name), (), self.roots) for name in self.roots if name in due]
 

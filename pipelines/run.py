@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cache_schemas.errors import ConfigError
-from cache_schemas.location import is_url
+from cache_schemas.location import canonical
 from cache_schemas.lock import run_lock
 from labelgen.stages import STAGES
 from labelgen.stages.inputs import ResolvedSettings
@@ -85,8 +85,7 @@ def _work(
         from pipelines.tasks import Job
 
         adapter = open_dataset(request.config.dataset, request.data.resolve())
-        cache_url = request.cache if is_url(request.cache) else str(Path(request.cache).resolve())
-        job = Job(cache_url, adapter, resolved, holder)
+        job = Job(canonical(request.cache), adapter, resolved, holder)
         samples = {name: sum(len(shard.samples) for shard in due if name in shard.todo) for name in STAGES}
         progress = Progress(len(due), samples)
         tally = execute(due, job, request.config.ray, planner, resources, progress, make_manifest(resolved))

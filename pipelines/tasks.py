@@ -153,7 +153,7 @@ def _seal(job: Job, group: GroupPlan, arrays: Arrays, report: Report) -> None:
     stage, provenance = STAGES[group.path.name], group.provenance
     with writing(job.cache_url, job.holder):
         cache = Cache(job.cache_url, "a")
-        seal = cache.seals([group.path]).get(group.path)
+        seal = cache.whole_seals([group.path]).get(group.path)
         if not seal or seal.fingerprint != provenance.fingerprint:
             samples = {} if stage.at_root else {"samples": len(group.samples)}
             counts = {**samples, **stage.counts(arrays)}

@@ -149,15 +149,37 @@ class RunFolder:
         return self._checkpoint(name).exists()
 
     def add_history(self, rows: list[dict[str, Any]]) -> None:
-        """Append steps to the loss curve."""
-        with self._history.open("a") as file:
-            file.writelines(json.dumps(row) + "\n" for row in rows)
+        """Append steps to the loss curve.
+
+        Raises:
+            RunFolderError: if it cannot be written.
+        """
+        try:
+            with self._history.open("a") as file:
+                file.writelines(json.dumps(row) + "\n" for row in rows)
+        except OSError as error:
+            raise self._cannot_write(self._history, error) from None
 
     def cut_history(self, steps: int) -> None:
-        """Keep only the first `steps` steps of the loss curve: a resumed run repeats the later ones."""
-        if self._history.exists():
-            kept = [line for line in self._history.read_text().splitlines() if _step_number(line) < steps]
-            self._history.write_text("".join(f"{line}\n" for line in kept))
+        """Keep only the first `steps` steps of the loss curve: a resumed run repeats the later ones.
+
+        Raises:
+            RunFolderError: if it cannot be written.
+        """
+        try:
+            if self._history.exists():
+                kept = [line for line in self._history.read_text().splitlines() if _step_number(line) < steps]
+                partial = self._history.with_suffix(".partial")
+                partial.write_text("".join(f"{line}\n" for line in kept))
+                partial.replace(self._history)
+        except OSError as error:
+            raise self._cannot_write(self._history, error) from None
+
+    def _cannot_write(self, file: Path, error: OSError) -> RunFolderError:
+        return RunFolderError(
+            f"{file}: cannot be written ({error.strerror}); free some space or make it writable, then run the same "
+            "command with --resume"
+        )
 
     def _checkpoint(self, name: str) -> Path:
         return self.path / f"{name}.pt"

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from cache_schemas.documents import Teachers
 from cache_schemas.group_path import GroupPath
+from cache_schemas.row_reader import StoredRows
 from cache_schemas.store import Cache
 from cache_schemas.taxonomy import Taxonomy
 from labelgen.datasets.adapter import Adapter
@@ -81,9 +82,9 @@ class ShardInputs:
         """Return values of a sealed group of this shard: the arrays named, or all."""
         return self.cache.read(GroupPath(self.shard_key, group), *names)
 
-    def open(self, group: str, name: str) -> Any:
-        """Return one Zarr array of a sealed group of this shard, without reading its values."""
-        return self.cache.arrays(GroupPath(self.shard_key, group), name)[name]
+    def open(self, group: str, name: str) -> StoredRows:
+        """Return one array of a sealed group of this shard, without reading its values."""
+        return self.cache.rows(GroupPath(self.shard_key, group), name)
 
     def read_root(self, group: str) -> Arrays:
         """Return all values of a sealed group outside the shards, read once."""

@@ -15,4 +15,4 @@ def test_names_that_only_an_object_store_can_have_are_stray(path: str) -> None:
 )
 def test_documents_are_expected(path: str) -> None:
     assert dict(stray_files({path: 3})) == {}
-    assert dict(stray_files({path: None})) == {path: "a link or special file"}
+    assert dict(stray_files({path: None})) == {path: "a special file"}

@@ -1,5 +1,8 @@
 """Locks: one run at a time may write to a cache, and its lock is freed when its process ends."""
 
+import errno
+import fcntl
+import os
 import select
 import subprocess
 import sys
@@ -13,6 +16,7 @@ import pytest
 from cache_schemas import lock
 from cache_schemas.errors import CacheError, CacheLockedError
 from cache_schemas.lock import run_lock, writing
+from cache_schemas.lock_files import open_lock
 
 Holder = subprocess.Popen[str]
 StartHolder = Callable[[str, str], Holder]
@@ -83,10 +87,23 @@ def test_the_lock_is_free_after_the_run_also_when_it_failed(cache: str, url: boo
         pass
 
 
-def test_locks_lie_beside_the_cache_and_not_in_it(cache: str) -> None:
+def test_locks_lie_in_the_cache(cache: str) -> None:
     with run_lock(cache), writing(cache):
-        assert not Path(cache).exists()
-        assert {path.name for path in Path(cache).parent.iterdir()} == {"cache.run.lock", "cache.writers.lock"}
+        assert {path.name for path in Path(cache).iterdir()} == {".run.lock", ".writers.lock"}
+        assert [path.name for path in Path(cache).parent.iterdir()] == ["cache"]
+
+
+def test_a_run_that_made_nothing_leaves_no_folder(cache: str) -> None:
+    with run_lock(cache):
+        pass
+    assert not Path(cache).exists()
+
+
+def test_the_lock_of_a_release_that_put_it_beside_the_cache_is_no_obstacle(cache: str) -> None:
+    Path(cache).mkdir(parents=True)
+    Path(f"{cache}.run.lock").write_text("run 0123abcd (process 1 on elsewhere)")
+    with run_lock(cache), writing(cache):
+        pass
 
 
 def test_other_caches_are_free(cache: str) -> None:
@@ -158,27 +175,44 @@ def test_a_lease_is_renewed_while_it_is_held(url: str, monkeypatch: pytest.Monke
             pass
 
 
-@pytest.mark.kill
-def test_the_lease_of_a_killed_run_lapses(
-    tmp_path: Path, start_holder: StartHolder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    url = f"file://{tmp_path}/cache"
-    holder = start_holder("run_lock", url)
-    holder.kill()
-    holder.wait()
-    reason = f"process {holder.pid} .* if it was killed, try again in 60 s"
-    with pytest.raises(CacheLockedError, match=reason), run_lock(url):
-        pass
-    monkeypatch.setattr(lock, "LEASE_SECONDS", 0.5)
-    time.sleep(0.6)
-    with run_lock(url), pytest.raises(CacheLockedError), run_lock(url):
-        pass
-    assert list(tmp_path.iterdir()) == [], "the lease is gone"
-
-
 def test_a_lease_taken_over_ends_without_an_error(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with run_lock(url):
         monkeypatch.setattr(lock, "LEASE_SECONDS", 0.001)
         time.sleep(0.01)
         with run_lock(url):
             pass
+
+
+# File systems that fail
+
+
+@pytest.mark.parametrize("code", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_one_error(cache: str, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    def no_locks(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    for kind in (run_lock, writing):
+        with pytest.raises(CacheError, match="this file system has no file locks"), kind(cache):
+            pass
+
+
+def test_a_full_disk_is_one_error(cache: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    refused = pytest.raises(CacheError, match=r"\.run\.lock: cannot write here \(No space left.*free some space")
+    with refused, run_lock(cache):
+        pass
+
+
+def test_a_lock_removed_while_another_run_waits_for_it_is_not_held_by_two(cache: str) -> None:
+    """A run that made nothing removes its lock; a run that had opened the file before must not hold that one."""
+    Path(cache).mkdir(parents=True)
+    with open_lock(cache, ".run.lock") as old:
+        Path(cache, ".run.lock").unlink()
+        with run_lock(cache):
+            assert old.exclusive() and not old.is_current()
+            with pytest.raises(CacheLockedError), run_lock(cache):
+                pass

@@ -14,6 +14,7 @@ from cache_schemas.documents import Provenance
 from cache_schemas.errors import CacheError, DamagedGroupError
 from cache_schemas.group_path import GroupPath
 from cache_schemas.layout import AnyArray
+from cache_schemas.location import file_system
 from cache_schemas.repair import repair
 from cache_schemas.store import Cache
 from tests.cache_schemas.editing import edit_document, problems_of, put, reseal
@@ -39,7 +40,7 @@ def test_a_sound_cache_has_no_problem(url: str, write_sound_cache: Callable[[str
 
 def test_damage_in_an_object_store_is_found_and_repaired(write_sound_cache: Callable[[str], Cache]) -> None:
     cache = write_sound_cache("memory://validate-repair/cache")
-    fs, base = cache._fs, cache._base
+    fs, base = file_system(cache.url)
     fs.pipe_file(f"{base}/notes.txt", b"x")
     fs.rm_file(f"{base}/{SHARD}/images/rgb/c/0/0/0/0")
     fs.pipe_file(f"{base}/{SHARD}/clip/zarr.json", b"{")
@@ -178,7 +179,7 @@ def test_a_cache_whose_root_is_an_array_is_refused(sound_folder: Path) -> None:
 
 def test_a_lack_of_memory_is_no_damage(sound_folder: Path) -> None:
     """Otherwise `repair` would remove a sound group because other processes took the memory."""
-    reseal(sound_folder, f"{SHARD}/images", rgb=lambda _: np.zeros((3, 2400, 2400, 3), np.uint8))
+    reseal(sound_folder, f"{SHARD}/images", rgb=lambda _: np.zeros((3, 4000, 4000, 3), np.uint8))
     cache, _ = Cache.open(str(sound_folder))
     cache.read(GroupPath("toy-000", "clip"))
     mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()

@@ -1,8 +1,11 @@
 """Fetching, finding and checking teacher weights, against a real server on this machine."""
 
+import errno
+import fcntl
 import hashlib
 import http.server
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -30,6 +33,8 @@ class Server:
     content: bytes = CONTENT
     knows_ranges: bool = True
     stop_after: int | None = None
+    tells_length: bool = True
+    wait: threading.Event | None = None
     status: int = 200
     url: str = ""
     ranges: list[str] = field(default_factory=list)
@@ -47,8 +52,11 @@ class Server:
             request.send_error(416)
             return
         request.send_response(206 if start else 200)
-        request.send_header("Content-Length", str(len(body)))
+        if self.tells_length:
+            request.send_header("Content-Length", str(len(body)))
         request.end_headers()
+        if self.wait:
+            self.wait.wait(20)
         # Counted first: a client that has read all may look before this thread continues.
         self.bytes_sent += len(body[: self.stop_after])
         request.wfile.write(body[: self.stop_after])
@@ -227,6 +235,59 @@ def test_an_unknown_name_lists_the_known_ones(server: Server, refused: Refused) 
     with refused(WeightsError, "'toys'", "known: toy"):
         fetch("toys")
     assert server.ranges == []
+
+
+@pytest.mark.parametrize("tells_length", [True, False])
+def test_a_file_that_is_too_large_is_not_downloaded(
+    server: Server, target: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch, tells_length: bool
+) -> None:
+    monkeypatch.setattr(weights, "REGISTRY", {"toy": Weights(server.url, SHA256, "a toy", 3)})
+    server.content, server.tells_length = bytes(50_000_000), tells_length
+    reported: list[int] = []
+    with refused(WeightsError, server.url, "more than 3 MiB", "was removed"):
+        fetch("toy", lambda done, _: reported.append(done))
+    assert max(reported, default=0) < 4_500_000
+    assert files_beside(target) == []
+
+
+def test_of_two_fetches_at_once_one_is_refused_and_the_file_is_whole(
+    server: Server, target: Path, refused: Refused
+) -> None:
+    server.wait = threading.Event()
+    first = threading.Thread(target=fetch, args=("toy",))
+    first.start()
+    while not server.ranges:
+        time.sleep(0.01)
+    with refused(WeightsError, "toy.bin.part", "another process is downloading toy", "labelgen weights fetch toy"):
+        fetch("toy")
+    server.wait.set()
+    first.join()
+    assert target.read_bytes() == CONTENT
+    assert files_beside(target) == ["toy.bin"]
+    assert server.ranges == [""]
+
+
+def test_a_link_in_place_of_the_download_is_refused(
+    server: Server, target: Path, part: Path, refused: Refused, tmp_path: Path
+) -> None:
+    thesis = tmp_path / "thesis.tex"
+    thesis.write_text("mine")
+    part.parent.mkdir()
+    part.symlink_to(thesis)
+    with refused(WeightsError, part, "a link in place of a download", "remove it"):
+        fetch("toy")
+    assert thesis.read_text() == "mine"
+
+
+def test_a_file_system_without_locks_can_hold_weights(
+    server: Server, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    fetch("toy")
+    assert target.read_bytes() == CONTENT
 
 
 # Finding and checking

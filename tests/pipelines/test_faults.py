@@ -101,7 +101,7 @@ def test_a_read_only_cache_is_one_error(made: Path, cache: Path, tmp_path: Path,
     run_in_namespace(READ_ONLY, labelgen, command, cache=cache, out=tmp_path / "out")
     said = (tmp_path / "out").read_text()
     (error,) = errors_of(said)
-    assert f"{cache}: cannot write the cache here (Read-only file system)" in error
+    assert f"{cache}/.run.lock: cannot write here (Read-only file system); choose another cache folder" in error
     assert said.splitlines()[-1] == "1"
     assert seals(cache) == before
     assert labelgen.run(made / "nuscenes", cache).returncode == 0

@@ -45,7 +45,7 @@ def test_a_lease_that_is_renewed_holds_whatever_the_clock_says(
 def test_a_lease_that_nobody_renews_lapses_whatever_the_clock_says(
     url: str, short_lease: float, monkeypatch: pytest.MonkeyPatch, jump: float
 ) -> None:
-    fs, path = file_system(f"{url}.run.lock")
+    fs, path = file_system(f"{url}/.run.lock")
     fs.pipe_file(path, b'{"holder": "a killed run", "renewed": %f}' % time.time())
     set_clock(monkeypatch, jump)
     start = time.monotonic()
@@ -54,7 +54,7 @@ def test_a_lease_that_nobody_renews_lapses_whatever_the_clock_says(
 
 
 def test_a_lock_file_that_is_no_lease_is_taken_over(url: str, short_lease: float) -> None:
-    fs, path = file_system(f"{url}.run.lock")
+    fs, path = file_system(f"{url}/.run.lock")
     fs.pipe_file(path, b"cut sh")
     with run_lock(url):
         pass
@@ -63,7 +63,7 @@ def test_a_lock_file_that_is_no_lease_is_taken_over(url: str, short_lease: float
 def test_a_run_that_was_followed_by_another_writes_no_more_and_does_not_take_the_lease_back(
     url: str, short_lease: float
 ) -> None:
-    fs, path = file_system(f"{url}.run.lock")
+    fs, path = file_system(f"{url}/.run.lock")
     with run_lock(url) as holder:
         with writing(url, holder):
             pass

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from trainer.data.batch import Batch
-from trainer.errors import DivergedError
+from trainer.errors import DivergedError, RunFolderError
 from trainer.run_folder import RunFolder, RunRecord
 from trainer.targets import Predictions, draw_sources
 from trainer.training.agreement import agreement_iou
@@ -131,12 +131,23 @@ class Monitor:
 def open_monitor(
     folder: RunFolder, record: RunRecord, plan: Plan, first_step: int, display: Display
 ) -> Iterator[Monitor]:
-    """Record a run from `first_step` on; later steps are removed from the loss curve, as they will be repeated."""
+    """Record a run from `first_step` on; later steps are removed from the loss curve, as they will be repeated.
+
+    Raises:
+        RunFolderError: if the folder cannot be written.
+    """
     from torch.utils.tensorboard import SummaryWriter
 
     if not plan.ranks.is_first:
         yield Monitor(folder, record, plan, None, display)
         return
     folder.cut_history(first_step)
-    with SummaryWriter(str(folder.tensorboard), purge_step=first_step) as writer:
+    try:
+        tensorboard = SummaryWriter(str(folder.tensorboard), purge_step=first_step)
+    except OSError as error:
+        raise RunFolderError(
+            f"{folder.tensorboard}: cannot be written ({error.strerror}); make it writable, then run the same command "
+            "with --resume"
+        ) from None
+    with tensorboard as writer:
         yield Monitor(folder, record, plan, writer, display)

@@ -1,7 +1,6 @@
-"""Files, links and special files that are not part of the contract."""
+"""Files and special files that are not part of the contract."""
 
 import os
-import shutil
 from pathlib import Path
 
 from cache_schemas.problems import ProblemKind as K
@@ -27,18 +26,6 @@ stray(f"{SHARD}/clip/logits/notes.txt", "in_an_array")
 stray(f"{SHARD}/depth/zarr.json", "that_makes_another_group")
 stray(f"{SHARD}/images/rgb/c/0/0/0/0.77aa.partial", "of_a_killed_writer")
 stray(f"{SHARD}/images/rgb/c/0/0/0/1", "that_poses_as_a_chunk")
-
-
-@makes(K.STRAY_FILE, "shards/toy-009", costs="shards/toy-009")
-def a_link_in_place_of_a_shard(folder: Path) -> None:
-    elsewhere = shutil.copytree(folder / SHARD, folder.parent / "elsewhere")
-    (folder / "shards/toy-009").symlink_to(elsewhere)
-
-
-@makes(K.STRAY_FILE, f"{SHARD}/truth", costs=f"{SHARD}/truth")
-def a_link_in_place_of_a_group(folder: Path) -> None:
-    (folder / SHARD / "truth").rename(folder.parent / "elsewhere")
-    (folder / SHARD / "truth").symlink_to(folder.parent / "elsewhere")
 
 
 @makes(K.STRAY_FILE, f"{SHARD}/waiting", costs=f"{SHARD}/waiting")

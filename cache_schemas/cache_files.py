@@ -1,0 +1,182 @@
+"""The files of a cache, on a disk or in an object store: listed with their sizes, read as texts, and removed.
+
+Paths are those inside the cache. Objects of a store are read and removed by their names, which may contain `*`, `?` and
+`[`: the general calls of fsspec take these for patterns.
+"""
+
+import posixpath
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from typing_extensions import override
+
+from cache_schemas import local_files
+from cache_schemas.durable_store import sync_folder, sync_folders
+from cache_schemas.location import file_system, is_url
+from cache_schemas.zarr_documents import LARGEST_DOCUMENT_BYTES, Text, read_local_files
+
+FileSizes = dict[str, int | None]
+"""The bytes of files, by path; None for special files."""
+
+
+class CacheFiles(Protocol):
+    """The files of one cache."""
+
+    def sizes(self, folders: Iterable[str] | None = None) -> FileSizes:
+        """Return the bytes of all files, or of those in some folders.
+
+        Raises:
+            CacheError: if there is a link among them.
+            StoreError: if a folder cannot be read.
+        """
+
+    def folder_names(self, folder: str) -> list[str]:
+        """Return the names of the folders directly inside a folder."""
+
+    def size(self, path: str) -> int:
+        """Return the bytes of a file.
+
+        Raises:
+            FileNotFoundError: if there is no such regular file.
+        """
+
+    def texts(self, paths: Sequence[str]) -> Mapping[str, Text | Exception]:
+        """Return the content of those files that exist, up to one byte more than a document may have, by path."""
+
+    def remove(self, path: str) -> None:
+        """Remove a file, or a folder and all that is in it, if it exists."""
+
+    def remove_first(self, path: str) -> None:
+        """Remove a file if it exists, before anything else that is removed or written later."""
+
+    def remove_empty_folders(self, folder: str) -> None:
+        """Remove a folder of the cache if it is empty, then its parents while they are empty."""
+
+    def refuse_links(self, path: str) -> None:
+        """Raise CacheError if a path, or a folder on the way to it, is a link."""
+
+    def sync(self, folder: str) -> None:
+        """Bring the names in a folder, below it, and on the way to it to the disk."""
+
+
+def files_at(url: str) -> CacheFiles:
+    """Return the files of the cache at a path or URL."""
+    fs, base = file_system(url)
+    return StoredObjects(fs, base) if is_url(url) else LocalFiles(base)
+
+
+class LocalFiles(CacheFiles):
+    """Files on a disk. Links among them are refused."""
+
+    def __init__(self, base: str) -> None:
+        """Refer to the folder `base`."""
+        self._base = base
+
+    @override
+    def sizes(self, folders: Iterable[str] | None = None) -> FileSizes:
+        if folders is None:
+            return local_files.local_file_sizes(self._base)
+        return local_files.sizes_below(self._base, folders)
+
+    @override
+    def folder_names(self, folder: str) -> list[str]:
+        return local_files.folder_names(self._path(folder))
+
+    @override
+    def size(self, path: str) -> int:
+        return local_files.file_size(self._path(path))
+
+    @override
+    def texts(self, paths: Sequence[str]) -> Mapping[str, Text | Exception]:
+        path_of = {self._path(path): path for path in paths}
+        return {path_of[file]: text for file, text in read_local_files(path_of).items()}
+
+    @override
+    def remove(self, path: str) -> None:
+        local_files.remove(self._base, path)
+
+    @override
+    def remove_first(self, path: str) -> None:
+        local_files.remove_durably(self._base, path)
+
+    @override
+    def remove_empty_folders(self, folder: str) -> None:
+        local_files.remove_empty_folders(Path(self._base, folder), Path(self._base))
+
+    @override
+    def refuse_links(self, path: str) -> None:
+        local_files.refuse_links(self._base, path)
+
+    @override
+    def sync(self, folder: str) -> None:
+        place = Path(self._base, folder)
+        sync_folders(place)
+        while place != Path(self._base):
+            place = place.parent
+            sync_folder(place)
+
+    def _path(self, path: str) -> str:
+        return posixpath.join(self._base, path) if path else self._base
+
+
+class StoredObjects(CacheFiles):
+    """Objects in a store, which has neither links nor folders."""
+
+    def __init__(self, fs: Any, base: str) -> None:
+        """Refer to the objects below `base` in an fsspec file system."""
+        self._fs, self._base = fs, base
+
+    @override
+    def sizes(self, folders: Iterable[str] | None = None) -> FileSizes:
+        self._fs.invalidate_cache()
+        prefix = self._base.rstrip("/") + "/"
+        return {
+            str(path).removeprefix(prefix): int(entry["size"])
+            for folder in ([""] if folders is None else folders)
+            for path, entry in self._fs.find(self._path(folder), detail=True).items()
+        }
+
+    @override
+    def folder_names(self, folder: str) -> list[str]:
+        place = self._path(folder)
+        self._fs.invalidate_cache(place)
+        if not self._fs.isdir(place):
+            return []
+        entries = self._fs.ls(place, detail=True)
+        return [posixpath.basename(entry["name"].rstrip("/")) for entry in entries if entry["type"] == "directory"]
+
+    @override
+    def size(self, path: str) -> int:
+        return int(self._fs.size(self._path(path)))
+
+    @override
+    def texts(self, paths: Sequence[str]) -> Mapping[str, Text | Exception]:
+        if not paths:
+            return {}
+        found = self._fs.cat_ranges([self._path(path) for path in paths], 0, LARGEST_DOCUMENT_BYTES + 1)
+        pairs = zip(paths, found, strict=True)
+        return {path: text for path, text in pairs if not isinstance(text, FileNotFoundError)}
+
+    @override
+    def remove(self, path: str) -> None:
+        self._fs.remove(self._path(path))
+
+    @override
+    def remove_first(self, path: str) -> None:
+        self.remove(path)
+
+    @override
+    def remove_empty_folders(self, folder: str) -> None:
+        pass
+
+    @override
+    def refuse_links(self, path: str) -> None:
+        pass
+
+    @override
+    def sync(self, folder: str) -> None:
+        pass
+
+    def _path(self, path: str) -> str:
+        return posixpath.join(self._base, path) if path else self._base
