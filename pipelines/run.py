@@ -11,9 +11,10 @@ from cache_schemas.lock import run_lock
 from labelgen.stages import STAGES
 from labelgen.stages.inputs import ResolvedSettings
 from pipelines.announcement import announce, refuse_missing_dataset
-from pipelines.cluster import cluster, sweep_dead_clusters
+from pipelines.cluster import cluster
 from pipelines.config import RunConfig
 from pipelines.leftovers import sweep_half_written
+from pipelines.local_cluster import sweep_dead_clusters
 from pipelines.manifest import make_manifest, open_for_run, update_manifest
 from pipelines.plan import Planner, ShardPlan, needs_work
 from pipelines.resolve import open_dataset, resolve
@@ -77,7 +78,7 @@ def _work(
     summary: RunSummary,
 ) -> None:
     """Do the work that is due on a cluster, and add it to the summary."""
-    with cluster(request.ray_address) as resources:
+    with cluster(request.ray_address) as running:
         from pipelines.execute import execute
         from pipelines.progress import Progress
         from pipelines.tasks import Job
@@ -87,7 +88,7 @@ def _work(
         job = Job(cache_url, adapter, resolved, holder)
         samples = {name: sum(len(shard.samples) for shard in due if name in shard.todo) for name in STAGES}
         progress = Progress(len(due), samples)
-        tally = execute(due, job, request.config.ray, planner, resources, progress, make_manifest(resolved))
+        tally = execute(due, job, request.config.ray, planner, running, progress, make_manifest(resolved))
     summary.shards_done = tally.shards
     summary.groups_sealed = dict(sorted(tally.sealed.items()))
     summary.stage_seconds = tally.seconds
