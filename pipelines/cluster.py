@@ -1,5 +1,6 @@
 """The Ray cluster of a run: a running one by address, or a local one."""
 
+import io
 import logging
 import os
 import socket
@@ -13,6 +14,7 @@ from pipelines.local_cluster import local_cluster
 from pipelines.stop import take_sigterm_for_ctrl_c
 
 CONNECT_SECONDS = 10
+LONGEST_LINE = 200
 LOCAL = "local"
 """The address by which Ray itself names a new local cluster."""
 
@@ -37,6 +39,17 @@ def _given_address(address: str | None) -> str | None:
     return None if address in (None, "", LOCAL) else address
 
 
+class _FirstLines(io.TextIOBase):
+    """Passes the first line of each message on to standard error: some have pages of Ray's logs below it."""
+
+    def write(self, text: str) -> int:
+        sys.stderr.write(text.split("\n", 1)[0][:LONGEST_LINE] if text.strip() else text)
+        return len(text)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+
 @contextmanager
 def cluster(address: str | None, *, num_cpus: int | None = None, log_to_driver: bool = False) -> Iterator[Cluster]:
     """Connect to the cluster at `address` (or RAY_ADDRESS), else start a local one.
@@ -51,7 +64,7 @@ def cluster(address: str | None, *, num_cpus: int | None = None, log_to_driver: 
     os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
     joined = _remote(given, log_to_driver) if given else local_cluster(num_cpus, log_to_driver)
     # Ray prints messages about dead workers to standard output, where only the summary of the run belongs.
-    with redirect_stdout(sys.stderr), joined:
+    with redirect_stdout(sys.stderr if log_to_driver else _FirstLines()), joined:
         take_sigterm_for_ctrl_c()  # again, since Ray has installed its own handler
         yield Cluster(joined=given is not None)
 

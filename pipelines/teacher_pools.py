@@ -68,7 +68,7 @@ class TeacherPools:
             await asyncio.sleep(FIT_SECONDS)
             self._look(await asyncio.to_thread(self._cluster.resources))
             self._make_room()
-            self._grow()
+            self._fit()
 
     async def of(self, teacher: str) -> ActorPool:
         """Return the pool of a teacher; one that the plan did not need so far starts now, with one actor."""
@@ -99,17 +99,32 @@ class TeacherPools:
             largest.give_up_one()
             self._stuck.clear()
 
-    def _grow(self) -> None:
-        """Start more actors, if there are more GPUs or cores than before, and all actors so far are placed."""
-        if any(pool.ready < pool.size for pool in self._pools.values()):
-            return
+    def _fit(self) -> None:
+        """Shrink pools that no longer fit. Grow those that could be larger, once all actors so far are placed."""
+        all_placed = all(pool.ready == pool.size for pool in self._pools.values())
         for teacher, count in self._counts(list(self._pools)).items():
-            self._pools[teacher].grow(count)
+            pool = self._pools[teacher]
+            if pool.size > max(1, count):
+                self._progress.note(f"the cluster has become smaller: working with {count} {teacher} actors")
+            while pool.size > max(1, count):
+                pool.give_up_one()
+            if all_placed:
+                pool.grow(count)
 
     def _counts(self, teachers: list[str]) -> dict[str, int]:
-        """Return how many actors each teacher gets: what the settings say, else what fits, but not more than calls."""
+        """Return how many actors each teacher gets: what the settings say, else what fits, but not more than calls.
+
+        Actors that take whole cores leave at least one for the tasks that decode and write.
+        """
         room = self._room(teachers)
-        return {name: self._settings.pool(name).actors or min(room, self._calls[name]) for name in teachers}
+        pools = {name: self._settings.pool(name) for name in teachers}
+        counts = {name: pool.actors or min(room, self._calls[name]) for name, pool in pools.items()}
+        while sum(counts[name] * pool.num_cpus for name, pool in pools.items()) > self._cores - 1:
+            fewer = [name for name, pool in pools.items() if pool.num_cpus and counts[name] > 1]
+            if not fewer:
+                break
+            counts[max(fewer, key=lambda name: counts[name])] -= 1
+        return counts
 
     def _room(self, teachers: list[str]) -> int:
         """Return how many actors of each teacher fit: by shares of GPUs, or one for each core without GPUs.

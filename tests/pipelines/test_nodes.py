@@ -52,7 +52,7 @@ def test_a_run_that_loses_a_node_ends_with_the_arrays_of_an_undisturbed_one(
     time.sleep(seconds)
     running = run.poll() is None
     head.kill(chosen.choice("ab"))
-    _, said = run.communicate(timeout=240)
+    _, said = run.communicate(timeout=150)
     print(f"seed {seed}: killed after {groups} groups and {seconds:.1f} s, running: {running}")
     assert run.returncode == 0, said
     assert "Traceback" not in said
@@ -71,7 +71,7 @@ def test_a_run_starts_with_the_gpu_that_is_free_and_takes_the_other_when_it_come
     assert run.poll() is None
     assert not seals(cache), "no GPU, and no setting to go on without"
     head.add("gpu", num_cpus=1, num_gpus=1)
-    _, said = run.communicate(timeout=240)
+    _, said = run.communicate(timeout=150)
     assert run.returncode == 0, said
     assert "the cluster has no GPU; waiting for one (to work on its CPUs: --set ray.clip.num_gpus=0" in said
     assert checksums(cache) == checksums(built)
