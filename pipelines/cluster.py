@@ -3,6 +3,7 @@
 import io
 import logging
 import os
+import re
 import socket
 import sys
 from collections.abc import Iterator
@@ -14,6 +15,9 @@ from pipelines.local_cluster import local_cluster
 from pipelines.stop import take_sigterm_for_ctrl_c
 
 CONNECT_SECONDS = 10
+PROBE_SECONDS = 60
+"""How long nodes may take to say whether labelgen is installed there. A node that is too busy is not refused."""
+
 LONGEST_LINE = 200
 LOCAL = "local"
 """The address by which Ray itself names a new local cluster."""
@@ -77,8 +81,11 @@ def _remote(address: str, log_to_driver: bool) -> Iterator[None]:
     try:
         ray.init(address=address, log_to_driver=log_to_driver, logging_level=logging.ERROR)
     except (ConnectionError, ValueError, RuntimeError) as error:
+        if "ersion mismatch" in str(error):
+            raise _other_version(address, str(error)) from None
         raise _no_cluster(address, str(error).splitlines()[0]) from None
     try:
+        _refuse_nodes_without_labelgen(address)
         yield
     finally:
         ray.shutdown()
@@ -93,6 +100,54 @@ def _refuse_silent_host(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
     except OSError as error:
         raise _no_cluster(address, error.strerror or str(error)) from None
+
+
+def _other_version(address: str, ray_says: str) -> PipelineError:
+    """Return the error for a cluster of another Ray or Python; Ray's message has the four versions, two of each."""
+    theirs, ours = (re.findall(rf"{name}: (\S+)", ray_says) for name in ("Ray", "Python"))
+    there, here = (f"Ray {ray} and Python {python}" for ray, python in zip(theirs, ours, strict=True))
+    return PipelineError(
+        f"the Ray cluster at {address!r} has {there}, this process has {here}; "
+        "install the same versions here and on all nodes"
+    )
+
+
+def _refuse_nodes_without_labelgen(address: str) -> None:
+    """Ask each node whether it can import this package.
+
+    Raises:
+        PipelineError: naming a node that cannot.
+    """
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    def find_package() -> bool:  # a local function, so that Ray sends its code and not the name of this module
+        import importlib.util
+
+        try:
+            return (
+                importlib.util.find_spec("pipelines") is not None and importlib.util.find_spec("labelgen") is not None
+            )
+        except ImportError:
+            return False
+
+    answers = {}
+    for node in ray.nodes():  # type: ignore[no-untyped-call]  # so in Ray
+        if node["Alive"]:
+            place = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            asked = ray.remote(find_package).options(num_cpus=0, scheduling_strategy=place, max_retries=1)
+            answers[asked.remote()] = node["NodeManagerAddress"]
+    answered, _ = ray.wait(list(answers), num_returns=len(answers), timeout=PROBE_SECONDS)
+    for answer in answered:
+        try:
+            found = ray.get(answer)
+        except ray.exceptions.RayError:  # the node has just been lost
+            continue
+        if not found:
+            raise PipelineError(
+                f"labelgen is not installed on node {answers[answer]} of the Ray cluster at {address!r}; "
+                "install the version of this process on all nodes"
+            )
 
 
 def _no_cluster(address: str, reason: str) -> PipelineError:

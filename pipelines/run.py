@@ -20,6 +20,7 @@ from pipelines.plan import Planner, ShardPlan, needs_work
 from pipelines.resolve import open_dataset, resolve
 from pipelines.stop import stops_like_ctrl_c
 from pipelines.summary import RunSummary
+from pipelines.user_name import ensure_user_name
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ def generate_labels(request: RunRequest, say: Callable[[str], None]) -> RunSumma
         LabelgenError, CacheError: if the run cannot start or continue; sealed groups are kept.
     """
     start = time.monotonic()
+    ensure_user_name()
     sweep_dead_clusters()
     resolved = resolve(request.config)
     scenes = open_dataset(request.config.dataset, request.data).scenes(request.config.split, request.config.version)
