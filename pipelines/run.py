@@ -18,7 +18,6 @@ from pipelines.local_cluster import sweep_dead_clusters
 from pipelines.manifest import make_manifest, open_for_run, update_manifest
 from pipelines.plan import Planner, ShardPlan, needs_work
 from pipelines.resolve import open_dataset, resolve
-from pipelines.stop import stops_like_ctrl_c
 from pipelines.summary import RunSummary
 from pipelines.user_name import ensure_user_name
 
@@ -36,7 +35,6 @@ class RunRequest:
     retry_quarantined: bool = False
 
 
-@stops_like_ctrl_c()
 def generate_labels(request: RunRequest, say: Callable[[str], None]) -> RunSummary:
     """Bring a cache up to date with its dataset and settings; `say` gets the lines that announce the work.
 
