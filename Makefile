@@ -3,6 +3,7 @@ PYTHON  ?= python3.11
 DATASET ?= demo
 SEED    ?= 0
 KILLS   ?= 100
+NODES   ?= 5
 WORLD   := out/demo$(if $(filter-out 0,$(SEED)),-$(SEED))
 DATA    ?= $(if $(filter demo,$(DATASET)),$(WORLD))
 CACHE   ?= $(if $(filter demo,$(DATASET)),$(WORLD),out/$(DATASET)).zarr
@@ -25,7 +26,8 @@ help:
 	@echo "make bench [NUSCENES=<folder>]       our code against the obvious ways, on this machine"
 	@echo "make test                            the fast tests: no cluster, server or kill, and one whole run"
 	@echo "make test-all                        all tests"
-	@echo "make crashtest [KILLS=100] [SEED=1]  kill drivers, actors and workers at random, and see that nothing is lost"
+	@echo "make crashtest [KILLS=100] [NODES=5] [SEED=1]"
+	@echo "                                     kill drivers, actors, workers and nodes at random, and see that nothing is lost"
 	@echo "make check                           lint, types, import rules, reference pages, tests"
 	@echo "make reference                       write docs/reference/settings.md and cli.md from the code"
 	@echo "make parity [PARITY=<folder>]        our reading and projection against the official devkit; of the demo by default"
@@ -78,7 +80,8 @@ test-all: setup
 	$(PYTEST) $(ARGS)
 
 crashtest: setup
-	CRASH_KILLS=$(KILLS) CRASH_SEED=$(SEED) $(BIN)/python -m pytest -s tests/pipelines/test_crash.py
+	CRASH_KILLS=$(KILLS) CRASH_NODES=$(NODES) CRASH_SEED=$(SEED) $(BIN)/python -m pytest -s \
+	  tests/pipelines/test_crash.py tests/pipelines/test_nodes.py
 
 check: setup
 	$(BIN)/ruff check .

@@ -113,9 +113,17 @@ def known_weights() -> dict[str, Weights | ShippedWeights]:
 
 
 def weights_folder() -> Path:
-    """Return the folder for downloaded weights."""
-    default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "labelgen" / "weights"
-    return Path(os.environ.get(FOLDER_VARIABLE) or default)
+    """Return the folder for downloaded weights.
+
+    Raises:
+        WeightsError: if none is set and the user has no home.
+    """
+    if folder := os.environ.get(FOLDER_VARIABLE):
+        return Path(folder)
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "labelgen" / "weights"
+    except RuntimeError:
+        raise WeightsError(f"HOME is not set; set {FOLDER_VARIABLE} to the folder with the weights") from None
 
 
 def locate(name: str) -> Path:

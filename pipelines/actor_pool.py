@@ -2,13 +2,17 @@
 
 Each actor has up to two calls, so that it is never idle. When an actor dies, it is replaced. Its calls run again, each
 alone on an actor, so that the next death is charged to the call that caused it. A call is given up after a bounded
-number of tries.
+number of tries. Actors that are lost with their node are replaced too, and no call is charged.
+
+Calls go to actors that are ready. An actor that Ray cannot place, because a GPU is busy or a node is lost, only makes
+the pool smaller until it can be placed.
 """
 
 import asyncio
 import re
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,9 +22,13 @@ from ray.exceptions import RayActorError
 from cache_schemas.errors import CacheError
 from labelgen.errors import LabelgenError
 from pipelines.errors import PipelineError
+from pipelines.node_loss import MOST_LOSSES, is_node_loss, origin
 
 IN_FLIGHT = 2
-REMINDER_SECONDS = 60
+REMINDER_SECONDS = 60.0
+LATE_SECONDS = 15.0
+"""How long a pool waits for its other actors once one is ready. Those that are late join while it works."""
+
 BROKEN_AFTER_CALLS = 5
 """After this number of given-up calls without one success, the pool itself counts as broken."""
 
@@ -33,17 +41,36 @@ class CallFailedError(Exception):
 class _Worker:
     actor: Any
     waiting: int = 0
+    ready: bool = False
+    leaving: bool = False
+    loading: "asyncio.Task[None] | None" = None
 
 
 class ActorPool:
     """Runs calls on actors made by `spawn`, at most `IN_FLIGHT` at a time on each."""
 
-    def __init__(self, name: str, spawn: Callable[[], Any], actors: int, retries: int) -> None:
-        """Start `actors` actors; a call that fails is retried `retries` times."""
+    def __init__(
+        self,
+        name: str,
+        spawn: Callable[[], Any],
+        actors: int,
+        retries: int,
+        say: Callable[[str], None],
+        patience_seconds: float = float("inf"),
+    ) -> None:
+        """Start `actors` actors; a call that fails is retried `retries` times.
+
+        Actors that are not ready are reported through `say`, at regular intervals. The pool fails if none is ready for
+        `patience_seconds`.
+        """
         self.name = name
         self._spawn = spawn
         self._retries = retries
+        self._say = say
+        self._patience_seconds = patience_seconds
         self._workers = [_Worker(spawn()) for _ in range(actors)]
+        self._reminder: asyncio.Task[None] | None = None
+        self._failure: PipelineError | None = None
         self._changed = asyncio.Condition()
         self._suspects_waiting = 0
         self._calls = 0
@@ -51,6 +78,16 @@ class ActorPool:
         self._successes = 0
         self._given_up = 0
         self._last_failure = ""
+
+    @property
+    def size(self) -> int:
+        """The number of actors, ready or not."""
+        return len(self._workers)
+
+    @property
+    def ready(self) -> int:
+        """The number of actors that are ready."""
+        return sum(worker.ready for worker in self._workers)
 
     @property
     def has_succeeded(self) -> bool:
@@ -80,6 +117,7 @@ class ActorPool:
             PipelineError: if the pool is broken.
         """
         self._calls += 1
+        self._load_all()
         try:
             return await self._try(submit)
         finally:
@@ -89,7 +127,7 @@ class ActorPool:
 
     async def _try(self, submit: Callable[[Any], "Sequence[ray.ObjectRef[Any]]"]) -> "tuple[Any, ray.ObjectRef[Any]]":
         failures: list[str] = []
-        suspect = False
+        suspect, losses = False, 0
         while len(failures) <= self._retries:
             async with self._worker(alone=suspect) as worker:
                 actor = worker.actor
@@ -100,34 +138,57 @@ class ActorPool:
                     return value, result
                 except (LabelgenError, CacheError) as error:
                     raise origin(error) from None
-                except RayActorError as error:
-                    self._replace(worker, actor, error)
-                    if suspect:
-                        failures.append(f"its worker died: {_first_line(error)}")
-                    suspect = True
                 except Exception as error:
+                    died = isinstance(error, RayActorError)
+                    if died:
+                        self._replace(worker, actor, error)
+                    if is_node_loss(error) and losses < MOST_LOSSES:
+                        losses += 1
+                        continue
+                    if died and not suspect:
+                        suspect = True
+                        continue
                     cause = origin(error)
-                    failures.append(f"{type(cause).__name__}: {_first_line(cause)}")
+                    what = "its worker died" if died else type(cause).__name__
+                    failures.append(f"{what}: {_first_line(cause)}")
         self._last_failure = failures[-1]
         await self._count_given_up()
         self.check()
         raise CallFailedError(f"{failures[-1]} ({len(failures)} tries)")
 
-    async def wait_until_ready(self, say: Callable[[str], None]) -> None:
-        """Wait until all actors are ready; report delays through `say`.
+    async def wait_until_ready(self) -> None:
+        """Wait until all actors are ready, or one is and the others are late.
 
         Raises:
-            PipelineError: if an actor cannot start.
+            PipelineError: if an actor cannot start, or none could be placed for too long.
         """
-        reminder = asyncio.create_task(self._remind(say))
-        try:
-            await asyncio.gather(*map(self._loaded, self._workers))
-        finally:
-            reminder.cancel()
+        self._load_all()
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._failure or self.ready)
+            with suppress(TimeoutError):
+                all_ready = self._changed.wait_for(lambda: self._failure or self.ready == self.size)
+                await asyncio.wait_for(all_ready, LATE_SECONDS)
+        self._refuse_if_failed()
+
+    def grow(self, actors: int) -> None:
+        """Start more actors until there are `actors`."""
+        self._workers += [_Worker(self._spawn()) for _ in range(actors - self.size)]
+        self._load_all()
+
+    def give_up_one(self) -> None:
+        """End one actor, to make room for another pool: one that is not ready, else one that has ended its calls."""
+        worker = min(self._workers, key=lambda worker: (worker.ready, worker.waiting))
+        self._workers.remove(worker)
+        worker.leaving = True
+        self._end_if_unused(worker)
 
     def close(self) -> None:
         """End all actors."""
+        if self._reminder:
+            self._reminder.cancel()
         for worker in self._workers:
+            if worker.loading:
+                worker.loading.cancel()
             ray.kill(worker.actor)
 
     async def _count_given_up(self) -> None:
@@ -150,10 +211,9 @@ class ActorPool:
         places = IN_FLIGHT if alone else 1
         async with self._changed:
             self._suspects_waiting += alone
-            await self._changed.wait_for(
-                lambda: self._least_busy().waiting + places <= IN_FLIGHT and (alone or not self._suspects_waiting)
-            )
+            await self._changed.wait_for(lambda: self._failure or self._has_room(places, alone))
             self._suspects_waiting -= alone
+            self._refuse_if_failed()
             worker = self._least_busy()
             worker.waiting += places
         try:
@@ -161,45 +221,95 @@ class ActorPool:
         finally:
             async with self._changed:
                 worker.waiting -= places
+                self._end_if_unused(worker)
                 self._changed.notify_all()
 
-    async def _remind(self, say: Callable[[str], None]) -> None:
-        """Report through `say`, at regular intervals until cancelled, that actors are not ready yet."""
-        while True:
-            await asyncio.sleep(REMINDER_SECONDS)
-            say(f"still waiting for Ray to place and load {len(self._workers)} {self.name} actors")
-
-    async def _loaded(self, worker: _Worker) -> None:
-        """Wait until the actor of a worker is ready; replace one that is killed while it loads."""
-        for _ in range(self._retries + 1):
-            actor = worker.actor
-            try:
-                await actor.__ray_ready__.remote()
-                return
-            except RayActorError as error:
-                self._replace(worker, actor, error)
-        raise PipelineError(
-            f"the {self.name} teacher cannot start: its worker died {self._retries + 1} times while loading it; "
-            "free some memory, then run the same command again"
-        )
+    def _has_room(self, places: int, alone: bool) -> bool:
+        if not self.ready or (self._suspects_waiting and not alone):
+            return False
+        return self._least_busy().waiting + places <= IN_FLIGHT
 
     def _least_busy(self) -> _Worker:
-        return min(self._workers, key=lambda worker: worker.waiting)
+        return min((worker for worker in self._workers if worker.ready), key=lambda worker: worker.waiting)
 
-    def _replace(self, worker: _Worker, dead: Any, error: RayActorError) -> None:
+    def _load_all(self) -> None:
+        """Watch, from now on, over each actor that is not ready."""
+        self._reminder = self._reminder or asyncio.create_task(self._remind())
+        for worker in self._workers:
+            worker.loading = worker.loading or asyncio.create_task(self._load(worker))
+
+    async def _load(self, worker: _Worker) -> None:
+        """Wait until the actor of a worker is ready; replace one that dies while it loads."""
+        deaths = losses = 0
+        while True:
+            try:
+                await worker.actor.__ray_ready__.remote()
+                worker.ready = True
+                break
+            except Exception as error:
+                if not isinstance(error, RayActorError) or "creation task" in str(error):
+                    self._failure = self._cannot_start(error)
+                    break
+                if is_node_loss(error) and losses < MOST_LOSSES:
+                    losses += 1
+                else:
+                    deaths += 1
+                if deaths > self._retries:
+                    self._failure = PipelineError(
+                        f"the {self.name} teacher cannot start: its worker died {deaths} times while loading it; "
+                        "free some memory, then run the same command again"
+                    )
+                    break
+                worker.actor = self._spawn()
+        async with self._changed:
+            self._changed.notify_all()
+
+    async def _remind(self) -> None:
+        """Report actors that are not ready, at regular intervals; fail if none is ready for too long."""
+        last_ready = time.monotonic()
+        while True:
+            await asyncio.sleep(min(REMINDER_SECONDS, self._patience_seconds))
+            if self.ready == self.size:
+                last_ready = time.monotonic()
+            elif self.ready:
+                last_ready = time.monotonic()
+                self._say(
+                    f"Ray cannot place {self.size - self.ready} of {self.size} {self.name} actors now; "
+                    f"working with {self.ready}"
+                )
+            elif time.monotonic() - last_ready < self._patience_seconds:
+                self._say(f"still waiting for Ray to place and load {self.size} {self.name} actors")
+            else:
+                self._failure = PipelineError(
+                    f"Ray could not place or load a single {self.name} actor for {self._patience_seconds / 60:g} "
+                    "minutes (ray.placement_minutes); add nodes, or lower what ray."
+                    f"{self.name}.num_gpus and num_cpus ask for, then run the same command again"
+                )
+                async with self._changed:
+                    self._changed.notify_all()
+                return
+
+    def _refuse_if_failed(self) -> None:
+        if self._failure:
+            raise self._failure
+
+    def _replace(self, worker: _Worker, dead: Any, error: Exception) -> None:
         if "creation task" in str(error):
             raise self._cannot_start(error) from None
-        if worker.actor is dead:
+        if worker.actor is dead and not worker.leaving:
+            ray.kill(dead)  # one that is only unreachable would keep its share of a GPU
+            worker.ready = False
             worker.actor = self._spawn()
+            worker.loading = asyncio.create_task(self._load(worker))
 
-    def _cannot_start(self, error: RayActorError) -> PipelineError:
+    def _end_if_unused(self, worker: _Worker) -> None:
+        if worker.leaving and not worker.waiting:
+            if worker.loading:
+                worker.loading.cancel()
+            ray.kill(worker.actor)
+
+    def _cannot_start(self, error: Exception) -> PipelineError:
         return PipelineError(f"the {self.name} teacher cannot start: {_last_line(error)}")
-
-
-def origin(error: BaseException) -> BaseException:
-    """Return the exception that a remote task raised, without the one that Ray wraps around it."""
-    cause = getattr(error, "cause", None)
-    return cause if isinstance(cause, BaseException) else error
 
 
 def _first_line(error: BaseException) -> str:

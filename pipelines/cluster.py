@@ -1,60 +1,91 @@
-"""The Ray cluster of a run: a running one by address, or a local one that leaves no files or processes behind."""
+"""The Ray cluster of a run: a running one by address, or a local one."""
 
+import io
 import logging
 import os
-import shutil
+import re
 import socket
 import sys
-import tempfile
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout, suppress
-from pathlib import Path
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
 
 from pipelines.errors import PipelineError
+from pipelines.local_cluster import local_cluster
 from pipelines.stop import take_sigterm_for_ctrl_c
 
 CONNECT_SECONDS = 10
-FOLDER_PREFIX = "labels-ray-"
-LONGEST_TEMP_FOLDER = 22
-"""The longest path, in characters, of a temporary folder in which Ray can start. The path of a socket has at most 107
-characters: up to 64 are below the folder that we make, and the name of that folder takes 19 with its slash."""
+PROBE_SECONDS = 60
+"""How long nodes may take to say whether labelgen is installed there. A node that is too busy is not refused."""
 
-LOG_FLUSH_SECONDS = 5.0
-"""How long processes of Ray may still write log files after the shutdown."""
+LONGEST_LINE = 200
+LOCAL = "local"
+"""The address by which Ray itself names a new local cluster."""
 
-_KEEP_MEMORY = "glibc.malloc.mmap_threshold=2147483648:glibc.malloc.trim_threshold=4294967296:glibc.malloc.arena_max=1"
+
+@dataclass(frozen=True)
+class Cluster:
+    """The cluster that this process is connected to; `joined` if it was given by address, and so is not ours."""
+
+    joined: bool
+
+    def resources(self) -> dict[str, float]:
+        """Return what the nodes that are alive have together, such as CPU and GPU, used or not."""
+        import ray
+
+        found: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]  # so in Ray
+        return found
+
+
+def _given_address(address: str | None) -> str | None:
+    """Return the address of the cluster to join (`address`, else RAY_ADDRESS); None for a local cluster."""
+    address = address or os.environ.get("RAY_ADDRESS")
+    return None if address in (None, "", LOCAL) else address
+
+
+class _FirstLines(io.TextIOBase):
+    """Passes the first line of each message on to standard error: some have pages of Ray's logs below it."""
+
+    def write(self, text: str) -> int:
+        sys.stderr.write(text.split("\n", 1)[0][:LONGEST_LINE] if text.strip() else text)
+        return len(text)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
 
 
 @contextmanager
-def cluster(address: str | None) -> Iterator[dict[str, float]]:
-    """Connect to the cluster at `address` (or RAY_ADDRESS), else start a local one; yields its resources.
+def cluster(address: str | None, *, num_cpus: int | None = None, log_to_driver: bool = False) -> Iterator[Cluster]:
+    """Connect to the cluster at `address` (or RAY_ADDRESS), else start a local one.
+
+    `num_cpus` is for a local one. With `log_to_driver`, what workers print appears on standard error.
 
     Raises:
         PipelineError: if no cluster answers there.
     """
-    address = address or os.environ.get("RAY_ADDRESS")
+    given = _given_address(address)
     # A call has two references. After a failure only one is awaited, and Ray would report the other as unhandled.
     os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
+    joined = _remote(given, log_to_driver) if given else local_cluster(num_cpus, log_to_driver)
     # Ray prints messages about dead workers to standard output, where only the summary of the run belongs.
-    with redirect_stdout(sys.stderr), _remote(address) if address else _local():
-        import ray
-
+    with redirect_stdout(sys.stderr if log_to_driver else _FirstLines()), joined:
         take_sigterm_for_ctrl_c()  # again, since Ray has installed its own handler
-        resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]  # so in Ray
-        yield resources
+        yield Cluster(joined=given is not None)
 
 
 @contextmanager
-def _remote(address: str) -> Iterator[None]:
+def _remote(address: str, log_to_driver: bool) -> Iterator[None]:
     _refuse_silent_host(address)
     import ray
 
     try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        ray.init(address=address, log_to_driver=log_to_driver, logging_level=logging.ERROR)
     except (ConnectionError, ValueError, RuntimeError) as error:
+        if "ersion mismatch" in str(error):
+            raise _other_version(address, str(error)) from None
         raise _no_cluster(address, str(error).splitlines()[0]) from None
     try:
+        _refuse_nodes_without_labelgen(address)
         yield
     finally:
         ray.shutdown()
@@ -71,75 +102,56 @@ def _refuse_silent_host(address: str) -> None:
         raise _no_cluster(address, error.strerror or str(error)) from None
 
 
+def _other_version(address: str, ray_says: str) -> PipelineError:
+    """Return the error for a cluster of another Ray or Python; Ray's message has the four versions, two of each."""
+    theirs, ours = (re.findall(rf"{name}: (\S+)", ray_says) for name in ("Ray", "Python"))
+    there, here = (f"Ray {ray} and Python {python}" for ray, python in zip(theirs, ours, strict=True))
+    return PipelineError(
+        f"the Ray cluster at {address!r} has {there}, this process has {here}; "
+        "install the same versions here and on all nodes"
+    )
+
+
+def _refuse_nodes_without_labelgen(address: str) -> None:
+    """Ask each node whether it can import this package.
+
+    Raises:
+        PipelineError: naming a node that cannot.
+    """
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    def find_package() -> bool:  # a local function, so that Ray sends its code and not the name of this module
+        import importlib.util
+
+        try:
+            return (
+                importlib.util.find_spec("pipelines") is not None and importlib.util.find_spec("labelgen") is not None
+            )
+        except ImportError:
+            return False
+
+    answers = {}
+    for node in ray.nodes():  # type: ignore[no-untyped-call]  # so in Ray
+        if node["Alive"]:
+            place = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            asked = ray.remote(find_package).options(num_cpus=0, scheduling_strategy=place, max_retries=1)
+            answers[asked.remote()] = node["NodeManagerAddress"]
+    answered, _ = ray.wait(list(answers), num_returns=len(answers), timeout=PROBE_SECONDS)
+    for answer in answered:
+        try:
+            found = ray.get(answer)
+        except ray.exceptions.RayError:  # the node has just been lost
+            continue
+        if not found:
+            raise PipelineError(
+                f"labelgen is not installed on node {answers[answer]} of the Ray cluster at {address!r}; "
+                "install the version of this process on all nodes"
+            )
+
+
 def _no_cluster(address: str, reason: str) -> PipelineError:
     return PipelineError(
         f"no Ray cluster answers at {address!r} ({reason}); start one with `ray start --head`, "
         "or leave out --ray-address and RAY_ADDRESS for a local one"
     )
-
-
-@contextmanager
-def _local() -> Iterator[None]:
-    # A local cluster is for this process alone. Without these variables Ray writes a token into HOME, sends usage
-    # statistics, and listens on every network interface. The third one restricts it to this machine; its name says
-    # where that is the default.
-    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
-    # Workers keep freed memory, in large pages. Otherwise SAM spends 5 % of its time on allocating memory again.
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
-    os.environ.setdefault("GLIBC_TUNABLES", _KEEP_MEMORY)
-    import ray
-
-    folder = Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX, dir=_temp_folder()))
-    with _locked(folder):
-        try:
-            ray.init(
-                address="local",
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                _temp_dir=str(folder),
-            )
-            yield
-        except SystemExit:  # Ray raises this for a SIGTERM that arrives while it starts
-            raise KeyboardInterrupt from None
-        finally:
-            ray.shutdown()
-            _remove(folder)
-
-
-def sweep_dead_clusters() -> None:
-    """Remove the folders that local clusters of killed runs left behind: those that no run has locked."""
-    for folder in _temp_folder().glob(f"{FOLDER_PREFIX}*"):
-        with suppress(OSError), _locked(folder):  # locked by a run, of another user, or removed by another sweep
-            _remove(folder)
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Lock a folder. The lock ends with this process, so a reused process number does not matter.
-
-    Raises:
-        BlockingIOError: if another process has locked it.
-    """
-    import fcntl
-
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _remove(folder: Path) -> None:
-    deadline = time.monotonic() + LOG_FLUSH_SECONDS
-    while folder.exists() and time.monotonic() < deadline:
-        shutil.rmtree(folder, ignore_errors=True)
-        time.sleep(0.02)
-
-
-def _temp_folder() -> Path:
-    folder = tempfile.gettempdir()
-    return Path(folder if len(folder) <= LONGEST_TEMP_FOLDER else "/tmp")

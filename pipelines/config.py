@@ -18,7 +18,8 @@ class PoolSettings(Settings):
 
     `actors` None means: on GPUs, as many as their shares `num_gpus` allow; without GPUs, one for each core. There are
     never more actors than calls. `num_gpus` is the share of a GPU that each actor takes; the default, a whole GPU, fits
-    any model. A cluster without GPUs ignores it.
+    any model. A local run on a machine without GPUs ignores it. On a cluster given by address, actors wait for GPUs; to
+    work on its CPUs, set it to 0.
     """
 
     actors: int | None = Field(None, ge=1)
@@ -36,11 +37,13 @@ class RaySettings(_PoolSections):
     """How work is distributed. Nothing here changes a label.
 
     A call or task that fails is retried `retries` times before its sample is quarantined. `shards_in_flight` bounds
-    how many shards are worked on, and so held in memory, at the same time.
+    how many shards are worked on, and so held in memory, at the same time. The run stops if for `placement_minutes`
+    not a single actor of a teacher could be placed and loaded.
     """
 
     retries: int = Field(2, ge=0)
     shards_in_flight: int = Field(4, ge=1)
+    placement_minutes: float = Field(30, gt=0)
 
     def pool(self, teacher: str) -> PoolSettings:
         """Return the settings of the pool of a teacher."""

@@ -2,13 +2,13 @@
 
 import asyncio
 import errno
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
 import ray
-from ray.exceptions import OutOfMemoryError, WorkerCrashedError
+from ray.exceptions import OutOfMemoryError, RayError, WorkerCrashedError
 
 from cache_schemas.documents import CacheManifest
 from cache_schemas.errors import CacheError
@@ -19,9 +19,11 @@ from labelgen.errors import LabelgenError
 from labelgen.stages import STAGES, TEACHERS
 from labelgen.stages.stage import Stage
 from pipelines import tasks
-from pipelines.actor_pool import CallFailedError, origin
+from pipelines.actor_pool import CallFailedError
+from pipelines.cluster import Cluster as RayCluster
 from pipelines.config import RaySettings
 from pipelines.errors import PipelineError
+from pipelines.node_loss import MOST_LOSSES, is_node_loss, origin
 from pipelines.order import Step, steps_of
 from pipelines.plan import SHARD_GROUPS, BadSample, GroupPlan, Planner, ShardPlan
 from pipelines.progress import Progress
@@ -60,7 +62,7 @@ def execute(
     job: Job,
     settings: RaySettings,
     planner: Planner,
-    resources: dict[str, float],
+    cluster: RayCluster,
     progress: Progress,
     manifest: CacheManifest,
 ) -> Tally:
@@ -70,22 +72,25 @@ def execute(
         PipelineError: if the whole run must stop: a full disk, a teacher that does not load.
     """
     try:
-        return asyncio.run(_Execution(job, settings, planner, resources, progress).run(plan, manifest))
+        return asyncio.run(_Execution(job, settings, planner, cluster, progress).run(plan, manifest))
     except OSError as error:
         raise PipelineError(_disk_error(job.cache_url, origin(error))) from None
     except DEATHS as error:
         raise PipelineError(f"a worker died while writing ({error}); run the same command again") from None
+    except RayError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise PipelineError(f"Ray failed ({type(error).__name__}: {reason}); run the same command again") from None
 
 
 class _Execution:
     def __init__(
-        self, job: Job, settings: RaySettings, planner: Planner, resources: dict[str, float], progress: Progress
+        self, job: Job, settings: RaySettings, planner: Planner, cluster: RayCluster, progress: Progress
     ) -> None:
         self.job, self.settings, self.planner, self.progress = job, settings, planner, progress
         self.cache = planner.cache
         self.tally = Tally()
         self.job_ref = ray.put(job)
-        self.pools = TeacherPools(settings, self.job_ref, resources, progress)
+        self.pools = TeacherPools(settings, self.job_ref, cluster, progress)
         self.teaching = Teaching(self.pools, settings, self.job_ref, self.tally.add, progress.add)
         self.gate = asyncio.Semaphore(settings.shards_in_flight)
         self.roots: dict[str, asyncio.Task[None]] = {}
@@ -93,7 +98,8 @@ class _Execution:
 
     async def run(self, plan: Sequence[ShardPlan], manifest: CacheManifest) -> Tally:
         """Load the teachers before the cache is touched, then make the groups outside the shards and all shards."""
-        printing, work = asyncio.create_task(self.progress.keep_printing()), []
+        keeping = [asyncio.create_task(self.progress.keep_printing()), asyncio.create_task(self.pools.keep_fitting())]
+        work: list[asyncio.Task[None]] = []
         try:
             due_roots = self.planner.due_roots()
             await self._load_teachers(plan, due_roots)
@@ -103,8 +109,7 @@ class _Execution:
             work = [*self.roots.values(), *(asyncio.create_task(self._make_shard(shard)) for shard in plan)]
             await asyncio.gather(*work)
         finally:
-            printing.cancel()
-            await _cancel(work)
+            await _cancel([*keeping, *work])
             self.pools.close()
             self.progress.finish()
         self._report_unusable()
@@ -144,11 +149,14 @@ class _Execution:
         if not stage.teacher:
             await self._run(tasks.build_groups, stage.name, [group])
             return
+        await self._seal_parts(group, lambda: self._ask_for_root(stage))
+
+    async def _ask_for_root(self, stage: Stage) -> "tuple[list[ray.ObjectRef[Any]], dict[str, str]]":
+        assert stage.teacher, f"stage {stage.name} needs no teacher"
         try:
-            part = await self.teaching.ask(stage.teacher, Chunk(stage.name))
+            return [await self.teaching.ask(stage.teacher, Chunk(stage.name))], {}
         except CallFailedError as error:
             raise PipelineError(f"{stage.description} could not be made: {error}") from None
-        await self._run(tasks.gather_parts, group, part)
 
     async def _make_shard(self, shard: ShardPlan) -> None:
         """Bring one shard up to date; samples that turn out to be bad are quarantined, and the shard is replanned."""
@@ -223,11 +231,29 @@ class _Execution:
 
     async def _ask_teacher(self, stage: Stage, shard: ShardPlan) -> Bad:
         """Have a teacher make one group of a shard."""
-        parts, bad = await self.teaching.ask_in_chunks(stage, shard)
-        if bad:
-            return {token: BadSample(stage.name, reason) for token, reason in bad.items()}
-        await self._run(tasks.gather_parts, self.planner.group(shard, stage.name), *parts)
-        return {}
+        group = self.planner.group(shard, stage.name)
+        bad = await self._seal_parts(group, lambda: self.teaching.ask_in_chunks(stage, shard))
+        return {token: BadSample(stage.name, reason) for token, reason in bad.items()}
+
+    async def _seal_parts(
+        self, group: GroupPlan, ask: "Callable[[], Awaitable[tuple[list[ray.ObjectRef[Any]], dict[str, str]]]]"
+    ) -> dict[str, str]:
+        """Seal a group of the parts that `ask` gets from a teacher; returns bad samples instead, if there are any.
+
+        Parts that are lost with their node before they are written are asked for again.
+        """
+        for left in reversed(range(MOST_LOSSES)):
+            parts, bad = await ask()
+            if bad:
+                return bad
+            try:
+                await self._run(tasks.gather_parts, group, *parts)
+                return {}
+            except Exception as error:
+                if not left or not is_node_loss(error):
+                    raise
+            self.progress.note(f"{group.path}: answers of the teacher were lost with a node; asking again")
+        raise AssertionError("unreachable")
 
     async def _run(self, task: Any, *args: Any) -> Report:
         """Run a CPU task; if its worker dies, Ray retries the task in another worker as often as the settings say."""

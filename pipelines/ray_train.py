@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from pipelines.cluster import cluster
 from trainer.errors import TrainerError
 from trainer.run_folder import RunFolder
 from trainer.settings import RunSettings
@@ -21,7 +22,6 @@ def fit_on_ray(settings: RunSettings, cache: str, out: Path, workers: int, *, re
     if not resume:
         RunFolder(out).refuse_if_occupied()
     try:
-        import ray
         from ray.train import RunConfig, ScalingConfig
         from ray.train.torch import TorchTrainer
     except ImportError as error:
@@ -29,12 +29,9 @@ def fit_on_ray(settings: RunSettings, cache: str, out: Path, workers: int, *, re
             f"--ray needs Ray Train ({error}); install it with `pip install 'labelgen[ray-train]'`"
         ) from None
 
-    address = os.environ.get("RAY_ADDRESS")
     # On a local cluster, Ray Train needs one core in addition to those of its workers.
-    cores = None if address else max(os.cpu_count() or 1, workers + 1)
-    ray.init(address=address, num_cpus=cores, include_dashboard=False)
-    try:
-        gpus = ray.cluster_resources().get("GPU", 0)  # type: ignore[no-untyped-call]  # so in Ray
+    cores = max(os.cpu_count() or 1, workers + 1)
+    with cluster(None, num_cpus=cores, log_to_driver=True) as running:
         trainer = TorchTrainer(
             _fit_on_worker,
             train_loop_config={
@@ -43,15 +40,14 @@ def fit_on_ray(settings: RunSettings, cache: str, out: Path, workers: int, *, re
                 "out": str(out.resolve()),
                 "resume": resume,
             },
-            scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpus >= workers),
+            scaling_config=ScalingConfig(num_workers=workers, use_gpu=running.resources().get("GPU", 0) >= workers),
             run_config=RunConfig(name=out.name, storage_path=str(out.resolve() / "ray")),
         )
-        trainer.fit()
-    except Exception as error:
-        reason = str(error.__cause__ or error).strip().splitlines()
-        raise TrainerError(f"training under Ray failed: {reason[-1] if reason else type(error).__name__}") from None
-    finally:
-        ray.shutdown()
+        try:
+            trainer.fit()
+        except Exception as error:
+            reason = str(error.__cause__ or error).strip().splitlines()
+            raise TrainerError(f"training under Ray failed: {reason[-1] if reason else type(error).__name__}") from None
 
 
 def _fit_on_worker(config: dict[str, str | bool]) -> None:

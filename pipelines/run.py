@@ -11,14 +11,15 @@ from cache_schemas.lock import run_lock
 from labelgen.stages import STAGES
 from labelgen.stages.inputs import ResolvedSettings
 from pipelines.announcement import announce, refuse_incomplete
-from pipelines.cluster import cluster, sweep_dead_clusters
+from pipelines.cluster import cluster
 from pipelines.config import RunConfig
 from pipelines.leftovers import sweep_half_written
+from pipelines.local_cluster import sweep_dead_clusters
 from pipelines.manifest import make_manifest, open_for_run, update_manifest
 from pipelines.plan import Planner, ShardPlan, needs_work
 from pipelines.resolve import open_dataset, resolve
-from pipelines.stop import stops_like_ctrl_c
 from pipelines.summary import RunSummary
+from pipelines.user_name import ensure_user_name
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,6 @@ class RunRequest:
     only_complete: bool = False
 
 
-@stops_like_ctrl_c()
 def generate_labels(request: RunRequest, say: Callable[[str], None]) -> RunSummary:
     """Bring a cache up to date with its dataset and settings; `say` gets the lines that announce the work.
 
@@ -43,6 +43,7 @@ def generate_labels(request: RunRequest, say: Callable[[str], None]) -> RunSumma
         LabelgenError, CacheError: if the run cannot start or continue; sealed groups are kept.
     """
     start = time.monotonic()
+    ensure_user_name()
     sweep_dead_clusters()
     resolved = resolve(request.config)
     adapter = open_dataset(request.config.dataset, request.data)
@@ -79,7 +80,7 @@ def _work(
     summary: RunSummary,
 ) -> None:
     """Do the work that is due on a cluster, and add it to the summary."""
-    with cluster(request.ray_address) as resources:
+    with cluster(request.ray_address) as running:
         from pipelines.execute import execute
         from pipelines.progress import Progress
         from pipelines.tasks import Job
@@ -88,7 +89,7 @@ def _work(
         job = Job(canonical(request.cache), adapter, resolved, holder)
         samples = {name: sum(len(shard.samples) for shard in due if name in shard.todo) for name in STAGES}
         progress = Progress(len(due), samples)
-        tally = execute(due, job, request.config.ray, planner, resources, progress, make_manifest(resolved))
+        tally = execute(due, job, request.config.ray, planner, running, progress, make_manifest(resolved))
     summary.shards_done = tally.shards
     summary.groups_sealed = dict(sorted(tally.sealed.items()))
     summary.stage_seconds = tally.seconds

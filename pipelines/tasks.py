@@ -19,6 +19,7 @@ from labelgen.stages import STAGES, TEACHERS
 from labelgen.stages.inputs import Arrays, BadSamplesError, ResolvedSettings, ShardInputs
 from labelgen.stages.stage import TeacherCall
 from pipelines.plan import GroupPlan
+from pipelines.user_name import ensure_user_name
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,7 @@ class TeacherActor:
         Raises:
             LabelgenError: if the settings do not fit it.
         """
+        ensure_user_name()
         self.job = job
         self.model = TEACHERS[teacher].load(job.resolved, _device(threads))
         self.computing = threading.Lock()

@@ -7,28 +7,36 @@ from typing import Any
 import ray
 
 from pipelines.actor_pool import IN_FLIGHT, ActorPool
+from pipelines.cluster import Cluster
 from pipelines.config import RaySettings
 from pipelines.errors import PipelineError
 from pipelines.progress import Progress
 from pipelines.tasks import Job, TeacherActor
+
+FIT_SECONDS = 10.0
+ROUNDS_STUCK = 3
+"""How often in a row a teacher must be seen without an actor before another one gives it room."""
 
 
 class TeacherPools:
     """Pools by teacher, started when they are first needed. A teacher without calls is never loaded."""
 
     def __init__(
-        self, settings: RaySettings, job_ref: "ray.ObjectRef[Job]", resources: Mapping[str, float], progress: Progress
+        self, settings: RaySettings, job_ref: "ray.ObjectRef[Job]", cluster: Cluster, progress: Progress
     ) -> None:
-        """Plan pools for a cluster with these `resources`; actors read the job from `job_ref`."""
+        """Plan pools for `cluster`; actors read the job from `job_ref`."""
         self._settings = settings
         self._job_ref = job_ref
-        self._gpus = resources.get("GPU", 0.0)
-        self._cores = max(1, int(resources.get("CPU", 1)))
+        self._cluster = cluster
         self._progress = progress
         self._pools: dict[str, ActorPool] = {}
+        self._calls: dict[str, int] = {}
+        self._threads = 1
+        self._stuck: dict[ActorPool, int] = {}
+        self._look(cluster.resources())
 
     async def start(self, calls: Mapping[str, int]) -> None:
-        """Start a pool for each teacher that has calls, and wait until every actor has loaded its network.
+        """Start a pool for each teacher that has calls, and wait until each has an actor that has loaded its network.
 
         On GPUs, the teacher with the largest share of a GPU is placed first, so that the others fit beside it.
 
@@ -36,12 +44,31 @@ class TeacherPools:
             PipelineError: if an actor cannot start, or the teachers ask for more GPUs than there are.
         """
         due = [teacher for teacher, count in calls.items() if count and teacher not in self._pools]
-        counts = {name: self._settings.pool(name).actors or min(self._room(due), calls[name]) for name in due}
-        threads = max(1, self._cores // max(1, sum(counts.values())))
+        if not due:
+            return
+        self._calls.update({teacher: calls[teacher] for teacher in due})
+        counts = self._counts(due)
+        if not all(counts.values()):
+            raise PipelineError(
+                f"{' and '.join(due)} ask for {self._share(due):g} GPUs together, the cluster has {self._gpus:g}: "
+                f"lower {' or '.join(f'ray.{teacher}.num_gpus' for teacher in due)}"
+            )
+        if self._cluster.joined and not self._gpus and self._share(due):
+            fix = " ".join(f"--set ray.{teacher}.num_gpus=0" for teacher in due)
+            self._progress.note(f"the cluster has no GPU; waiting for one (to work on its CPUs: {fix})")
+        self._threads = max(1, self._cores // max(1, sum(counts.values())))
         steps = [[teacher] for teacher in sorted(due, key=lambda name: -self._settings.pool(name).num_gpus)]
-        for together in steps if self._gpus else [due]:
-            pools = [self._pool(teacher, counts[teacher], threads) for teacher in together]
-            await asyncio.gather(*(pool.wait_until_ready(self._progress.note) for pool in pools))
+        for together in steps if self._uses_gpus else [due]:
+            pools = [self._pool(teacher, counts[teacher]) for teacher in together]
+            await asyncio.gather(*(pool.wait_until_ready() for pool in pools))
+
+    async def keep_fitting(self) -> None:
+        """Fit the pools to the cluster, until cancelled: nodes can join it and get lost."""
+        while True:
+            await asyncio.sleep(FIT_SECONDS)
+            self._look(await asyncio.to_thread(self._cluster.resources))
+            self._make_room()
+            self._fit()
 
     async def of(self, teacher: str) -> ActorPool:
         """Return the pool of a teacher; one that the plan did not need so far starts now, with one actor."""
@@ -53,24 +80,81 @@ class TeacherPools:
         for pool in self._pools.values():
             pool.close()
 
-    def _room(self, due: list[str]) -> int:
-        """Return how many actors of each due teacher fit: by shares of GPUs, or one for each core without GPUs."""
-        together = sum(self._settings.pool(teacher).num_gpus for teacher in due)
-        if not self._gpus or not together:
-            return self._cores
-        room = int(self._gpus) * int(1 / together + 1e-9) if together <= 1 + 1e-9 else int(self._gpus / together + 1e-9)
-        if room == 0:
-            raise PipelineError(
-                f"{' and '.join(due)} ask for {together:g} GPUs together, the cluster has {self._gpus:g}: "
-                f"lower {' or '.join(f'ray.{teacher}.num_gpus' for teacher in due)}"
-            )
-        return room
+    def _look(self, resources: Mapping[str, float]) -> None:
+        self._gpus = resources.get("GPU", 0.0)
+        self._cores = max(1, int(resources.get("CPU", 1)))
+        self._uses_gpus = self._cluster.joined or self._gpus > 0
 
-    def _pool(self, teacher: str, actors: int, threads: int) -> ActorPool:
+    def _make_room(self) -> None:
+        """If a teacher has had no actor for a while, give it the place of an actor of another one."""
+        pools = self._pools.values()
+        self._stuck = {pool: rounds for pool, rounds in self._stuck.items() if not pool.ready}
+        for pool in pools:
+            if not pool.ready:
+                self._stuck[pool] = self._stuck.get(pool, 0) + 1
+        others = [pool for pool in pools if pool.ready and pool.size > 1]
+        if others and any(rounds > ROUNDS_STUCK for rounds in self._stuck.values()):
+            largest = max(others, key=lambda pool: pool.size)
+            self._progress.note(f"giving up one {largest.name} actor, since another teacher has none")
+            largest.give_up_one()
+            self._stuck.clear()
+
+    def _fit(self) -> None:
+        """Shrink pools that no longer fit. Grow those that could be larger, once all actors so far are placed."""
+        all_placed = all(pool.ready == pool.size for pool in self._pools.values())
+        for teacher, count in self._counts(list(self._pools)).items():
+            pool = self._pools[teacher]
+            if pool.size > max(1, count):
+                self._progress.note(f"the cluster has become smaller: working with {count} {teacher} actors")
+            while pool.size > max(1, count):
+                pool.give_up_one()
+            if all_placed:
+                pool.grow(count)
+
+    def _counts(self, teachers: list[str]) -> dict[str, int]:
+        """Return how many actors each teacher gets: what the settings say, else what fits, but not more than calls.
+
+        Actors that take whole cores leave at least one for the tasks that decode and write.
+        """
+        room = self._room(teachers)
+        pools = {name: self._settings.pool(name) for name in teachers}
+        counts = {name: pool.actors or min(room, self._calls[name]) for name, pool in pools.items()}
+        while sum(counts[name] * pool.num_cpus for name, pool in pools.items()) > self._cores - 1:
+            fewer = [name for name, pool in pools.items() if pool.num_cpus and counts[name] > 1]
+            if not fewer:
+                break
+            counts[max(fewer, key=lambda name: counts[name])] -= 1
+        return counts
+
+    def _room(self, teachers: list[str]) -> int:
+        """Return how many actors of each teacher fit: by shares of GPUs, or one for each core without GPUs.
+
+        A cluster that has no GPU yet may get some, so there the answer is one.
+        """
+        together = self._share(teachers)
+        if not self._uses_gpus or not together:
+            return self._cores
+        if not self._gpus:
+            return 1
+        if together <= 1 + 1e-9:
+            return int(self._gpus) * int(1 / together + 1e-9)
+        return int(self._gpus / together + 1e-9)
+
+    def _share(self, teachers: list[str]) -> float:
+        """Return the GPUs that one actor of each teacher takes."""
+        return sum(self._settings.pool(teacher).num_gpus for teacher in teachers)
+
+    def _pool(self, teacher: str, actors: int) -> ActorPool:
         settings = self._settings.pool(teacher)
-        gpus = settings.num_gpus if self._gpus else 0
+        gpus = settings.num_gpus if self._uses_gpus else 0
         actor_class: Any = TeacherActor  # Ray replaces the class by one with `options`
         actor = actor_class.options(num_gpus=gpus, num_cpus=settings.num_cpus, max_concurrency=IN_FLIGHT)
-        pool = ActorPool(teacher, lambda: actor.remote(self._job_ref, teacher, threads), actors, self._settings.retries)
-        self._pools[teacher] = pool
-        return pool
+        self._pools[teacher] = ActorPool(
+            teacher,
+            lambda: actor.remote(self._job_ref, teacher, self._threads),
+            actors,
+            self._settings.retries,
+            self._progress.note,
+            self._settings.placement_minutes * 60,
+        )
+        return self._pools[teacher]

@@ -42,7 +42,7 @@ class Doubler:
 
 
 def pool_of(marks: Path, actors: int = 1, retries: int = 2) -> ActorPool:
-    return ActorPool("doubler", lambda: Doubler.remote(str(marks)), actors, retries)
+    return ActorPool("doubler", lambda: Doubler.remote(str(marks)), actors, retries, print)
 
 
 def ask(pool: ActorPool, *calls: tuple[Any, ...]) -> list[Any]:
@@ -143,7 +143,7 @@ class Slow:
 @pytest.mark.parametrize(("deaths", "said"), [(1, None), (9, "its worker died 2 times while loading it")])
 def test_an_actor_that_is_killed_while_it_loads_is_replaced(tmp_path: Path, deaths: int, said: str | None) -> None:
     async def start() -> None:
-        await ActorPool("frail", lambda: Frail.remote(str(tmp_path), deaths), 1, 1).wait_until_ready(print)
+        await ActorPool("frail", lambda: Frail.remote(str(tmp_path), deaths), 1, 1, print).wait_until_ready()
 
     if said is None:
         asyncio.run(start())
@@ -154,16 +154,19 @@ def test_an_actor_that_is_killed_while_it_loads_is_replaced(tmp_path: Path, deat
 
 
 def test_an_actor_that_cannot_start_stops_the_run_with_its_reason() -> None:
-    (error,) = ask(ActorPool("broken", Broken.remote, 1, 2), (1,))
+    (error,) = ask(ActorPool("broken", Broken.remote, 1, 2, print), (1,))
     assert isinstance(error, PipelineError)
     assert "sam.architecture 'vit_x' is none of vit_b" in str(error)
 
 
 def test_a_pool_that_loads_while_another_fails_ends_in_silence(caplog: pytest.LogCaptureFixture) -> None:
     async def start() -> None:
-        pools = [ActorPool("slow", lambda: Slow.remote(60), 1, 0), ActorPool("broken", Broken.remote, 1, 0)]
+        pools = [
+            ActorPool("slow", lambda: Slow.remote(60), 1, 0, print),
+            ActorPool("broken", Broken.remote, 1, 0, print),
+        ]
         try:
-            await asyncio.gather(*(pool.wait_until_ready(print) for pool in pools))
+            await asyncio.gather(*(pool.wait_until_ready() for pool in pools))
         finally:
             for pool in pools:
                 pool.close()
@@ -179,7 +182,7 @@ def test_a_long_wait_for_actors_is_said_until_they_stand(monkeypatch: pytest.Mon
     said: list[str] = []
 
     async def start() -> int:
-        await ActorPool("slow", lambda: Slow.remote(2), 1, 0).wait_until_ready(said.append)
+        await ActorPool("slow", lambda: Slow.remote(2), 1, 0, said.append).wait_until_ready()
         heard = len(said)
         await asyncio.sleep(1.2)
         return heard

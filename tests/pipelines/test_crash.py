@@ -160,7 +160,8 @@ def test_killed_runs_go_on_to_the_cache_of_an_undisturbed_one(
 def test_the_next_run_removes_what_a_kill_left_even_if_nothing_is_to_be_done(
     made: Path, cache: Path, temp: Path, labelgen
 ) -> None:
-    (temp / "labels-ray-killed" / "session").mkdir(parents=True)
+    (temp / "labels-ray-a1b2c3d4" / "r" / "session").mkdir(parents=True)
+    (temp / "labels-ray-a1b2c3d4" / "made-by-labelgen-run").touch()
     for folder in (cache, cache / "shards", cache / "shards/scene-0061-000"):
         (folder / "zarr.0123abcd.partial").write_text('{"attri')
     before = seals(cache)

@@ -49,7 +49,14 @@ def test_stopped_runs_leave_nothing_behind_and_go_on(
     assert seals(cache).keys() == seals(built, ONE_SHARD).keys()
 
 
-@pytest.mark.parametrize("how", [TERMINAL_CTRL_C, KILL])
+def test_a_run_stops_as_clean_while_it_loads_its_code(made: Path, tmp_path: Path, temp: Path, labelgen) -> None:
+    run = labelgen.start(made / "nuscenes", tmp_path / "cache.zarr")
+    wait_for(lambda: "pydantic_core" in Path(f"/proc/{run.pid}/maps").read_text())
+    stop(run, KILL)
+    assert left_in(temp) == []
+
+
+@pytest.mark.parametrize("how", [TERMINAL_CTRL_C, KILL, SCHEDULER])
 def test_a_run_stops_as_clean_while_ray_starts(made: Path, tmp_path: Path, temp: Path, labelgen, how) -> None:
     run = labelgen.start(made / "nuscenes", tmp_path / "cache.zarr")
     wait_for(lambda: any("gcs_server" in named for named in users_of(temp).values()))

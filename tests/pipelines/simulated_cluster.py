@@ -1,0 +1,62 @@
+"""A Ray cluster of several nodes on this machine, in processes of its own, whose nodes can be added and killed."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+SCRIPT = """
+import json, sys
+from ray.cluster_utils import Cluster
+
+folder, head = sys.argv[1], json.loads(sys.argv[2])
+cluster = Cluster(initialize_head=True, head_node_args={**head, "include_dashboard": False, "temp_dir": folder})
+nodes = {}
+print(cluster.address, flush=True)
+for line in sys.stdin:
+    deed, name, given = json.loads(line)
+    if deed == "add":
+        nodes[name] = cluster.add_node(**given)
+    else:
+        cluster.remove_node(nodes.pop(name), allow_graceful=False)
+    print("done", flush=True)
+cluster.shutdown()
+"""
+
+
+class SimulatedCluster:
+    """A head node, which the driver of a run joins, and other nodes by name."""
+
+    def __init__(self, folder: Path, environment: dict[str, str], **head: Any) -> None:
+        """Start the head node with the resources `head` (num_cpus, num_gpus); Ray's files are in `folder`."""
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", SCRIPT, str(folder), json.dumps(head)],
+            env={**environment, "RAY_USAGE_STATS_ENABLED": "0"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        self.address = self._answer()
+
+    def add(self, name: str, **resources: Any) -> None:
+        self._tell("add", name, resources)
+
+    def kill(self, name: str) -> None:
+        """Kill all processes of a node at once, as when its machine loses power."""
+        self._tell("kill", name, {})
+
+    def close(self) -> None:
+        if self._process.poll() is None:
+            self._process.communicate(timeout=60)
+
+    def _tell(self, *message: Any) -> None:
+        self._process.stdin.write(json.dumps(message) + "\n")
+        self._process.stdin.flush()
+        assert self._answer() == "done"
+
+    def _answer(self) -> str:
+        answer = self._process.stdout.readline().strip()
+        assert answer, "the simulated cluster has ended"
+        return answer
