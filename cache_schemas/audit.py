@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 
 from cache_schemas.audit_arrays import audit_arrays
 from cache_schemas.audit_consistency import audit_axes, audit_origins, audit_record
-from cache_schemas.audit_files import FileSizes, files_by_group, stray_files
+from cache_schemas.audit_files import FileSizes, files_by_group, is_of_a_cache, stray_files
 from cache_schemas.audit_part import Part, finding
 from cache_schemas.documents import CacheManifest, GroupSeal, ShardRecord
 from cache_schemas.errors import CacheError
@@ -28,7 +28,7 @@ def audit(cache: Cache, manifest: CacheManifest) -> Iterator[Part]:
     files = files_by_group(sizes)
     root = _audit_root(cache, manifest, files)
     for path, reason in stray_files(sizes):
-        root.add(ProblemKind.STRAY_FILE, path, reason)
+        root.add(ProblemKind.STRAY_FILE if is_of_a_cache(path) else ProblemKind.UNRELATED_FILE, path, reason)
     yield root
     known_sizes = {"C": len(manifest.taxonomy.classes)}
     text = root.readable.get(GroupPath.root("text"))

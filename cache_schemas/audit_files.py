@@ -1,8 +1,9 @@
-"""Sorts the files of a cache into its groups, and finds those that are not part of the contract."""
+"""Sorts the files of a cache into its groups, and finds those that are not part of the cache format."""
 
 from collections.abc import Iterator, Mapping
 
 from cache_schemas.array_storage import METADATA, chunk_file
+from cache_schemas.durable_store import PARTIAL
 from cache_schemas.group_path import LOCKS, NO_FOLDER_NAMES, SHARDS
 from cache_schemas.layout import ROOT_GROUPS, SHARD_GROUPS
 
@@ -21,8 +22,14 @@ def files_by_group(sizes: FileSizes) -> dict[str, dict[str, int | None]]:
     return groups
 
 
+def is_of_a_cache(path: str) -> bool:
+    """Return whether a path, or the name of a folder, is one that a cache or a run that was killed can have made."""
+    first, *_ = path.split("/")
+    return first in (METADATA, SHARDS, *ROOT_GROUPS, *LOCKS) or path.endswith(PARTIAL)
+
+
 def stray_files(sizes: FileSizes) -> Iterator[tuple[str, str]]:
-    """Yield the files that the contract does not have, such as half-written ones of a killed run, and the reason.
+    """Yield the files that the cache format does not have, such as half-written ones of a killed run, and the reason.
 
     A folder in a group that is not an array of the contract is left out: it is an unknown array, or part of an unsealed
     group.
@@ -31,7 +38,7 @@ def stray_files(sizes: FileSizes) -> Iterator[tuple[str, str]]:
         if size is None:
             yield path, "a special file"
         elif not _is_expected(path.split("/")):
-            yield path, "not part of the contract"
+            yield path, "not part of the cache format"
 
 
 def _is_expected(steps: list[str]) -> bool:

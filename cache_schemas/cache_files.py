@@ -34,6 +34,9 @@ class CacheFiles(Protocol):
     def folder_names(self, folder: str) -> list[str]:
         """Return the names of the folders directly inside a folder."""
 
+    def top_names(self) -> list[str]:
+        """Return the names of all files and folders at the top; none if the place is empty or absent."""
+
     def size(self, path: str) -> int:
         """Return the bytes of a file.
 
@@ -82,6 +85,10 @@ class LocalFiles(CacheFiles):
     @override
     def folder_names(self, folder: str) -> list[str]:
         return local_files.folder_names(self._path(folder))
+
+    @override
+    def top_names(self) -> list[str]:
+        return local_files.entry_names(self._base)
 
     @override
     def size(self, path: str) -> int:
@@ -145,6 +152,14 @@ class StoredObjects(CacheFiles):
             return []
         entries = self._fs.ls(place, detail=True)
         return [posixpath.basename(entry["name"].rstrip("/")) for entry in entries if entry["type"] == "directory"]
+
+    @override
+    def top_names(self) -> list[str]:
+        place = self._path("")
+        self._fs.invalidate_cache(place)
+        if not self._fs.isdir(place):
+            return []
+        return [posixpath.basename(name.rstrip("/")) for name in self._fs.ls(place, detail=False)]
 
     @override
     def size(self, path: str) -> int:

@@ -146,6 +146,20 @@ def sizes_below(base: str, folders: Iterable[str]) -> dict[str, int | None]:
     return dict(_list_trees((f"{folder}/", str(Path(base, folder))) for folder in wanted))
 
 
+def entry_names(folder: str) -> list[str]:
+    """Return the names of all that is directly inside a folder; none if there is no such folder.
+
+    Raises:
+        StoreError: if the folder cannot be read.
+    """
+    try:
+        return os.listdir(folder)  # noqa: PTH208  # names alone
+    except OSError as error:
+        if error.errno in ABSENT:
+            return []
+        raise disk_error(folder, error) from error
+
+
 def folder_names(folder: str) -> list[str]:
     """Return the names of the folders directly inside a folder; none if there is no such folder.
 

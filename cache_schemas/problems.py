@@ -23,6 +23,7 @@ class ProblemKind(StrEnum):
     CHECKSUM_MISMATCH = "checksum-mismatch"
     VALUE_OUT_OF_RANGE = "value-out-of-range"
     STRAY_FILE = "stray-file"
+    UNRELATED_FILE = "unrelated-file"
 
 
 _REDO = "remove it with `labelgen verify --repair`, then rerun the same `labelgen run`"
@@ -33,6 +34,7 @@ _REMEDIES = {
     ProblemKind.STALE_GROUP: "bring it up to date with `labelgen run` and the settings that you want",
     ProblemKind.UNKNOWN_ARRAY: "remove it with `labelgen verify --repair`",
     ProblemKind.STRAY_FILE: "remove it by hand or with `labelgen verify --repair`",
+    ProblemKind.UNRELATED_FILE: "move it out of the cache; `labelgen verify --repair` leaves it",
 }
 
 

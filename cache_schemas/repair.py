@@ -14,8 +14,8 @@ def repair(cache: Cache, problems: Iterable[Problem]) -> list[str]:
 
     Unknown arrays and stray files are removed alone. For any other problem of a group, the group is removed as a whole,
     its seal first; a group that was never sealed loses all its files. Of a shard with a damaged or missing record, only
-    the record is removed: the next run keeps the groups that fit. A shard of another run is removed as a whole. The
-    caller holds `run_lock`.
+    the record is removed: the next run keeps the groups that fit. A shard of another run is removed as a whole. Files
+    that no cache has at its top are left: they may be a user's own. The caller holds `run_lock`.
 
     Raises:
         CacheError: if the cache is open for reading only.
@@ -23,6 +23,8 @@ def repair(cache: Cache, problems: Iterable[Problem]) -> list[str]:
     """
     removed: dict[str, None] = {}
     for problem in problems:
+        if problem.kind is ProblemKind.UNRELATED_FILE:
+            continue
         path = _path_to_remove(problem)
         if path in removed:
             continue

@@ -205,6 +205,10 @@ class Cache:
                 sizes[name] = sizes.get(name, 0) + size
         return sizes
 
+    def top_names(self) -> list[str]:
+        """Return the names of all files and folders at the top of the cache; none if there is nothing."""
+        return self._files.top_names()
+
     def file_sizes(self) -> dict[str, int | None]:
         """Return the bytes of all files by their path in the cache; None for special files.
 

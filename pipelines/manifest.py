@@ -3,6 +3,7 @@
 import platform
 from importlib import metadata
 
+from cache_schemas.audit_files import is_of_a_cache
 from cache_schemas.documents import CacheManifest, PromptRecord
 from cache_schemas.errors import CacheError
 from cache_schemas.layout import SCHEMA_VERSION
@@ -42,10 +43,12 @@ def open_for_run(url: str, resolved: ResolvedSettings) -> Cache:
     """Open the cache, or create it with its manifest.
 
     Raises:
-        CacheError: if it holds another dataset, split or taxonomy, or cannot be written.
+        CacheError: if it holds another dataset, split or taxonomy, or other files than a cache, or cannot be written.
     """
-    existing = Cache(url).manifest()
+    cache = Cache(url)
+    existing = cache.manifest()
     if existing is None:
+        _refuse_used_folder(cache)
         return Cache.create(url, make_manifest(resolved))
     for name, held, asked in (
         ("dataset", existing.dataset, resolved.settings.dataset),
@@ -55,6 +58,19 @@ def open_for_run(url: str, resolved: ResolvedSettings) -> Cache:
         if held != asked:
             raise CacheError(f"{url}: holds {name} {held!r}, not {asked!r}; give another cache folder")
     return Cache(url, "a")
+
+
+def _refuse_used_folder(cache: Cache) -> None:
+    """Refuse to create a cache beside other files, which `labelgen verify` would then call problems.
+
+    Raises:
+        CacheError: naming the first of them.
+    """
+    unrelated = sorted(path for path in cache.top_names() if not is_of_a_cache(path))
+    if unrelated:
+        raise CacheError(
+            f"{cache.url}: not a cache, and not empty (it holds {unrelated[0]!r}); give a new folder for the cache"
+        )
 
 
 def update_manifest(cache: Cache, resolved: ResolvedSettings) -> None:

@@ -1,4 +1,4 @@
-"""The files of a cache: which of them are part of the contract."""
+"""The files of a cache: which of them are part of the cache format."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from cache_schemas.audit_files import stray_files
 
 @pytest.mark.parametrize("path", ["shards/../clip/zarr.json", "shards//clip/zarr.json", "text/./zarr.json"])
 def test_names_that_only_an_object_store_can_have_are_stray(path: str) -> None:
-    assert dict(stray_files({path: 3})) == {path: "not part of the contract"}
+    assert dict(stray_files({path: 3})) == {path: "not part of the cache format"}
 
 
 @pytest.mark.parametrize(

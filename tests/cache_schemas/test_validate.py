@@ -44,10 +44,11 @@ def test_damage_in_an_object_store_is_found_and_repaired(write_sound_cache: Call
     fs.pipe_file(f"{base}/notes.txt", b"x")
     fs.rm_file(f"{base}/{SHARD}/images/rgb/c/0/0/0/0")
     fs.pipe_file(f"{base}/{SHARD}/clip/zarr.json", b"{")
-    places = [("stray-file", "notes.txt"), ("damaged-document", f"{SHARD}/clip")]
+    places = [("unrelated-file", "notes.txt"), ("damaged-document", f"{SHARD}/clip")]
     assert places_of(cache.url) == [*places, ("unreadable-array", f"{SHARD}/images/rgb")]
-    assert repair(cache, problems_of(cache.url)) == ["notes.txt", f"{SHARD}/clip", f"{SHARD}/images"]
-    assert places_of(cache.url) == [("unsealed-group", f"{SHARD}/{name}") for name in ("images", "clip")]
+    assert repair(cache, problems_of(cache.url)) == [f"{SHARD}/clip", f"{SHARD}/images"]
+    unsealed = [("unsealed-group", f"{SHARD}/{name}") for name in ("images", "clip")]
+    assert places_of(cache.url) == [("unrelated-file", "notes.txt"), *unsealed]
 
 
 def test_messages_tell_what_was_found_and_what_was_promised(sound_folder: Path) -> None:
@@ -72,7 +73,7 @@ def test_all_problems_of_a_cache_are_found(sound_folder: Path) -> None:
     (sound_folder / SHARD / "sam/features/c/0/0/0/0").unlink()
     edit_document(sound_folder, "shards/toy-001", lambda document: document.update(attributes={}))
     assert set(places_of(sound_folder)) == {
-        ("stray-file", "notes.txt"),
+        ("unrelated-file", "notes.txt"),
         ("unsealed-group", "text"),
         ("unreadable-array", f"{SHARD}/images/rgb"),
         ("unsealed-group", f"{SHARD}/clip"),
@@ -134,10 +135,10 @@ def test_problems_are_json_ready(sound_folder: Path) -> None:
     (sound_folder / "notes.txt").write_text("mine")
     (problem,) = problems_of(sound_folder)
     assert json.loads(json.dumps(problem.to_dict())) == {
-        "kind": "stray-file",
+        "kind": "unrelated-file",
         "path": "notes.txt",
-        "message": "not part of the contract",
-        "remedy": "remove it by hand or with `labelgen verify --repair`",
+        "message": "not part of the cache format",
+        "remedy": "move it out of the cache; `labelgen verify --repair` leaves it",
     }
 
 

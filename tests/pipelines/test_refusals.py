@@ -24,6 +24,20 @@ def test_a_dataset_whose_files_are_all_missing_is_refused(data: Path, tmp_path: 
     assert "is the disk mounted" in done.stderr
 
 
+@pytest.mark.parametrize("folder", ["data itself", "folder of notes"])
+def test_no_cache_is_made_in_a_folder_with_other_files(data: Path, tmp_path: Path, labelgen_here, folder: str) -> None:
+    mine = data
+    if folder == "folder of notes":
+        mine = tmp_path / "mine"
+        mine.mkdir()
+        (mine / "thesis.txt").write_text("years of work")
+    before = checksums(mine)
+    done = labelgen_here.run(data, mine)
+    assert done.returncode == 1
+    assert f"error: {mine}: not a cache, and not empty (it holds " in done.stderr
+    assert checksums(mine) == before
+
+
 def test_an_object_store_without_its_package_is_one_error(labelgen_here) -> None:
     done = labelgen_here("inspect", "gs://bucket/cache.zarr")
     assert done.returncode == 1

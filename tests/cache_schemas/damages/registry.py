@@ -28,11 +28,16 @@ DAMAGES: list[Damage] = []
 
 
 def makes(kind: ProblemKind, path: str, *more: Place, costs: str | None = None) -> Callable[..., Any]:
-    """Register a damage that makes one problem, or `more`; `costs` is what may be removed if not the whole group."""
+    """Register a damage that makes one problem, or `more`.
+
+    `costs` is what may be removed; "" is nothing, None the whole group.
+    """
     places = ((kind, path), *more)
 
     def register(do: Callable[[Path], None]) -> Callable[[Path], None]:
-        DAMAGES.append(Damage(do, places, (costs,) if costs else tuple(group_of(place) for _, place in places)))
+        DAMAGES.append(
+            Damage(do, places, (costs,) if costs is not None else tuple(group_of(place) for _, place in places))
+        )
         return do
 
     return register
