@@ -34,7 +34,14 @@ class ClipSettings(TeacherSettings):
 
     `key_smoothing` and `prompt_denoising` are the thresholds of the two refinements of MaskCLIP, whose own values are
     1.0 and 0.5. None turns a refinement off. `store_features` also stores the features of the patches.
+
+    `mean` and `std` are those of pictures in 0..1 that the network was trained with, for red, green and blue.
+    Registered weights know theirs; for a file of your own, give both. Whether a network uses QuickGELU is part of the
+    name of its `architecture`.
     """
+
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
 
     key_smoothing: float | None = Field(None, gt=0, le=1)
     prompt_denoising: float | None = Field(None, gt=0, le=1)

@@ -29,13 +29,28 @@ Progress = Callable[[int, int | None], None]
 """Called with the bytes done and the total (None if the server does not tell)."""
 
 
+Channels = tuple[float, float, float]
+"""One number each for red, green and blue."""
+
+OPENAI_MEAN: Channels = (0.48145466, 0.4578275, 0.40821073)
+OPENAI_STD: Channels = (0.26862954, 0.26130258, 0.27577711)
+"""Mean and standard deviation of pictures in 0..1 that OpenAI's CLIP networks, and most others, were trained with."""
+
+
 @dataclass(frozen=True)
 class Weights:
-    """An official weights file."""
+    """An official weights file.
+
+    `architecture` is the one network that it fits; an empty one is not checked. `mean` and `std` are those that CLIP
+    networks expect of pictures; other networks have their own.
+    """
 
     url: str
     sha256: str
     meaning: str
+    architecture: str = ""
+    mean: Channels = OPENAI_MEAN
+    std: Channels = OPENAI_STD
     largest_mib: int = 4096
     """A download of more is stopped. It would otherwise fill the disk before its SHA-256 is checked."""
 
@@ -56,11 +71,14 @@ class Weights:
 
 @dataclass(frozen=True)
 class ShippedWeights:
-    """A weights file that an installed package brings along, at `path`."""
+    """A weights file that an installed package brings along, at `path`; the other fields are those of `Weights`."""
 
     path: Path
     sha256: str
     meaning: str
+    architecture: str = ""
+    mean: Channels = OPENAI_MEAN
+    std: Channels = OPENAI_STD
 
     @property
     def origin(self) -> str:
@@ -78,25 +96,36 @@ _VIT_B_16 = "5806e77cd80f8b59890b7e101eabd078d9fb84e6937f9e85e4ecb61988df416f"
 _RN50 = "afeb0e10f9e5a86da6080e35cf09123aca3b358a0c3e3b6c78a7b63bc04b6762"
 
 REGISTRY: dict[str, Weights | ShippedWeights] = {
-    "clip-vit-b-16": Weights(f"{_CLIP}/{_VIT_B_16}/ViT-B-16.pt", _VIT_B_16, "OpenAI CLIP ViT-B/16 (335 MiB)", 400),
-    "clip-rn50": Weights(f"{_CLIP}/{_RN50}/RN50.pt", _RN50, "OpenAI CLIP ResNet-50 (244 MiB)", 300),
+    "clip-vit-b-16": Weights(
+        f"{_CLIP}/{_VIT_B_16}/ViT-B-16.pt",
+        _VIT_B_16,
+        "OpenAI CLIP ViT-B/16 (335 MiB)",
+        "ViT-B-16-quickgelu",
+        largest_mib=400,
+    ),
+    "clip-rn50": Weights(
+        f"{_CLIP}/{_RN50}/RN50.pt", _RN50, "OpenAI CLIP ResNet-50 (244 MiB)", "RN50-quickgelu", largest_mib=300
+    ),
     "sam-vit-b": Weights(
         f"{_SAM}/sam_vit_b_01ec64.pth",
         "ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912",
         "Segment Anything ViT-B (358 MiB)",
-        400,
+        "vit_b",
+        largest_mib=400,
     ),
     "sam-vit-l": Weights(
         f"{_SAM}/sam_vit_l_0b3195.pth",
         "3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622",
         "Segment Anything ViT-L (1.2 GiB)",
-        1300,
+        "vit_l",
+        largest_mib=1300,
     ),
     "sam-vit-h": Weights(
         f"{_SAM}/sam_vit_h_4b8939.pth",
         "a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e",
         "Segment Anything ViT-H (2.4 GiB)",
-        2600,
+        "vit_h",
+        largest_mib=2600,
     ),
 }
 """The weights that labelgen itself knows."""
@@ -149,9 +178,14 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def registered_as(sha256: str) -> Weights | ShippedWeights | None:
+    """Return the registered weights with this SHA-256, if there are any."""
+    return next((entry for entry in known_weights().values() if entry.sha256 == sha256), None)
+
+
 def is_official(sha256: str) -> bool:
     """Return whether a file with this SHA-256 is one of the registered weights."""
-    return any(entry.sha256 == sha256 for entry in known_weights().values())
+    return registered_as(sha256) is not None
 
 
 def verified(name: str) -> tuple[Path, str]:

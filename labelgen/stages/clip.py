@@ -8,14 +8,24 @@ from numpy.typing import NDArray
 
 from labelgen.stages.inputs import Arrays, ResolvedSettings, ShardInputs
 from labelgen.stages.stage import Stage, Teacher, TeacherCall
+from labelgen.weights import OPENAI_MEAN, OPENAI_STD
 
 if TYPE_CHECKING:
     from labelgen.teachers.clip.teacher import ClipScores, ClipTeacher
 
 
 def settings(resolved: ResolvedSettings) -> Any:
-    """Return the refinements, and the network. Its weights are known by their digest and not by their name."""
-    return [resolved.settings.clip.model_dump(exclude={"weights"}), resolved.teachers.networks[TEACHER.name].to_attrs()]
+    """Return the refinements, and the network. Its weights are known by their digest and not by their name.
+
+    The range of pictures that it expects is only named if it is not OpenAI's, so that other caches stay up to date.
+    """
+    clip = resolved.settings.clip
+    given = clip.mean or OPENAI_MEAN, clip.std or OPENAI_STD  # registered weights have theirs by their digest
+    return [
+        clip.model_dump(exclude={"weights", "mean", "std"}),
+        resolved.teachers.networks[TEACHER.name].to_attrs(),
+        *([given] if given != (OPENAI_MEAN, OPENAI_STD) else []),
+    ]
 
 
 def load(resolved: ResolvedSettings, device: str) -> "ClipTeacher":

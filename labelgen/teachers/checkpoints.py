@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING
 from cache_schemas.documents import TeacherIdentity
 from cache_schemas.errors import ConfigError
 from labelgen.errors import WeightsError
-from labelgen.settings import TeacherSettings
-from labelgen.weights import is_official, verified
+from labelgen.settings import ClipSettings, TeacherSettings
+from labelgen.teachers.clip.input_range import UNTRAINED, input_range
+from labelgen.weights import is_official, registered_as, verified
 
 if TYPE_CHECKING:
     import torch
-
-UNTRAINED = "untrained:"
 
 
 def identify(settings: TeacherSettings) -> TeacherIdentity:
@@ -24,12 +23,21 @@ def identify(settings: TeacherSettings) -> TeacherIdentity:
 
     Raises:
         WeightsError: if the weights are absent, or registered weights differ from the official file.
-        ConfigError: if the seed of untrained weights is not a whole number.
+        ConfigError: if the seed of untrained weights is not a whole number, registered weights belong to another
+            architecture, or the range of pictures that a CLIP network expects is not known.
     """
+    if isinstance(settings, ClipSettings):
+        input_range(settings)
     if settings.weights.startswith(UNTRAINED):
         untrained_seed(settings.weights)
         return TeacherIdentity(architecture=settings.architecture, weights=settings.weights, sha256=None)
     path, sha256 = verified(settings.weights)
+    entry = registered_as(sha256)
+    if entry and entry.architecture and entry.architecture != settings.architecture:
+        raise ConfigError(
+            f"weights {settings.weights}: belong to the architecture {entry.architecture!r}, not "
+            f"{settings.architecture!r}; set the architecture to {entry.architecture}"
+        )
     return TeacherIdentity(architecture=settings.architecture, weights=path.name, sha256=sha256)
 
 

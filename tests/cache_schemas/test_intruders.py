@@ -126,7 +126,7 @@ def test_a_lock_with_a_second_name_is_not_written_to(sound_folder: Path) -> None
 # Names
 
 
-@pytest.mark.parametrize("name", ["*", "?????????", "[z]arr.json", "shards/*", f"{SHARD}/*", f"{SHARD}/sam/**"])
+@pytest.mark.parametrize("name", ["shards/*", "shards/?????????", "text/[z]arr.json", f"{SHARD}/*", f"{SHARD}/sam/**"])
 def test_a_name_is_never_a_pattern(write_sound_cache: Callable[[str], Cache], name: str) -> None:
     cache = write_sound_cache(f"memory://{uuid.uuid4().hex}/cache")
     fs, base = file_system(cache.url)
@@ -136,6 +136,20 @@ def test_a_name_is_never_a_pattern(write_sound_cache: Callable[[str], Cache], na
     assert [problem.path for problem in found] == [name]
     assert repair(cache, found) == [name]
     assert cache.file_sizes() == sound
+
+
+@pytest.mark.parametrize("name", ["*", "?????????", "[z]arr.json"])
+def test_a_name_at_the_top_that_is_a_pattern_is_left_alone(
+    write_sound_cache: Callable[[str], Cache], name: str
+) -> None:
+    cache = write_sound_cache(f"memory://{uuid.uuid4().hex}/cache")
+    fs, base = file_system(cache.url)
+    fs.pipe_file(f"{base}/{name}", b"x")
+    before = cache.file_sizes()
+    found = problems_of(cache.url)
+    assert [(problem.kind.value, problem.path) for problem in found] == [("unrelated-file", name)]
+    assert repair(cache, found) == []
+    assert cache.file_sizes() == before
 
 
 def test_a_shard_whose_key_is_a_pattern_is_read_and_removed_by_name(write_sound_cache: Callable[[str], Cache]) -> None:

@@ -49,6 +49,8 @@ def test_nothing_changed_nothing_to_do(todo) -> None:
         ("clip.weights=untrained:1", {"clip", "labels"}),
         ("clip.prompt_denoising=0.5", {"clip", "labels"}),
         ("clip.store_features=true", {"clip", "labels"}),
+        ("clip.mean=[0.5, 0.5, 0.5]", {"clip", "labels"}),
+        ("clip.mean=[0.48145466, 0.4578275, 0.40821073]", set()),
         ("sam.weights=untrained:1", {"sam", "labels"}),
         ("sam.pred_iou_thresh=0.1", {"sam", "labels"}),
         ("points.min_depth_m=2", {"pairs", "labels"}),
@@ -102,15 +104,21 @@ def test_weights_are_known_by_their_bytes_not_their_name(todo, made: Path, tmp_p
 
     from labelgen.settings import ClipSettings
     from labelgen.teachers.clip.network import build_clip
+    from labelgen.weights import OPENAI_MEAN, OPENAI_STD
 
     model = build_clip(ClipSettings(architecture="tiny-vit-16", weights="untrained:0"))
     state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     save_file(state, tmp_path / "w.safetensors")
-    config = load_config("nuscenes", teachers="untrained", overrides=[f"clip.weights={tmp_path / 'w.safetensors'}"])
+    own = [
+        f"clip.weights={tmp_path / 'w.safetensors'}",
+        f"clip.mean={list(OPENAI_MEAN)}",
+        f"clip.std={list(OPENAI_STD)}",
+    ]
+    config = load_config("nuscenes", teachers="untrained", overrides=own)
     identity = resolve(config).teachers.networks["clip"]
     assert identity.sha256 == hashlib.sha256((tmp_path / "w.safetensors").read_bytes()).hexdigest()
     assert identity.weights == "w.safetensors"
-    assert first(todo(f"clip.weights={tmp_path / 'w.safetensors'}")) == {"clip", "labels"}
+    assert first(todo(*own)) == {"clip", "labels"}
 
 
 def test_a_quarantined_sample_stays_out_until_its_files_change_or_it_is_asked_for(

@@ -10,6 +10,7 @@ from cache_schemas.errors import ConfigError
 from cache_schemas.extensions import known_names, registered
 from labelgen.settings import ClipSettings
 from labelgen.teachers.checkpoints import UNTRAINED, load_into, untrained_seed
+from labelgen.teachers.clip.input_range import input_range
 
 if TYPE_CHECKING:
     from open_clip.model import CLIP, ModifiedResNet, VisionTransformer
@@ -47,6 +48,12 @@ def build_clip(settings: ClipSettings) -> "CLIP":
             f"clip.architecture {settings.architecture!r} is neither one of open_clip.list_models() "
             f"nor one of {', '.join(known_names(own, EXTENSIONS))}"
         )
+    parts = open_clip.get_model_config(settings.architecture) or {}
+    if "multimodal_cfg" in parts or parts.get("vision_cfg", {}).get("attentional_pool"):
+        raise ConfigError(
+            f"clip.architecture {settings.architecture!r} is a CoCa network, whose image features come from an "
+            "attentional pool and not from patches; choose a CLIP network, such as ViT-B-16"
+        )
     untrained = settings.weights.startswith(UNTRAINED)
     with torch.random.fork_rng(devices=[]), _no_missing_weights_warning():
         torch.manual_seed(untrained_seed(settings.weights) if untrained else 0)
@@ -55,6 +62,7 @@ def build_clip(settings: ClipSettings) -> "CLIP":
         raise ConfigError(f"clip.architecture {settings.architecture!r} is neither a ViT nor a ResNet of OpenAI's kind")
     if not untrained:
         load_into(model, settings.weights, ignore=TORCHSCRIPT_EXTRAS)
+    model.visual.image_mean, model.visual.image_std = input_range(settings)
     return model
 
 

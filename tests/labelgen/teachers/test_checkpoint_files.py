@@ -18,14 +18,14 @@ from labelgen.settings import ClipSettings, SamSettings
 from labelgen.teachers.checkpoints import load_into, read_state_dict, state_digest
 from labelgen.teachers.clip.network import build_clip
 from labelgen.teachers.sam.network import build_sam
-from labelgen.weights import Weights
+from labelgen.weights import OPENAI_MEAN, OPENAI_STD, Weights
 
 Refused = Callable[..., AbstractContextManager[None]]
 State = dict[str, torch.Tensor]
 
 
 def clip_settings(weights: str) -> ClipSettings:
-    return ClipSettings(architecture="tiny-vit-16", weights=weights)
+    return ClipSettings(architecture="tiny-vit-16", weights=weights, mean=OPENAI_MEAN, std=OPENAI_STD)
 
 
 def sam_settings(weights: str) -> SamSettings:
