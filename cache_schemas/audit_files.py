@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from cache_schemas.array_storage import METADATA, chunk_file
 from cache_schemas.group_path import LOCKS, NO_FOLDER_NAMES, SHARDS
 from cache_schemas.layout import ROOT_GROUPS, SHARD_GROUPS
+from cache_schemas.location import StoreError
 
 FileSizes = Mapping[str, int | None]
 """The bytes of files, by path; None for special files."""
@@ -19,6 +20,14 @@ def files_by_group(sizes: FileSizes) -> dict[str, dict[str, int | None]]:
         if len(steps) > depth:
             groups.setdefault("/".join(steps[:depth]), {})["/".join(steps[depth:])] = size
     return groups
+
+
+def disappeared(path: str) -> StoreError:
+    """Return the error of a file that was listed and is gone: its disk went away, or a run replaced it."""
+    return StoreError(
+        f"{path}: disappeared while the cache was read; check the disk and the mount, wait for a run that writes this "
+        "cache to end, then run the same command again"
+    )
 
 
 def stray_files(sizes: FileSizes) -> Iterator[tuple[str, str]]:
