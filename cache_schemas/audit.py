@@ -1,18 +1,19 @@
 """Finds what is wrong with a cache from its documents and the sizes of its files, without reading array values."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
+from cache_schemas.array_storage import METADATA
 from cache_schemas.audit_arrays import audit_arrays
 from cache_schemas.audit_consistency import audit_axes, audit_origins, audit_record
-from cache_schemas.audit_files import FileSizes, files_by_group, is_of_a_cache, stray_files
+from cache_schemas.audit_files import FileSizes, disappeared, files_by_group, is_of_a_cache, stray_files
 from cache_schemas.audit_part import Part, finding
 from cache_schemas.documents import CacheManifest, GroupSeal, ShardRecord
 from cache_schemas.errors import CacheError
-from cache_schemas.group_path import SHARDS, GroupPath, shard_path
+from cache_schemas.group_path import SHARDS, GroupPath, is_folder_name, shard_path
 from cache_schemas.layout import ROOT_GROUPS, SHARD_GROUPS
 from cache_schemas.problems import ProblemKind
 from cache_schemas.store import Cache
-from cache_schemas.zarr_documents import Document, group_attributes
+from cache_schemas.zarr_documents import Document, Documents, group_attributes
 
 SHARDS_PER_READ = 128
 """The documents of so many shards are read at once, which bounds the memory that they take."""
@@ -23,10 +24,14 @@ def audit(cache: Cache, manifest: CacheManifest) -> Iterator[Part]:
 
     Documents are compared with the contract, with one another, and with the sizes of the files. Only wrong values and
     checksums are not found; `validate` reads values.
+
+    Raises:
+        CacheError: if there is a link in the cache.
+        StoreError: if a file or folder cannot be read, or disappears.
     """
     sizes = cache.file_sizes()
     files = files_by_group(sizes)
-    root = _audit_root(cache, manifest, files)
+    root = _audit_root(cache, manifest, files, sizes)
     for path, reason in stray_files(sizes):
         root.add(ProblemKind.STRAY_FILE if is_of_a_cache(path) else ProblemKind.UNRELATED_FILE, path, reason)
     yield root
@@ -35,18 +40,21 @@ def audit(cache: Cache, manifest: CacheManifest) -> Iterator[Part]:
     if text is not None and "embeddings" in text.arrays:
         known_sizes["D"] = text.arrays["embeddings"].shape[-1]
     keys = cache.shard_keys()
+    listed = {path.split("/")[1] for path in files if path.startswith(f"{SHARDS}/")}
+    if lost := set(filter(is_folder_name, listed)) - set(keys):
+        raise disappeared(shard_path(min(lost)))
     shard_of_sample: dict[str, str] = {}
     for start in range(0, len(keys), SHARDS_PER_READ):
-        for part in _read_shards(cache, keys[start : start + SHARDS_PER_READ], files):
+        for part in _read_shards(cache, keys[start : start + SHARDS_PER_READ], files, sizes):
             audit_record(part, shard_of_sample)
             audit_axes(part, known_sizes | part.axis_sizes)
             audit_origins(part, manifest, root.own_seals | part.own_seals)
             yield part
 
 
-def _audit_root(cache: Cache, manifest: CacheManifest, files: Mapping[str, FileSizes]) -> Part:
+def _audit_root(cache: Cache, manifest: CacheManifest, files: Mapping[str, FileSizes], sizes: FileSizes) -> Part:
     root = Part("")
-    documents = cache.documents([SHARDS, *ROOT_GROUPS])
+    documents = _read_documents(cache, [SHARDS, *ROOT_GROUPS], sizes)
     try:
         group_attributes(documents.get(SHARDS, CacheError("there is no zarr.json; write it")), SHARDS)
     except CacheError as error:
@@ -59,11 +67,11 @@ def _audit_root(cache: Cache, manifest: CacheManifest, files: Mapping[str, FileS
     return root
 
 
-def _read_shards(cache: Cache, keys: list[str], files: Mapping[str, FileSizes]) -> list[Part]:
+def _read_shards(cache: Cache, keys: list[str], files: Mapping[str, FileSizes], sizes: FileSizes) -> list[Part]:
     """Return some shards with their documents; the problems are those of each document by itself and of its files."""
     parts = [Part(key) for key in keys]
     paths = [str(GroupPath(key, name)) for key in keys for name in SHARD_GROUPS]
-    documents = cache.documents([*map(shard_path, keys), *(path for path in paths if path in files)])
+    documents = _read_documents(cache, [*map(shard_path, keys), *(path for path in paths if path in files)], sizes)
     for part in parts:
         _read_record(part, documents.get(shard_path(part.key)))
         for name, spec in SHARD_GROUPS.items():
@@ -88,6 +96,20 @@ def _read_record(part: Part, document: Document | None) -> None:
             part.add(ProblemKind.MISSING_RECORD, path, "the shard has no record of its samples")
     except CacheError as error:
         part.add(ProblemKind.DAMAGED_DOCUMENT, path, finding(error, path))
+
+
+def _read_documents(cache: Cache, paths: Iterable[str], sizes: FileSizes) -> Documents:
+    """Return the documents of Zarr groups, of which those in the list of files must still be there.
+
+    Raises:
+        StoreError: if one disappeared.
+    """
+    wanted = list(paths)
+    documents = cache.documents(wanted)
+    for path in wanted:
+        if path not in documents and f"{path}/{METADATA}" in sizes:
+            raise disappeared(f"{path}/{METADATA}")
+    return documents
 
 
 def _read_seal(part: Part, path: GroupPath, document: Document | None, has_files: bool, required: bool) -> None:

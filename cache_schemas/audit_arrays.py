@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from cache_schemas.array_storage import METADATA, chunk_file, least_file_bytes, metadata_misfits
-from cache_schemas.audit_files import FileSizes
+from cache_schemas.audit_files import FileSizes, disappeared
 from cache_schemas.audit_part import Part, finding
 from cache_schemas.documents import ArraySeal, GroupSeal
 from cache_schemas.errors import CacheError
@@ -16,13 +16,16 @@ from cache_schemas.zarr_documents import Documents
 
 def audit_arrays(parts: Sequence[Part], cache: Cache, files: Mapping[str, FileSizes]) -> None:
     """Add the problems of all arrays of some parts; their metadata is read at once. `files` are by group path."""
-    metadata = cache.documents(
+    listed = [
         f"{path}/{name}"
         for part in parts
         for path, seal in part.seals.items()
         for name in seal.arrays
         if f"{name}/{METADATA}" in files.get(str(path), {})
-    )
+    ]
+    metadata = cache.documents(listed)
+    if lost := [path for path in listed if path not in metadata]:
+        raise disappeared(f"{lost[0]}/{METADATA}")
     for part in parts:
         for path, seal in part.seals.items():
             part.problems += _group_problems(path, seal, files.get(str(path), {}), metadata)

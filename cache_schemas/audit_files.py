@@ -6,6 +6,7 @@ from cache_schemas.array_storage import METADATA, chunk_file
 from cache_schemas.durable_store import PARTIAL
 from cache_schemas.group_path import LOCKS, NO_FOLDER_NAMES, SHARDS
 from cache_schemas.layout import ROOT_GROUPS, SHARD_GROUPS
+from cache_schemas.location import StoreError
 
 FileSizes = Mapping[str, int | None]
 """The bytes of files, by path; None for special files."""
@@ -26,6 +27,14 @@ def is_of_a_cache(path: str) -> bool:
     """Return whether a path, or the name of a folder, is one that a cache or a run that was killed can have made."""
     first, *_ = path.split("/")
     return first in (METADATA, SHARDS, *ROOT_GROUPS, *LOCKS) or path.endswith(PARTIAL)
+
+
+def disappeared(path: str) -> StoreError:
+    """Return the error of a file that was listed and is gone: its disk went away, or a run replaced it."""
+    return StoreError(
+        f"{path}: disappeared while the cache was read; check the disk and the mount, wait for a run that writes this "
+        "cache to end, then run the same command again"
+    )
 
 
 def stray_files(sizes: FileSizes) -> Iterator[tuple[str, str]]:

@@ -59,8 +59,11 @@ class CacheFiles(Protocol):
     def refuse_links(self, path: str) -> None:
         """Raise CacheError if a path, or a folder on the way to it, is a link."""
 
-    def sync(self, folder: str) -> None:
-        """Bring the names in a folder, below it, and on the way to it to the disk."""
+    def sync_below(self, folder: str) -> None:
+        """Bring the names in a folder and below it to the disk."""
+
+    def sync_way_to(self, folder: str) -> None:
+        """Bring the names in a folder, and in the folders on the way to it, to the disk."""
 
 
 def files_at(url: str) -> CacheFiles:
@@ -116,9 +119,13 @@ class LocalFiles(CacheFiles):
         local_files.refuse_links(self._base, path)
 
     @override
-    def sync(self, folder: str) -> None:
+    def sync_below(self, folder: str) -> None:
+        sync_folders(Path(self._base, folder))
+
+    @override
+    def sync_way_to(self, folder: str) -> None:
         place = Path(self._base, folder)
-        sync_folders(place)
+        sync_folder(place)
         while place != Path(self._base):
             place = place.parent
             sync_folder(place)
@@ -190,7 +197,11 @@ class StoredObjects(CacheFiles):
         pass
 
     @override
-    def sync(self, folder: str) -> None:
+    def sync_below(self, folder: str) -> None:
+        pass
+
+    @override
+    def sync_way_to(self, folder: str) -> None:
         pass
 
     def _path(self, path: str) -> str:

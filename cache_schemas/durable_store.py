@@ -46,6 +46,8 @@ def _write(path: Path, value: Buffer, exclusive: bool) -> None:
     Raises:
         FileExistsError: if it exists and `exclusive` is set.
     """
+    if exclusive and path.exists():  # Zarr tries this for every parent of a new group
+        raise FileExistsError(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}{PARTIAL}")
     try:

@@ -140,9 +140,9 @@ class Cache:
             for name, array in arrays.items()
         }
         seal = GroupSeal.of(provenance, sealed)
-        self._files.sync(str(path))
+        self._files.sync_below(str(path))
         group.attrs.put(seal.to_attrs())
-        self._files.sync(str(path))
+        self._files.sync_way_to(str(path))
         return seal
 
     def arrays(self, path: GroupPath, *names: str) -> dict[str, Any]:

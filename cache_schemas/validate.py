@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from cache_schemas.array_storage import checksum
 from cache_schemas.audit import audit
+from cache_schemas.audit_files import disappeared
 from cache_schemas.audit_part import Part
 from cache_schemas.documents import CacheManifest, GroupSeal
 from cache_schemas.errors import DamagedGroupError
@@ -19,6 +20,10 @@ def validate(cache: Cache, manifest: CacheManifest) -> Iterator[Problem]:
 
     Documents and sizes of files come first. Arrays whose documents are sound are read, one shard at a time, and
     compared with the checksums in their seals. A shard whose samples are all quarantined needs no groups.
+
+    Raises:
+        CacheError: if there is a link in the cache.
+        StoreError: if a file or folder cannot be read, or disappears.
     """
     for part in audit(cache, manifest):
         yield from part.problems
@@ -58,6 +63,8 @@ def _read_sealed(
         try:
             array = cache.read(group, name)[name]
         except DamagedGroupError as error:
+            if isinstance(error.__cause__, FileNotFoundError):  # `audit` has seen the file
+                raise disappeared(path) from error
             reason = (str(error.__cause__).splitlines() or [type(error.__cause__).__name__])[0]
             problems.append(Problem(ProblemKind.UNREADABLE_ARRAY, path, f"its bytes cannot be decoded ({reason})"))
             continue

@@ -96,3 +96,31 @@ def test_every_reader_tells_an_error_of_the_disk_from_damage(
     with pytest.raises(StoreError, match="cannot be read"):
         stream = CacheStream(str(sound_folder), ["sam/features"])
         stream.read(stream.samples[0])
+
+
+@pytest.mark.parametrize("reading", ["zarr.json", "shards/toy-000/zarr.json", METADATA, CHUNK])
+def test_a_disk_that_goes_away_and_comes_back_costs_nothing(
+    sound_folder: Path, monkeypatch: pytest.MonkeyPatch, reading: str
+) -> None:
+    before, away, real = files_of(sound_folder), sound_folder.parent / "away", os.open
+    listed = False
+
+    def opening(path: str, *rest: object, **options: object) -> int:
+        if listed and str(path).endswith(reading) and not away.exists():
+            (sound_folder / "shards").rename(away)
+        return real(path, *rest, **options)  # type: ignore[arg-type]
+
+    def listing(base: str) -> dict[str, int | None]:
+        nonlocal listed
+        listed = True
+        return sizes(base)
+
+    sizes = local_files.local_file_sizes
+    monkeypatch.setattr(local_files, "local_file_sizes", listing)
+    monkeypatch.setattr(local_files.os, "open", opening)
+    done = CliRunner().invoke(main, ["verify", str(sound_folder), "--repair"])
+    assert done.exit_code == 1
+    assert "disappeared while the cache was read" in done.stderr
+    monkeypatch.undo()
+    away.rename(sound_folder / "shards")
+    assert {file: text for file, text in files_of(sound_folder).items() if ".lock" not in file} == before

@@ -115,8 +115,8 @@ def test_inspect_names_a_damaged_group_and_the_cure(cache: Path, labelgen_here) 
     chunk.write_bytes(chunk.read_bytes()[:-40])
     done = labelgen_here("inspect", str(cache))
     assert done.returncode == 1
-    assert "shards/scene-0103-000/labels: damaged" in done.stderr
-    assert "remove this folder, then rerun the same" in done.stderr
+    assert "shards/scene-0103-000/labels/image: damaged" in done.stderr
+    assert "remove the folder shards/scene-0103-000/labels of the cache, then rerun the same" in done.stderr
 
 
 def test_pictures_are_drawn(built: Path, tmp_path: Path, labelgen_here) -> None:

@@ -66,5 +66,5 @@ def test_a_flipped_bit_stops_with_shard_array_and_fix(own: str, position: int) -
 
 def test_a_flipped_bit_in_the_text_embeddings_stops_too(own: str) -> None:
     flip(Path(own) / "text/embeddings/c/0/0", 6)
-    with pytest.raises(DamagedGroupError, match=r"text: damaged .*rerun the same `labelgen run`"):
+    with pytest.raises(DamagedGroupError, match=r"text/embeddings: damaged .*rerun the same `labelgen run`"):
         CacheStream(own, ARRAYS).text_embeddings()
