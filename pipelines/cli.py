@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from cache_schemas.command_line import reports_errors, say, text_width
-from pipelines.stop import stops_like_ctrl_c
+from pipelines.stop import HOW_TO_RESUME, stops_like_ctrl_c
 
 QUARANTINED = 3
 """Exit code of a run that finished, but left some samples without labels."""
@@ -31,7 +31,8 @@ QUARANTINED = 3
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="At most N shards.")
 @click.option("--retry-quarantined", is_flag=True, help="Retry samples that earlier runs quarantined.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object.")
-@reports_errors("sealed groups are kept; run the same command again to resume")
+@stops_like_ctrl_c()  # while the code loads, too
+@reports_errors(HOW_TO_RESUME)
 @stops_like_ctrl_c()
 def run(
     dataset: str,
