@@ -76,15 +76,15 @@ def reports_errors(interrupted: str) -> Callable[[Callable[P, R]], Callable[P, R
     def decorate(command: Callable[P, R]) -> Callable[P, R]:
         @wraps(command)
         def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
-            from cache_schemas.errors import UserError
-
             try:
+                from cache_schemas.errors import UserError
+
                 return command(*args, **kwargs)
-            except UserError as error:
-                fail(str(error))
-            except KeyboardInterrupt:
+            except KeyboardInterrupt:  # first, since it can interrupt the import
                 click.echo(f"interrupted; {interrupted}", err=True)
                 sys.exit(INTERRUPTED)
+            except UserError as error:
+                fail(str(error))
 
         return wrapped
 

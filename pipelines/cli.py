@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from cache_schemas.command_line import reports_errors, say, text_width
-from pipelines.stop import stops_like_ctrl_c
+from pipelines.stop import HOW_TO_RESUME, stops_like_ctrl_c
 
 QUARANTINED = 3
 """Exit code of a run that finished, but left some samples without labels."""
@@ -38,7 +38,8 @@ QUARANTINED = 3
 @click.option("--retry-quarantined", is_flag=True, help="Retry samples that earlier runs quarantined.")
 @click.option("--only-complete", is_flag=True, help="Leave out samples whose files are missing, however many.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object.")
-@reports_errors("sealed groups are kept; run the same command again to resume")
+@stops_like_ctrl_c()  # while the code loads, too
+@reports_errors(HOW_TO_RESUME)
 @stops_like_ctrl_c()
 def run(
     dataset: str,

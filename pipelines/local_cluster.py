@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.errors import PipelineError
+from pipelines.stop import stops_although_blocked
 
 FOLDER_PREFIX = "labels-ray-"
 FOLDER_NAME = re.compile(re.escape(FOLDER_PREFIX) + "[a-z0-9_]{8}")
@@ -55,14 +56,15 @@ def local_cluster(num_cpus: int | None = None, log_to_driver: bool = False) -> I
         import ray
 
         try:
-            ray.init(
-                address="local",
-                num_cpus=num_cpus,
-                include_dashboard=False,
-                log_to_driver=log_to_driver,
-                logging_level=logging.ERROR,
-                _temp_dir=str(folder / "r"),  # Ray gives all users all rights on this folder, so it is not ours
-            )
+            with stops_although_blocked(clean_up=lambda: _end(folder)):
+                ray.init(
+                    address="local",
+                    num_cpus=num_cpus,
+                    include_dashboard=False,
+                    log_to_driver=log_to_driver,
+                    logging_level=logging.ERROR,
+                    _temp_dir=str(folder / "r"),  # Ray gives all users all rights on this folder, so it is not ours
+                )
             yield
         except SystemExit:  # Ray raises this for a SIGTERM that arrives while it starts
             raise KeyboardInterrupt from None

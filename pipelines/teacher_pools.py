@@ -14,8 +14,8 @@ from pipelines.progress import Progress
 from pipelines.tasks import Job, TeacherActor
 
 FIT_SECONDS = 10.0
-ROUNDS_STUCK = 3
-"""How often in a row a teacher must be seen without an actor before another one gives it room."""
+ROUNDS_STUCK = 12
+"""How often in a row a teacher must be seen without an actor before another one gives it room: it may be loading."""
 
 
 class TeacherPools:
@@ -32,7 +32,7 @@ class TeacherPools:
         self._pools: dict[str, ActorPool] = {}
         self._calls: dict[str, int] = {}
         self._threads = 1
-        self._stuck: dict[ActorPool, int] = {}
+        self._stuck: dict[str, int] = {}
         self._look(cluster.resources())
 
     async def start(self, calls: Mapping[str, int]) -> None:
@@ -87,12 +87,10 @@ class TeacherPools:
 
     def _make_room(self) -> None:
         """If a teacher has had no actor for a while, give it the place of an actor of another one."""
-        pools = self._pools.values()
-        self._stuck = {pool: rounds for pool, rounds in self._stuck.items() if not pool.ready}
-        for pool in pools:
-            if not pool.ready:
-                self._stuck[pool] = self._stuck.get(pool, 0) + 1
-        others = [pool for pool in pools if pool.ready and pool.size > 1]
+        for name, pool in self._pools.items():
+            takes_a_place = self._settings.pool(name).num_cpus or (self._uses_gpus and self._share([name]))
+            self._stuck[name] = self._stuck.get(name, 0) + 1 if takes_a_place and not pool.ready else 0
+        others = [pool for pool in self._pools.values() if pool.ready and pool.size > 1]
         if others and any(rounds > ROUNDS_STUCK for rounds in self._stuck.values()):
             largest = max(others, key=lambda pool: pool.size)
             self._progress.note(f"giving up one {largest.name} actor, since another teacher has none")
@@ -102,11 +100,12 @@ class TeacherPools:
     def _fit(self) -> None:
         """Shrink pools that no longer fit. Grow those that could be larger, once all actors so far are placed."""
         all_placed = all(pool.ready == pool.size for pool in self._pools.values())
-        for teacher, count in self._counts(list(self._pools)).items():
-            pool = self._pools[teacher]
-            if pool.size > max(1, count):
-                self._progress.note(f"the cluster has become smaller: working with {count} {teacher} actors")
-            while pool.size > max(1, count):
+        counts = self._counts(list(self._calls))
+        for name, pool in self._pools.items():
+            count = max(1, counts[name])
+            if pool.size > count:
+                self._progress.note(f"the cluster has become smaller: working with {count} {name} actors")
+            while pool.size > count:
                 pool.give_up_one()
             if all_placed:
                 pool.grow(count)

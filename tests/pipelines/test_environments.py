@@ -38,7 +38,8 @@ def test_a_user_without_a_name_and_without_home_can_run(made: Path, temp: Path, 
     environment = labelgen.environment()
     for name in ("HOME", "USER", "LOGNAME", "LNAME", "USERNAME"):
         environment.pop(name, None)
-    command = [*NAMELESS, *READS_ALL, *labelgen.run_arguments(made / "nuscenes", temp / "cache.zarr", *ONE_SHARD)]
+    data = shutil.copytree(made / "nuscenes", temp / "nuscenes")
+    command = [*NAMELESS, *READS_ALL, *labelgen.run_arguments(data, temp / "cache.zarr", *ONE_SHARD)]
     done = subprocess.run(command, env=environment, text=True, capture_output=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr
 
