@@ -9,7 +9,7 @@ from labelgen.datasets.adapter import Adapter
 from labelgen.errors import DatasetError
 from labelgen.samples import Scene
 from labelgen.stages.inputs import ResolvedSettings
-from labelgen.teachers.checkpoints import UNTRAINED
+from labelgen.weights import UNTRAINED
 from pipelines.plan import RAW_GROUPS, SHARD_GROUPS, Planner, ShardPlan
 
 

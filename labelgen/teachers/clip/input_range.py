@@ -2,9 +2,7 @@
 
 from cache_schemas.errors import ConfigError
 from labelgen.settings import ClipSettings
-from labelgen.weights import OPENAI_MEAN, OPENAI_STD, Channels, known_weights, registered_as, verified
-
-UNTRAINED = "untrained:"
+from labelgen.weights import OPENAI_MEAN, OPENAI_STD, UNTRAINED, Channels, known_weights, registered_as, verified
 
 
 def input_range(settings: ClipSettings) -> tuple[Channels, Channels]:
