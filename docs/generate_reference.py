@@ -64,7 +64,13 @@ def settings_page() -> str:
 
 def _section(model: type[BaseModel], prefix: str, values: list[dict[str, Any]]) -> Iterator[str]:
     """Yield the blocks of one settings model: its docstring, the table of its keys, and its sections."""
-    text, meanings = _split_docstring(inspect.cleandoc(model.__doc__ or ""))
+    text, _ = _split_docstring(inspect.cleandoc(model.__doc__ or ""))
+    bases = [base for base in reversed(model.__mro__) if issubclass(base, BaseModel)]
+    meanings = {
+        name: meaning
+        for base in bases
+        for name, meaning in _split_docstring(inspect.cleandoc(base.__doc__ or ""))[1].items()
+    }
     if prefix:
         yield f"### `{prefix.rstrip('.')}`"
     yield text
@@ -107,6 +113,8 @@ def _type_name(kind: Any) -> str:
         return " or ".join(f"`{value}`" for value in get_args(kind))
     if get_origin(kind) is dict:
         return " to ".join(_type_name(part) for part in get_args(kind))
+    if get_origin(kind) is tuple:
+        return f"list of {len(get_args(kind))} {_type_name(get_args(kind)[0])}"
     parts = [_type_name(part) for part in get_args(kind)]
     return " or ".join(parts) if parts else str(getattr(kind, "__name__", kind)).lower().replace("str", "text")
 

@@ -8,7 +8,12 @@ from cache_schemas.config_files import Settings
 
 
 class ImageSettings(Settings):
-    """Training size of the images, in pixels."""
+    """Training size of the images.
+
+    Attributes:
+        height: rows, in pixels.
+        width: columns, in pixels.
+    """
 
     height: int = Field(224, ge=16, le=4096)
     width: int = Field(416, ge=16, le=4096)
@@ -22,7 +27,9 @@ class ImageSettings(Settings):
 class TeacherSettings(Settings):
     """Which network a teacher is.
 
-    `weights` is a registered name, a file, or `untrained:<seed>`.
+    Attributes:
+        architecture: the name of the network, of open_clip or segment_anything, or one that a package adds.
+        weights: a registered name (`labelgen weights list`), a file, or `untrained:<seed>` for random weights.
     """
 
     architecture: str
@@ -32,12 +39,15 @@ class TeacherSettings(Settings):
 class ClipSettings(TeacherSettings):
     """The CLIP teacher.
 
-    `key_smoothing` and `prompt_denoising` are the thresholds of the two refinements of MaskCLIP, whose own values are
-    1.0 and 0.5. None turns a refinement off. `store_features` also stores the features of the patches.
-
-    `mean` and `std` are those of pictures in 0..1 that the network was trained with, for red, green and blue.
-    Registered weights know theirs; for a file of your own, give both. Whether a network uses QuickGELU is part of the
-    name of its `architecture`.
+    Attributes:
+        architecture: a model of open_clip, or one that a package adds. Whether it uses QuickGELU is part of its name.
+        weights: a registered name (`labelgen weights list`), a file, or `untrained:<seed>` for random weights.
+        mean: mean of the pictures, in 0..1, that the network was trained with, for red, green and blue. Registered
+            weights know theirs; give it for a file of your own.
+        std: standard deviation of the same pictures.
+        key_smoothing: threshold of MaskCLIP's key smoothing, whose own value is 1.0; null turns it off.
+        prompt_denoising: threshold of MaskCLIP's prompt denoising, whose own value is 0.5; null turns it off.
+        store_features: also store the features of the patches, `clip/features`.
     """
 
     mean: tuple[float, float, float] | None = None
@@ -55,16 +65,25 @@ STOCK_CROP_NMS_THRESH = 0.7
 class SamSettings(TeacherSettings):
     """The SAM teacher. The thresholds have the names that SamAutomaticMaskGenerator gives them.
 
-    `features` is how the image embedding is stored: int8 with one scale for each image and channel, or float16, which
-    takes twice the bytes.
-
-    `points_per_batch` is the number of prompts that the decoder takes at once. It may take prompts of several images
-    in one batch. This number bounds the memory: the largest tensors of one prompt hold 7 times 64 x 64 x 256 numbers,
-    which is 15 MB in bf16. So 512 prompts take 7.5 GB, in addition to at most 4 GB for the encoder of ViT-H and 1.3 GB
-    for its weights. On a CPU the same prompts take twice as much, and small batches are fastest.
-
-    `compile` fuses element-wise operations of the encoder and the decoder with torch.compile. It needs a C++ compiler
-    and takes about a minute in each actor before the first masks. Results change by no more than rounding.
+    Attributes:
+        architecture: `vit_b`, `vit_l`, `vit_h`, `tiny`, or one that a package adds.
+        weights: a registered name (`labelgen weights list`), a file, or `untrained:<seed>` for random weights.
+        points_per_side: the grid of prompts has this number of points on each side.
+        points_per_batch: prompts that the decoder takes at once, also of several images. This number bounds the
+            memory: the largest tensors of one prompt hold 7 times 64 x 64 x 256 numbers, which is 15 MB in bf16. So
+            512 prompts take 7.5 GB, in addition to at most 4 GB for the encoder of ViT-H and 1.3 GB for its weights.
+            On a CPU the same prompts take twice as much, and small batches are fastest.
+        pred_iou_thresh: a mask with a lower predicted IoU is dropped.
+        stability_score_thresh: a mask with a lower stability score is dropped.
+        stability_score_offset: how far the mask threshold is moved up and down to compute the stability score.
+        box_nms_thresh: of two masks whose boxes overlap by more than this IoU, the one with the lower predicted IoU
+            is dropped.
+        min_mask_region_area: holes and islands of fewer pixels are filled or removed; 0: none.
+        features: how the image embedding is stored: int8 with one scale for each image and channel, or float16,
+            which takes twice the bytes.
+        compile: fuse element-wise operations of the encoder and the decoder with torch.compile. It needs a C++
+            compiler and takes about a minute in each actor before the first masks. Results change by no more than
+            rounding.
     """
 
     points_per_side: int = Field(32, ge=1)
@@ -87,7 +106,11 @@ class SamSettings(TeacherSettings):
 
 
 class PointSettings(Settings):
-    """Pixel-point pairs: a point closer to a camera than `min_depth_m` metres gets no pixel of that camera."""
+    """Pixel-point pairs.
+
+    Attributes:
+        min_depth_m: a point closer to a camera gets no pixel of that camera, in metres along the optical axis.
+    """
 
     min_depth_m: float = Field(1.0, ge=0)
 
@@ -96,6 +119,18 @@ class LabelSettings(Settings):
     """All settings that decide what is in a cache: the part of the dataset, the names of files, one section a step.
 
     The section of a teacher has the teacher's name. A new teacher adds its section here.
+
+    Attributes:
+        dataset: the data set, which `--dataset` gives.
+        version: the folder of tables to use, such as `v1.0-mini`; null: the only one that is there.
+        split: the scenes, which `--split` gives.
+        shard_samples: samples of a shard, at most.
+        prompts: the name of a prompt file that comes with the package, or the path of your own.
+        teachers: the preset of both teachers, which `--teachers` gives.
+        images: the training size.
+        clip: the CLIP teacher.
+        sam: the SAM teacher.
+        points: pairs of pixels and points.
     """
 
     dataset: str

@@ -16,10 +16,13 @@ EXAMPLE = "pipelines/configs/nuscenes.yaml"
 class PoolSettings(Settings):
     """The pool of actors that hold the model of one teacher.
 
-    `actors` None means: on GPUs, as many as their shares `num_gpus` allow; without GPUs, one for each core. There are
-    never more actors than calls. `num_gpus` is the share of a GPU that each actor takes; the default, a whole GPU, fits
-    any model. A local run on a machine without GPUs ignores it. On a cluster given by address, actors wait for GPUs; to
-    work on its CPUs, set it to 0.
+    Attributes:
+        actors: how many. Null means: on GPUs, as many as their shares `num_gpus` allow; without GPUs, one for each
+            core. There are never more actors than calls.
+        num_gpus: the share of a GPU that each actor takes. A whole GPU fits any model. A local run on a machine
+            without GPUs ignores it. On a cluster given by address, actors wait for GPUs; to work on its CPUs, set 0.
+        num_cpus: the CPU cores that Ray reserves for each actor.
+        samples_per_call: samples that one call to an actor takes.
     """
 
     actors: int | None = Field(None, ge=1)
@@ -36,9 +39,10 @@ _PoolSections: Any = create_model("_PoolSections", __base__=Settings, **_POOLS)
 class RaySettings(_PoolSections):
     """How work is distributed. Nothing here changes a label.
 
-    A call or task that fails is retried `retries` times before its sample is quarantined. `shards_in_flight` bounds
-    how many shards are worked on, and so held in memory, at the same time. The run stops if for `placement_minutes`
-    not a single actor of a teacher could be placed and loaded.
+    Attributes:
+        retries: a call or task that fails is retried so many times before its sample is quarantined.
+        shards_in_flight: how many shards are worked on, and so held in memory, at the same time.
+        placement_minutes: the run stops if for so long not a single actor of a teacher could be placed and loaded.
     """
 
     retries: int = Field(2, ge=0)
