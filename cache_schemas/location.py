@@ -31,6 +31,9 @@ LOCAL_PROTOCOLS = ("file://", "local://")
 ARCHIVES = ("zip", "tar", "libarchive")
 """Protocols of archives. A cache in an archive cannot be written, and a lock in it cannot be held."""
 
+CANNOT = NotImplementedError | TypeError | AttributeError
+"""What packages of protocols raise for what they cannot do, or for options that they do not know."""
+
 ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
 """Errors which say for certain that there is no file of that name."""
 
@@ -93,7 +96,7 @@ def _open_url(location: str) -> tuple[Any, str]:
     protocol = location.partition("://")[0]
     if not protocol:
         raise CacheError(f"{location}: the URL names no protocol; give one such as s3://, or a folder")
-    if "::" in protocol or protocol in ARCHIVES:
+    if "::" in location or protocol in ARCHIVES:
         raise CacheError(f"{location}: a cache cannot be in an archive or behind another URL; unpack it into a folder")
     try:
         fs, path = url_to_fs(location, **_options(location))
@@ -172,7 +175,10 @@ def _is_store_failure(error: Exception) -> bool:
         return _bucket_is_missing(error)
     if isinstance(error, IsADirectoryError | NotADirectoryError | StoreError) or "not satisfiable" in str(error):
         return False
-    return isinstance(error, OSError | NotImplementedError) or type(error).__module__ != "builtins"
+    return (
+        isinstance(error, OSError | NotImplementedError | TypeError | AttributeError)
+        or type(error).__module__ != "builtins"
+    )
 
 
 def _bucket_is_missing(error: Exception) -> bool:

@@ -126,9 +126,7 @@ def test_a_lock_with_a_second_name_is_not_written_to(sound_folder: Path) -> None
 # Names
 
 
-@pytest.mark.parametrize(
-    "name", ["shards//clip/x", "shards/*", "shards/?????????", "text/[z]arr.json", f"{SHARD}/*", f"{SHARD}/sam/**"]
-)
+@pytest.mark.parametrize("name", ["shards/*", "shards/?????????", "text/[z]arr.json", f"{SHARD}/*", f"{SHARD}/sam/**"])
 def test_a_name_is_never_a_pattern(write_sound_cache: Callable[[str], Cache], name: str) -> None:
     cache = write_sound_cache(f"memory://{uuid.uuid4().hex}/cache")
     fs, base = file_system(cache.url)

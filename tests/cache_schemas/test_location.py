@@ -66,6 +66,7 @@ def test_a_folder_of_any_name_can_hold_a_cache(
 
 
 PLACES = [
+    "s3://bucket/a::b",
     "zip://x.zip", "zip://a::/nowhere.zip", "tar://x.tar", "libarchive://x", "filecache::s3://bucket/x", "dir://x",
     "simplecache::memory://x", "reference://x", "jupyter://h/x", "generic://x", "nothing://x", "async_wrapper://x",
     "arrow_hdfs://x", "git://x", "://x",
