@@ -29,7 +29,7 @@ _QUOTES.maxlevel, _QUOTES.maxstring, _QUOTES.maxother = 2, 60, 60  # a few YAML 
 class _UniqueKeysLoader(yaml.SafeLoader):
     """Refuses a key that a mapping has twice; YAML forbids that, but PyYAML silently takes the last value."""
 
-    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
         seen = set()
         for key, _ in node.value:

@@ -149,15 +149,41 @@ class RunFolder:
         return self._checkpoint(name).exists()
 
     def add_history(self, rows: list[dict[str, Any]]) -> None:
-        """Append steps to the loss curve."""
-        with self._history.open("a") as file:
-            file.writelines(json.dumps(row) + "\n" for row in rows)
+        """Append steps to the loss curve.
+
+        Raises:
+            RunFolderError: if it cannot be written.
+        """
+        try:
+            with self._history.open("a") as file:
+                file.writelines(json.dumps(row) + "\n" for row in rows)
+        except OSError as error:
+            raise self.unwritable(self._history, error) from None
 
     def cut_history(self, steps: int) -> None:
-        """Keep only the first `steps` steps of the loss curve: a resumed run repeats the later ones."""
-        if self._history.exists():
-            kept = [line for line in self._history.read_text().splitlines() if _step_number(line) < steps]
-            self._history.write_text("".join(f"{line}\n" for line in kept))
+        """Keep only the first `steps` steps of the loss curve: a resumed run repeats the later ones.
+
+        The curve is replaced as a whole, so that a full disk does not lose the steps before.
+
+        Raises:
+            RunFolderError: if it cannot be written.
+        """
+        part = self._history.with_name(f".{self._history.name}.part")
+        try:
+            if self._history.exists():
+                kept = [line for line in self._history.read_text().splitlines() if _step_number(line) < steps]
+                part.write_text("".join(f"{line}\n" for line in kept))
+                part.replace(self._history)
+        except OSError as error:
+            part.unlink(missing_ok=True)
+            raise self.unwritable(self._history, error) from None
+
+    def unwritable(self, file: Path, error: OSError) -> RunFolderError:
+        """Return the error for a file of the run that cannot be written."""
+        return RunFolderError(
+            f"{file}: cannot be written ({error.strerror or error}); free some space, or make it writable, then rerun "
+            "with --resume"
+        )
 
     def _checkpoint(self, name: str) -> Path:
         return self.path / f"{name}.pt"

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from cache_schemas.errors import ConfigError
 from cache_schemas.extensions import known_names, registered
-from labelgen.settings import ClipSettings
-from labelgen.teachers.checkpoints import UNTRAINED, load_into, untrained_seed
+from labelgen.settings import UNTRAINED, ClipSettings
+from labelgen.teachers.checkpoints import load_into, untrained_seed
 from labelgen.teachers.clip.input_range import input_range
 
 if TYPE_CHECKING:

@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from labelgen.settings import SamSettings
-from labelgen.teachers.checkpoints import UNTRAINED, load_into, untrained_seed
+from labelgen.settings import UNTRAINED, SamSettings
+from labelgen.teachers.checkpoints import load_into, untrained_seed
 from labelgen.teachers.sam.architectures import find_architecture
 
 if TYPE_CHECKING:
