@@ -24,6 +24,10 @@ class ImageSettings(Settings):
         return self.height, self.width
 
 
+UNTRAINED = "untrained:"
+"""How the name of weights begins that are drawn from a seed."""
+
+
 class TeacherSettings(Settings):
     """Which network a teacher is.
 

@@ -20,9 +20,6 @@ from typing import BinaryIO
 from cache_schemas.extensions import registered
 from labelgen.errors import WeightsError
 
-UNTRAINED = "untrained:"
-"""Before the seed of a network with random weights, where the name of weights is asked for."""
-
 FOLDER_VARIABLE = "LABELGEN_WEIGHTS"
 BLOCK_BYTES = 1 << 20
 TIMEOUT_SECONDS = 60

@@ -8,8 +8,8 @@ from labelgen.completeness import are_many, describe_complete, describe_missing,
 from labelgen.datasets.adapter import Adapter
 from labelgen.errors import DatasetError
 from labelgen.samples import Scene
+from labelgen.settings import UNTRAINED
 from labelgen.stages.inputs import ResolvedSettings
-from labelgen.weights import UNTRAINED
 from pipelines.plan import RAW_GROUPS, SHARD_GROUPS, Planner, ShardPlan
 
 

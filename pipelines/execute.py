@@ -225,7 +225,7 @@ class _Execution:
         if not bad:
             raise PipelineError(
                 f"reading shard {shard.key} kills its worker, but no single sample does: out of memory? "
-                "Lower ray.shards_in_flight or shard_samples, then run again"
+                "Lower ray.shards_in_flight, then run again"
             )
         return bad
 

@@ -43,7 +43,8 @@ def open_for_run(url: str, resolved: ResolvedSettings) -> Cache:
     """Open the cache, or create it with its manifest.
 
     Raises:
-        CacheError: if it holds another dataset, split or taxonomy, or other files than a cache, or cannot be written.
+        CacheError: if it holds another dataset, split, taxonomy or size of shards, or other files than a cache, or
+            cannot be written.
     """
     cache = Cache(url)
     existing = cache.manifest()
@@ -57,6 +58,12 @@ def open_for_run(url: str, resolved: ResolvedSettings) -> Cache:
     ):
         if held != asked:
             raise CacheError(f"{url}: holds {name} {held!r}, not {asked!r}; give another cache folder")
+    held, asked = existing.config.get("shard_samples"), resolved.settings.shard_samples
+    if held not in (None, asked):
+        raise CacheError(
+            f"{url}: holds shards of up to {held} samples, and shards of {asked} beside them would repeat samples; "
+            f"keep --set shard_samples={held}, or give another cache folder"
+        )
     return Cache(url, "a")
 
 

@@ -158,27 +158,31 @@ class RunFolder:
             with self._history.open("a") as file:
                 file.writelines(json.dumps(row) + "\n" for row in rows)
         except OSError as error:
-            raise self._cannot_write(self._history, error) from None
+            raise self.unwritable(self._history, error) from None
 
     def cut_history(self, steps: int) -> None:
         """Keep only the first `steps` steps of the loss curve: a resumed run repeats the later ones.
 
+        The curve is replaced as a whole, so that a full disk does not lose the steps before.
+
         Raises:
             RunFolderError: if it cannot be written.
         """
+        part = self._history.with_name(f".{self._history.name}.part")
         try:
             if self._history.exists():
                 kept = [line for line in self._history.read_text().splitlines() if _step_number(line) < steps]
-                partial = self._history.with_suffix(".partial")
-                partial.write_text("".join(f"{line}\n" for line in kept))
-                partial.replace(self._history)
+                part.write_text("".join(f"{line}\n" for line in kept))
+                part.replace(self._history)
         except OSError as error:
-            raise self._cannot_write(self._history, error) from None
+            part.unlink(missing_ok=True)
+            raise self.unwritable(self._history, error) from None
 
-    def _cannot_write(self, file: Path, error: OSError) -> RunFolderError:
+    def unwritable(self, file: Path, error: OSError) -> RunFolderError:
+        """Return the error for a file of the run that cannot be written."""
         return RunFolderError(
-            f"{file}: cannot be written ({error.strerror}); free some space or make it writable, then run the same "
-            "command with --resume"
+            f"{file}: cannot be written ({error.strerror or error}); free some space, or make it writable, then rerun "
+            "with --resume"
         )
 
     def _checkpoint(self, name: str) -> Path:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from cache_schemas.documents import TeacherIdentity
 from cache_schemas.errors import ConfigError
 from labelgen.errors import WeightsError
-from labelgen.settings import ClipSettings, TeacherSettings
+from labelgen.settings import UNTRAINED, ClipSettings, TeacherSettings
 from labelgen.teachers.clip.input_range import input_range
-from labelgen.weights import UNTRAINED, is_official, registered_as, verified
+from labelgen.weights import is_official, registered_as, verified
 
 if TYPE_CHECKING:
     import torch

@@ -50,6 +50,7 @@ def test_an_object_store_without_its_package_is_one_error(labelgen_here) -> None
         (["--split", "mini_val"], "holds split 'all', not 'mini_val'; give another cache folder"),
         (["--split", "vla"], "no split 'vla' of nuScenes; choose all, mini_train"),
         (["--set", "version=v1.0-trainval"], "no version folder 'v1.0-trainval'; it holds v1.0-mini"),
+        (["--set", "shard_samples=1"], "holds shards of up to 2 samples"),
         (["--set", "prompts=absent"], "prompts 'absent': no such file"),
         (["--shards", "scene-9*"], "--shards 'scene-9*' matches no shard; keys look like scene-0061-000"),
         (["--teachers", "paper"], "weights clip-vit-b-16 are not at"),

@@ -1,6 +1,9 @@
 """Training by the command, in this process: the loss curve, resuming, and errors that keep what was done."""
 
+import errno
+import io
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -144,3 +147,26 @@ def test_a_setting_of_an_earlier_version_is_refused_with_its_new_name(
     (earlier / "run.json").write_text(json.dumps(record))
     done = run_cli("evaluate", earlier, toy, exit_code=1)
     assert "written by an earlier version" in done.stderr and f"{old!r} to {new!r}" in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [errno.EACCES, errno.ENOSPC], ids=errno.errorcode.get)
+@pytest.mark.parametrize("part", ["tensorboard", "history.jsonl"])
+def test_what_a_training_cannot_write_is_one_error(
+    toy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str, number: int
+) -> None:
+    real_makedirs, real_open = os.makedirs, io.open
+
+    def refuse(real):
+        def checked(path, *rest, **more):
+            if isinstance(path, (str, Path)) and str(path).startswith(str(tmp_path)) and part in str(path):
+                raise OSError(number, os.strerror(number), str(path))
+            return real(path, *rest, **more)
+
+        return checked
+
+    monkeypatch.setattr(os, "makedirs", refuse(real_makedirs))
+    monkeypatch.setattr(io, "open", refuse(real_open))
+    done = run_cli("fit", toy, "--out", tmp_path / "run", *overrides("optimiser.epochs=2"), exit_code=1)
+    assert f"{part}: cannot be written ({os.strerror(number)})" in done.stderr and "--resume" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from trainer.data.batch import Batch
-from trainer.errors import DivergedError, RunFolderError
+from trainer.errors import DivergedError
 from trainer.run_folder import RunFolder, RunRecord
 from trainer.targets import Predictions, draw_sources
 from trainer.training.agreement import agreement_iou
@@ -74,9 +74,12 @@ class Monitor:
         if self._writer and self._last:
             from trainer.training.pictures import draw_pictures
 
-            self._writer.add_scalar("agreement", agreement, state.steps_done)
             pictures = draw_pictures(*self._last, self._colours)
-            self._writer.add_image("pictures/picture, label, prediction", pictures, state.steps_done)
+            try:
+                self._writer.add_scalar("agreement", agreement, state.steps_done)
+                self._writer.add_image("pictures/picture, label, prediction", pictures, state.steps_done)
+            except OSError as error:
+                raise self._folder.unwritable(self._folder.tensorboard, error) from None
             epoch = state.steps_done // self._plan.steps_per_epoch
             self._display.message(f"epoch {epoch} finished: IoU between the two networks {100 * agreement:.1f} %")
         if agreement > state.best_agreement:
@@ -117,10 +120,13 @@ class Monitor:
         if not rows:
             return
         names = [name for name, value in rows[-1].items() if isinstance(value, float)]
-        if self._writer:
-            for row in rows:
-                for name in names:
-                    self._writer.add_scalar(f"loss/{name}" if name != "loss" else name, row[name], row["step"])
+        if writer := self._writer:
+            try:
+                for row in rows:
+                    for name in names:
+                        writer.add_scalar(f"loss/{name}" if name != "loss" else name, row[name], row["step"])
+            except OSError as error:
+                raise self._folder.unwritable(self._folder.tensorboard, error) from None
         means = {name: sum(row[name] for row in rows) / len(rows) for name in names}
         epoch, step, plan = rows[-1]["epoch"], rows[-1]["step"] + 1, self._plan
         report = self._throughput.report(means, epoch=epoch, epochs=plan.epochs, step=step, steps=plan.total_steps)
@@ -134,7 +140,7 @@ def open_monitor(
     """Record a run from `first_step` on; later steps are removed from the loss curve, as they will be repeated.
 
     Raises:
-        RunFolderError: if the folder cannot be written.
+        RunFolderError: if the loss curve or the folder of TensorBoard cannot be written, now or later.
     """
     from torch.utils.tensorboard import SummaryWriter
 
@@ -143,11 +149,22 @@ def open_monitor(
         return
     folder.cut_history(first_step)
     try:
-        tensorboard = SummaryWriter(str(folder.tensorboard), purge_step=first_step)
+        writer = SummaryWriter(str(folder.tensorboard), purge_step=first_step)
     except OSError as error:
-        raise RunFolderError(
-            f"{folder.tensorboard}: cannot be written ({error.strerror}); make it writable, then run the same command "
-            "with --resume"
-        ) from None
-    with tensorboard as writer:
+        raise folder.unwritable(folder.tensorboard, error) from None
+    try:
         yield Monitor(folder, record, plan, writer, display)
+    finally:
+        _close(writer, folder)
+
+
+def _close(writer: "SummaryWriter", folder: RunFolder) -> None:
+    """Write what TensorBoard's thread still holds; it raises there what went wrong earlier.
+
+    Raises:
+        RunFolderError: if its files cannot be written.
+    """
+    try:
+        writer.close()
+    except OSError as error:
+        raise folder.unwritable(folder.tensorboard, error) from None

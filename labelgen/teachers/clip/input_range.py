@@ -1,8 +1,8 @@
 """The mean and standard deviation of pictures that a CLIP network expects: from the registry, or from the settings."""
 
 from cache_schemas.errors import ConfigError
-from labelgen.settings import ClipSettings
-from labelgen.weights import OPENAI_MEAN, OPENAI_STD, UNTRAINED, Channels, known_weights, registered_as, verified
+from labelgen.settings import UNTRAINED, ClipSettings
+from labelgen.weights import OPENAI_MEAN, OPENAI_STD, Channels, known_weights, registered_as, verified
 
 
 def input_range(settings: ClipSettings) -> tuple[Channels, Channels]:

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 
 from cache_schemas.errors import ConfigError
 from cache_schemas.extensions import known_names, registered
-from labelgen.settings import ClipSettings
+from labelgen.settings import UNTRAINED, ClipSettings
 from labelgen.teachers.checkpoints import load_into, untrained_seed
 from labelgen.teachers.clip.input_range import input_range
-from labelgen.weights import UNTRAINED
 
 if TYPE_CHECKING:
     from open_clip.model import CLIP, ModifiedResNet, VisionTransformer

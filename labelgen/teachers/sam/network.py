@@ -2,10 +2,9 @@
 
 from typing import TYPE_CHECKING
 
-from labelgen.settings import SamSettings
+from labelgen.settings import UNTRAINED, SamSettings
 from labelgen.teachers.checkpoints import load_into, untrained_seed
 from labelgen.teachers.sam.architectures import find_architecture
-from labelgen.weights import UNTRAINED
 
 if TYPE_CHECKING:
     from segment_anything.modeling import Sam
