@@ -51,11 +51,12 @@ def open_for_run(url: str, resolved: ResolvedSettings) -> Cache:
     if existing is None:
         _refuse_used_folder(cache)
         return Cache.create(url, make_manifest(resolved))
-    for name, held, asked in (
+    compared: tuple[tuple[str, object, object], ...] = (
         ("dataset", existing.dataset, resolved.settings.dataset),
         ("split", existing.split, resolved.settings.split),
         ("taxonomy", existing.taxonomy.digest, resolved.taxonomy.digest),
-    ):
+    )
+    for name, held, asked in compared:
         if held != asked:
             raise CacheError(f"{url}: holds {name} {held!r}, not {asked!r}; give another cache folder")
     held, asked = existing.config.get("shard_samples"), resolved.settings.shard_samples
