@@ -306,6 +306,7 @@ def _download(url: str, part: BinaryIO, largest: int, progress: Progress | None)
     try:
         response = urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS)
     except urllib.error.HTTPError as error:
+        error.close()
         if error.code == 416:  # the range starts at the end of the file: `part` is complete
             return done <= largest
         raise

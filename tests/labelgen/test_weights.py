@@ -241,7 +241,7 @@ def test_an_unknown_name_lists_the_known_ones(server: Server, refused: Refused) 
 def test_a_file_that_is_too_large_is_not_downloaded(
     server: Server, target: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch, tells_length: bool
 ) -> None:
-    monkeypatch.setattr(weights, "REGISTRY", {"toy": Weights(server.url, SHA256, "a toy", 3)})
+    monkeypatch.setattr(weights, "REGISTRY", {"toy": Weights(server.url, SHA256, "a toy", largest_mib=3)})
     server.content, server.tells_length = bytes(50_000_000), tells_length
     reported: list[int] = []
     with refused(WeightsError, server.url, "more than 3 MiB", "was removed"):

@@ -25,7 +25,7 @@ def admit(
     seals: dict[GroupPath, GroupSeal] = {}
     for part in audit(cache, manifest):
         for problem in part.problems:
-            if problem.kind is not ProblemKind.STRAY_FILE:
+            if problem.kind not in (ProblemKind.STRAY_FILE, ProblemKind.UNRELATED_FILE):
                 raise UnfitCacheError(f"{cache.url}/{problem}")
         if part.record is not None and part.record.samples:
             records[part.key] = part.record
