@@ -44,7 +44,7 @@ def _lines(stages: dict[str, Figures]) -> Iterator[str]:
     yield "`benchmarks/gpu_check.sh 12` measures all of this within 12 minutes, also on a machine without network:"
     yield "`python -m benchmarks.pack_for_gpu` packs what such a machine lacks, in transfers of less than 64 MiB."
     yield "`python -m benchmarks.gpu_check.page docs/results/gpu docs/results/gpu.md` writes this page from the"
-    yield "JSON files in `docs/results/gpu`. A stage without a JSON file is not measured."
+    yield "JSON files in `docs/results/gpu`. A stage without a JSON file has no figures."
     yield ""
     yield f"Device: {environment.get('device', NOT_MEASURED)}. Packages: {_packages(environment)}."
     yield ""

@@ -197,7 +197,7 @@ def test_a_chunk_that_decompresses_to_gigabytes_is_damage_and_takes_no_memory(so
     edit_chunk(sound_folder, f"{SHARD}/sam/mask_ids", lambda old: with_first_chunk(0, len(bomb))(bomb + old[-20:]))
     problems, error, peak = read_limited(sound_folder)
     assert (problems, error) == (f"{SHARD}/sam/mask_ids", "DamagedGroupError")
-    assert peak < 900
+    assert peak < 1300, "torch takes most of it; a bomb would add more than 1000"
 
 
 @pytest.mark.slow
@@ -207,7 +207,7 @@ def test_a_document_of_gigabytes_is_damage_and_takes_no_memory(sound_folder: Pat
     problems, error, peak = read_limited(sound_folder)
     assert problems.split()[0] == path
     assert error == "UnfitCacheError"
-    assert peak < 900
+    assert peak < 1300, "torch takes most of it; a bomb would add more than 1000"
 
 
 def test_two_frames_in_a_chunk_or_one_that_hides_its_size_are_damage(sound_folder: Path) -> None:

@@ -14,6 +14,7 @@ from labelgen.settings import ClipSettings, SamSettings
 from labelgen.teachers.checkpoints import state_digest
 from labelgen.teachers.clip.teacher import ClipTeacher
 from labelgen.teachers.sam.teacher import SamTeacher
+from labelgen.weights import OPENAI_MEAN, OPENAI_STD
 from trainer.networks.image import build_image_network
 
 REPOSITORY = Path(__file__).parents[2]
@@ -49,7 +50,11 @@ def trained(views: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
 @pytest.mark.parametrize(
     "name, teacher, settings",
     [
-        ("clip", ClipTeacher, ClipSettings(architecture="demo-vit-16", weights="untrained:0")),
+        (
+            "clip",
+            ClipTeacher,
+            ClipSettings(architecture="demo-vit-16", weights="untrained:0", mean=OPENAI_MEAN, std=OPENAI_STD),
+        ),
         ("sam", SamTeacher, SamSettings(architecture="demo", weights="untrained:0")),
     ],
 )
