@@ -20,7 +20,7 @@ from benchmarks.gpu_check.page import write_page
 from benchmarks.gpu_check.stage_record import mark_stopped
 
 SHARES = {"environment": 0.08, "sam": 0.38, "clip": 0.08, "training": 0.32, "sparse": 0.12, "run": 0.2}
-"""How much of the time a stage may take at most; what a stage leaves is there for the next ones."""
+"""How the time that is left is divided among the stages that are left."""
 
 
 def main() -> int:
@@ -31,8 +31,10 @@ def main() -> int:
         return _measure(args)
     end = time.monotonic() + 60 * args.minutes
     complete = True
-    for stage in args.stages or SHARES:
-        seconds = min(60 * args.minutes * SHARES[stage], end - time.monotonic())
+    stages = args.stages or list(SHARES)
+    for number, stage in enumerate(stages):
+        share = SHARES[stage] / sum(SHARES[name] for name in stages[number:])
+        seconds = share * (end - time.monotonic())
         if seconds < 5:
             print(f"{stage}: no time left", flush=True)
             complete = False

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.gpu_check.context import Context
-from benchmarks.gpu_check.stage_record import StageRecord
+from benchmarks.gpu_check.stage_record import OutOfTimeError, StageRecord
 from benchmarks.made_cache import write_nuscenes_size
 from benchmarks.trainer_step import measure_step
 from cache_schemas.store import Cache
@@ -109,6 +109,9 @@ def curve_settings(context: Context) -> list[str]:
 
 def resume(context: Context) -> dict[str, Any]:
     """Interrupt a run, resume it, and compare its curve with that of the run in `curves`, which was not interrupted."""
+    undisturbed = context.scratch / f"curve-{context.device}"
+    if not undisturbed.exists():
+        raise OutOfTimeError("its run without a stop was not made")
     settings = curve_settings(context)
     folder = context.scratch / "resumed"
     process = subprocess.Popen(
@@ -121,7 +124,7 @@ def resume(context: Context) -> dict[str, Any]:
     stopped = process.wait(timeout=60)
     steps_before = len(loss_curve(folder))
     fit(context, context.cache, folder, settings, more=["--resume"])
-    resumed, whole = loss_curve(folder), loss_curve(context.scratch / f"curve-{context.device}")
+    resumed, whole = loss_curve(folder), loss_curve(undisturbed)
     difference = np.abs(resumed - whole) / np.abs(whole)
     return {
         "exit_code_of_the_stop": stopped,
