@@ -37,7 +37,7 @@ from benchmarks.storage import compare_bytes, compare_reads, int8_error
 from cache_schemas.documents import CacheManifest
 from cache_schemas.group_path import GroupPath
 from cache_schemas.store import Cache
-from labelgen.datasets import adapter_class
+from labelgen.datasets import find_dataset
 from labelgen.datasets.adapter import Adapter
 from labelgen.pictures import read_native_images
 from labelgen.samples import Sample
@@ -51,12 +51,12 @@ SAMPLES = 8
 def rows(data: Path, url: str, nuscenes: Path | None) -> Iterator[Row]:
     """Yield every comparison."""
     cache, manifest = Cache.open(url)
-    adapter = adapter_class(manifest.dataset)(data)
+    adapter = find_dataset(manifest.dataset).adapter(data)
     sample = adapter.scenes(manifest.split, None)[0].samples[0]
     yield from _teachers(adapter, sample, cache, manifest)
     yield from _labels(adapter, sample, cache)
     if nuscenes:
-        real = adapter_class("nuscenes")(nuscenes)
+        real = find_dataset("nuscenes").adapter(nuscenes)
         keyframe = real.scenes("all", None)[0].samples[0]
         size = cache.arrays(GroupPath(cache.shard_keys()[0], "images"))["rgb"].shape[1:3]
         yield from compare_projection(real.read_cloud(keyframe).xyz, keyframe.cameras, size, "nuScenes")

@@ -22,7 +22,7 @@ from benchmarks.labels import devkit_pairs, street_chain
 from benchmarks.measure import Row, compare
 from cache_schemas.group_path import GroupPath
 from cache_schemas.store import Cache
-from labelgen.datasets import adapter_class
+from labelgen.datasets import find_dataset
 from labelgen.samples import Sample
 from trainer.data.batch import Batch
 from trainer.data.builder import BatchDataset, training_arrays
@@ -82,7 +82,7 @@ def compare_loaders(data: Path, url: str, samples: int) -> Iterator[Row]:
     ours, theirs = batches(url, CacheStream, samples), batches(url, ZarrStream, samples)
     steps = [Step(0, 0, (number,)) for number in range(samples)]
     stream = CacheStream(url, [])
-    scenes = adapter_class(stream.manifest.dataset)(data).scenes(stream.manifest.split, None)
+    scenes = find_dataset(stream.manifest.dataset).adapter(data).scenes(stream.manifest.split, None)
     by_token = {sample.token: sample for scene in scenes for sample in scene.samples}
     raw = [by_token[ref.token] for ref in stream.samples[:samples]]
     first = raw[0].cameras[0]
@@ -110,7 +110,7 @@ def compare_with_keyframe(keyframe: Path, url: str, samples: int) -> Row:
     """Compare our stream on a cache at nuScenes' sizes with the raw files of a real keyframe: other content."""
     ours = batches(url, CacheStream, samples)
     steps = [Step(0, 0, (number,)) for number in range(samples)]
-    sample = adapter_class("nuscenes")(keyframe).scenes("all", None)[0].samples[0]
+    sample = find_dataset("nuscenes").adapter(keyframe).scenes("all", None)[0].samples[0]
     camera, size = sample.cameras[0], ours[steps[0]].rgb.shape[2:]
     return compare(
         "load a training sample",

@@ -35,7 +35,7 @@ def token(*parts: object) -> str:
 
 def write_tables(folder: Path, scenes: int) -> int:
     """Write the tables of `scenes` scenes into `folder`; returns the number of sample_data rows."""
-    from labelgen.datasets.nuscenes_splits import split_scenes
+    from labelgen.datasets.nuscenes.splits import split_scenes
 
     folder.mkdir(parents=True)
     names = sorted(split_scenes("train") | split_scenes("val"))[:scenes]
@@ -113,7 +113,7 @@ def dump(folder: Path, table: str, rows: list[dict]) -> None:
 def load(data: Path) -> None:
     """List the scenes and print what it took; runs in a process of its own."""
     start = time.perf_counter()
-    from labelgen.datasets.nuscenes import NuScenes
+    from labelgen.datasets.nuscenes.adapter import NuScenes
 
     scenes = NuScenes(data).scenes("all", None)
     seconds = time.perf_counter() - start

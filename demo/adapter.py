@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
-from labelgen.datasets.nuscenes import NuScenes
-from labelgen.datasets.nuscenes_splits import ALL
+from labelgen.datasets.declaration import Dataset
+from labelgen.datasets.nuscenes.adapter import NuScenes
+from labelgen.datasets.nuscenes.splits import ALL
 from labelgen.errors import DatasetError
 from labelgen.samples import Camera, Sample, Scene
 
@@ -47,3 +48,6 @@ def _with_truth_paths(camera: Camera) -> Camera:
         for folder in ("image_truth", "image_instances")
     )
     return replace(camera, truth_path=classes, segments_path=segments)
+
+
+DATASET = Dataset(adapter=Demo, settings=Path(__file__).parent / "configs" / "settings.yaml")

@@ -7,9 +7,6 @@ from pathlib import Path
 
 FOLDER = Path(__file__).parent
 
-DATASET_CONFIG = FOLDER / "configs" / "dataset.yaml"
-"""Settings of `labelgen run --dataset demo`."""
-
 TEACHERS_CONFIG = FOLDER / "configs" / "teachers.yaml"
 """The teacher preset `demo`."""
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from labelgen.datasets.adapter import Adapter
 from labelgen.errors import SampleError
-from labelgen.samples import Sample
+from labelgen.samples import Camera, Sample
 
 NOT_A_PICTURE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 """What Pillow raises for a file that is not a complete picture."""
@@ -25,17 +25,18 @@ def read_native_images(adapter: Adapter, sample: Sample) -> list[NDArray[np.uint
     Raises:
         SampleError: if a picture cannot be decoded, or its size is not the one in the tables.
     """
-    return [read_image(adapter, camera.image_path, (camera.height_px, camera.width_px)) for camera in sample.cameras]
+    return [read_image(adapter, camera) for camera in sample.cameras]
 
 
-def read_image(adapter: Adapter, path: str, size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Decode one picture of `size` (height, width) to (H0, W0, 3) RGB. A picture of another size is not decoded.
+def read_image(adapter: Adapter, camera: Camera) -> NDArray[np.uint8]:
+    """Decode the picture of a camera to (H0, W0, 3) RGB. A picture of another size than the camera's is not decoded.
 
     Raises:
         SampleError: if the file is truncated, not a picture, of another size, or has more than 8 bits a channel.
         SourceError: if the file cannot be read.
     """
-    return np.asarray(_decode(adapter, path, size, "RGB"))
+    name = str(adapter.data / camera.image_path) + ("" if camera.frame is None else f", frame {camera.frame}")
+    return np.asarray(_decode(adapter.picture_bytes(camera), name, (camera.height_px, camera.width_px), "RGB"))
 
 
 def read_id_picture(adapter: Adapter, path: str, size: tuple[int, int]) -> NDArray[Any]:
@@ -44,7 +45,7 @@ def read_id_picture(adapter: Adapter, path: str, size: tuple[int, int]) -> NDArr
     Raises:
         SampleError: as `read_image`, and if the picture has more than one channel.
     """
-    ids = np.asarray(_decode(adapter, path, size, None))
+    ids = np.asarray(_decode(adapter.read_bytes(path), str(adapter.data / path), size, None))
     if ids.ndim != 2:
         raise SampleError(
             f"{adapter.data / path}: ids of shape {ids.shape}, but a picture of ids has one channel; restore the file"
@@ -57,23 +58,20 @@ def resize(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]
     return np.asarray(Image.fromarray(image).resize((size[1], size[0]), Image.Resampling.BILINEAR))
 
 
-def _decode(adapter: Adapter, path: str, size: tuple[int, int], mode: str | None) -> Image.Image:
+def _decode(raw: bytes, name: str, size: tuple[int, int], mode: str | None) -> Image.Image:
     """Decode a picture only if its header says the right size, since a small file can claim gigabytes."""
-    raw = adapter.read_bytes(path)
     try:
         picture = Image.open(io.BytesIO(raw))
         if mode and picture.mode.startswith(DEEP_MODES):
             raise SampleError(
-                f"{adapter.data / path}: a picture of mode {picture.mode}, with more than 8 bits a channel; "
+                f"{name}: a picture of mode {picture.mode}, with more than 8 bits a channel; "
                 "convert the pictures to 8 bits a channel, with the brightness that they are to be seen in"
             )
         if picture.size == size[::-1]:
             return picture.convert(mode) if mode else picture.copy()
     except NOT_A_PICTURE as error:
-        raise SampleError(
-            f"{adapter.data / path}: not a whole picture ({error}); restore the file from the dataset"
-        ) from None
+        raise SampleError(f"{name}: not a whole picture ({error}); restore the file from the dataset") from None
     raise SampleError(
-        f"{adapter.data / path}: {picture.size[0]}x{picture.size[1]} pixels, the tables say {size[1]}x{size[0]}; "
+        f"{name}: {picture.size[0]}x{picture.size[1]} pixels, the tables say {size[1]}x{size[0]}; "
         "restore the file from the dataset"
     )

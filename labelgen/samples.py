@@ -1,8 +1,9 @@
-"""What adapters return: samples (one cloud, its images, the calibration between them), clouds, and scenes."""
+"""What adapters return: samples (a cloud or none, images, the calibration between them), clouds, and scenes."""
 
 import errno
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,17 +12,44 @@ from labelgen.errors import SourceError
 
 
 @dataclass(frozen=True)
+class Distortion:
+    """The lens of a camera: a distortion model of OpenCV, and its coefficients in OpenCV's order."""
+
+    model: Literal["pinhole", "fisheye"]
+    coefficients: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class DepthMap:
+    """A depth picture that was taken together with an image, by a registered sensor at the same place.
+
+    Attributes:
+        path: single-channel 16-bit picture, relative to the dataset folder; 0 is no depth.
+        intrinsics: (3, 3) f64 camera matrix in pixels of the depth picture.
+        metres_per_unit: the depth along the optical axis is the value times this.
+    """
+
+    path: str
+    intrinsics: NDArray[np.float64]
+    metres_per_unit: float = 0.001
+
+
+@dataclass(frozen=True)
 class Camera:
     """One image of a sample, with the calibration relative to the cloud of the sample.
 
     Attributes:
         channel: the name of the camera, such as `CAM_FRONT`.
-        image_path: the picture file, relative to the dataset folder.
+        image_path: the picture file, relative to the dataset folder; or a file that holds many pictures.
         width_px, height_px: the size of the picture on disk.
         intrinsics: (3, 3) f64 camera matrix in pixels of the picture on disk; pixel centres are at integers.
         cam_from_cloud: (4, 4) f64 rigid transform from the frame of the cloud to that of the camera, in metres; in the
             camera frame z points forward, x right, y down.
         truth_path, segments_path: single-channel pictures of class ids and of segment ids; None if there are none.
+        frame: the number of the picture in a file that holds many; None for a file of its own.
+        distortion: the lens; None for a pinhole camera without distortion.
+        depth: the depth picture of the same moment, or None.
+        truth_masks: truth from tables: class id and COCO run lengths of each mask, in drawing order.
     """
 
     channel: str
@@ -32,33 +60,61 @@ class Camera:
     cam_from_cloud: NDArray[np.float64]
     truth_path: str | None = None
     segments_path: str | None = None
+    frame: int | None = None
+    distortion: Distortion | None = None
+    depth: DepthMap | None = None
+    truth_masks: tuple[tuple[int, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A cloud recorded shortly before that of its sample.
+
+    Attributes:
+        cloud_path: the file, relative to the dataset folder.
+        keyframe_from_sweep: (4, 4) f64 rigid transform to the frame of the sample's cloud, in metres.
+        lag_s: how much earlier it was recorded, in seconds.
+    """
+
+    cloud_path: str
+    keyframe_from_sweep: NDArray[np.float64]
+    lag_s: float
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One cloud and its images.
+    """A cloud, if there is one, and images.
 
     Attributes:
         token: the id of the sample in the dataset.
         scene: the name of its scene.
-        cloud_path, point_truth_path: files relative to the dataset folder; None if there is no truth.
+        cloud_path: the file of the cloud, relative to the dataset folder; None if the sample has no cloud, and "" if
+            the sample has a defect.
+        point_truth_path: the file with the truth of the points, or None.
         cameras: the images, in the order of cameras of the dataset.
         cloud_token: the id of the cloud in the dataset, if its official label files are named by it.
         defect: why the sample cannot be used (an error in the tables), or None.
+        world_from_cloud: (4, 4) f64 rigid transform from the frame of the cloud to one that all samples of the scene
+            share, in metres; None if the pose is unknown.
+        sweeps: the clouds before this one, latest first; as many as the settings ask for and the dataset has.
     """
 
     token: str
     scene: str
-    cloud_path: str
+    cloud_path: str | None
     cameras: tuple[Camera, ...]
     point_truth_path: str | None = None
     cloud_token: str = ""
     defect: str | None = None
+    world_from_cloud: NDArray[np.float64] | None = None
+    sweeps: tuple[Sweep, ...] = ()
 
     @property
     def input_paths(self) -> tuple[str, ...]:
-        """All files that hold the images and points of the sample."""
-        return (self.cloud_path, *(camera.image_path for camera in self.cameras))
+        """All files that hold the images, depths and points of the sample; each is named once."""
+        depths = (camera.depth.path for camera in self.cameras if camera.depth)
+        clouds = () if self.cloud_path is None else (self.cloud_path,)
+        return tuple(dict.fromkeys((*clouds, *(camera.image_path for camera in self.cameras), *depths)))
 
     @property
     def truth_paths(self) -> tuple[str, ...]:
@@ -69,10 +125,17 @@ class Sample:
 
 @dataclass(frozen=True)
 class Cloud:
-    """Points of one sample: `xyz` (P, 3) f32 metres in the sensor frame, `intensity` (P,) f32 in 0..1."""
+    """Points of one sample.
+
+    Attributes:
+        xyz: (P, 3) f32, metres in the sensor frame.
+        intensity: (P,) f32 in 0..1, or None if the sensor has none.
+        colour: (P, 3) u8 RGB, or None.
+    """
 
     xyz: NDArray[np.float32]
-    intensity: NDArray[np.float32] = field(repr=False)
+    intensity: NDArray[np.float32] | None = field(default=None, repr=False)
+    colour: NDArray[np.uint8] | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,11 @@ from typing import Any
 from pydantic import Field, create_model
 
 from cache_schemas.config_files import Settings, check, merge, override, read_shipped, read_yaml, shipped_names
+from labelgen.datasets import find_dataset
 from labelgen.settings import LabelSettings
 from labelgen.stages import TEACHERS
 
-EXAMPLE = "pipelines/configs/nuscenes.yaml"
+EXAMPLE = "labelgen/datasets/nuscenes/settings.yaml"
 
 
 class PoolSettings(Settings):
@@ -74,7 +75,7 @@ def load_config(
     Raises:
         ConfigError: quoting the key or value that is wrong, and the valid keys.
     """
-    settings = read_yaml(file, EXAMPLE) if file else read_shipped("pipelines", "configs", dataset, "dataset")
+    settings = read_yaml(file or find_dataset(dataset).settings, EXAMPLE)
     settings["dataset"] = dataset
     if split is not None:
         settings["split"] = split
@@ -84,11 +85,6 @@ def load_config(
     override(settings, overrides, "images.height=448")
     sources = f"{file or dataset + '.yaml'}, teachers {preset}" + (", --set" if overrides else "")
     return check(RunConfig, settings, sources)
-
-
-def dataset_names() -> list[str]:
-    """Return the datasets that have a config."""
-    return shipped_names("pipelines", "configs")
 
 
 def preset_names() -> list[str]:

@@ -3,8 +3,7 @@
 from pathlib import Path
 
 from cache_schemas.documents import Teachers
-from cache_schemas.taxonomy import load_taxonomy
-from labelgen.datasets import adapter_class
+from labelgen.datasets import find_dataset
 from labelgen.datasets.adapter import Adapter
 from labelgen.prompts import load_prompts
 from labelgen.settings import LabelSettings
@@ -20,16 +19,16 @@ def open_dataset(dataset: str, data: Path) -> Adapter:
         ConfigError: if there is no dataset of that name.
         DatasetError: if the folder is missing.
     """
-    return adapter_class(dataset)(data)
+    return find_dataset(dataset).adapter(data)
 
 
-def resolve(settings: LabelSettings) -> ResolvedSettings:
-    """Load what the settings name, and digest the weights of the teachers.
+def resolve(settings: LabelSettings, adapter: Adapter) -> ResolvedSettings:
+    """Load what the settings name for the data set of `adapter`, and digest the weights of the teachers.
 
     Raises:
         LabelgenError, CacheError: if something is missing or does not fit.
     """
-    taxonomy = load_taxonomy(adapter_class(settings.dataset).taxonomy)
+    taxonomy = adapter.taxonomy()
     prompts = load_prompts(settings.prompts, taxonomy)
     networks = {name: identify(settings.of_teacher(name)) for name in TEACHERS}
     return ResolvedSettings(settings, taxonomy, prompts, Teachers(preset=settings.teachers, networks=networks))

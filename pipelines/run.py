@@ -45,8 +45,8 @@ def generate_labels(request: RunRequest, say: Callable[[str], None]) -> RunSumma
     start = time.monotonic()
     ensure_user_name()
     sweep_dead_clusters()
-    resolved = resolve(request.config)
     adapter = open_dataset(request.config.dataset, request.data)
+    resolved = resolve(request.config, adapter)
     scenes = adapter.scenes(request.config.split, request.config.version)
     with run_lock(request.cache) as holder:
         sweep_half_written(request.cache)

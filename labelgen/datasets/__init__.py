@@ -1,24 +1,35 @@
-"""Data set adapters: raw files in, `Sample` records out.
+"""Data sets: each is a package with its declaration `DATASET`, and the adapter that reads its raw files.
 
-`nuscenes` is ours. Another package adds an adapter with an entry point in the group `labelgen.adapters`.
+Another package adds a data set with an entry point in the group `labelgen.datasets`.
 """
+
+from importlib.metadata import EntryPoint
 
 from cache_schemas.errors import ConfigError
 from cache_schemas.extensions import find, known_names
-from labelgen.datasets.adapter import Adapter
-from labelgen.datasets.nuscenes import NuScenes
+from labelgen.datasets.declaration import Dataset
 
-ADAPTERS: dict[str, type[Adapter]] = {"nuscenes": NuScenes}
-EXTENSIONS = "labelgen.adapters"
+EXTENSIONS = "labelgen.datasets"
+
+OWN = {name: EntryPoint(name, f"labelgen.datasets.{name}:DATASET", EXTENSIONS) for name in ("nuscenes",)}
+"""Our data sets by name. A data set is imported when it is used."""
 
 
-def adapter_class(dataset: str) -> type[Adapter]:
-    """Return the adapter of a data set.
+def find_dataset(name: str) -> Dataset:
+    """Return the declaration of a data set.
 
     Raises:
         ConfigError: if there is no data set of this name; the message lists all names.
     """
-    adapter = find(dataset, ADAPTERS, EXTENSIONS)
-    if adapter is None:
-        raise ConfigError(f"no dataset {dataset!r}; choose {', '.join(known_names(ADAPTERS, EXTENSIONS))}")
-    return adapter
+    if name in OWN:
+        own: Dataset = OWN[name].load()
+        return own
+    other: Dataset | None = find(name, {}, EXTENSIONS)
+    if other is None:
+        raise ConfigError(f"no dataset {name!r}; choose {', '.join(dataset_names())}")
+    return other
+
+
+def dataset_names() -> list[str]:
+    """Return the names of all data sets, sorted."""
+    return known_names(OWN, EXTENSIONS)

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache_schemas.names import is_plain
+from cache_schemas.taxonomy import Taxonomy, load_taxonomy
 from labelgen.errors import SampleError
-from labelgen.samples import Cloud, Sample, Scene, unreadable
+from labelgen.samples import Camera, Cloud, Sample, Scene, unreadable
 
 MAX_FILE_BYTES = 2**30
 """Larger files are refused: reading one could exhaust the memory of the worker."""
@@ -23,8 +24,8 @@ class Adapter(ABC):
     An adapter holds paths but no tables, so that it is cheap to create and to send to workers.
     """
 
-    taxonomy: ClassVar[str]
-    """Name of the taxonomy of the data set's labels and truth."""
+    taxonomy_name: ClassVar[str]
+    """Name of the taxonomy of the data set's labels and truth; see `taxonomy`."""
 
     def __init__(self, data: Path) -> None:
         """Use the data set in the folder `data`.
@@ -33,6 +34,10 @@ class Adapter(ABC):
             DatasetError: if the folder is missing.
         """
         self.data = data
+
+    def taxonomy(self) -> Taxonomy:
+        """Return the taxonomy of the data set's labels and truth."""
+        return load_taxonomy(self.taxonomy_name)
 
     @abstractmethod
     def scenes(self, split: str, version: str | None) -> list[Scene]:
@@ -47,7 +52,7 @@ class Adapter(ABC):
 
     @abstractmethod
     def read_cloud(self, sample: Sample) -> Cloud:
-        """Read the sample's point cloud.
+        """Read the point cloud of a sample that has one.
 
         Raises:
             SampleError: if the file is malformed.
@@ -62,6 +67,35 @@ class Adapter(ABC):
             SampleError: if the file has not one label for each of `points` points.
             SourceError: if it cannot be read.
         """
+
+    def picture_bytes(self, camera: Camera) -> bytes:
+        """Return the encoded picture of a camera. Adapters of files that hold many pictures override this.
+
+        Raises:
+            SampleError: if the picture is not in the file.
+            SourceError: if the file cannot be read.
+        """
+        return self.read_bytes(camera.image_path)
+
+    def depth_bytes(self, camera: Camera) -> bytes:
+        """Return the encoded depth picture (16 bits, one channel) of a camera that has one; see `picture_bytes`."""
+        assert camera.depth is not None
+        return self.read_bytes(camera.depth.path)
+
+    def read_image_truth(self, camera: Camera) -> NDArray[np.uint8] | None:
+        """Read the true class of each pixel at native size: (H0, W0) u8 ids of the taxonomy, 255 where there is none.
+
+        Returns None if the camera has no truth. By default the picture at `truth_path` holds these ids.
+
+        Raises:
+            SampleError: if the file is not a picture of ids, or its size is not the camera's.
+            SourceError: if it cannot be read.
+        """
+        from labelgen.pictures import read_id_picture
+
+        if camera.truth_path is None:
+            return None
+        return read_id_picture(self, camera.truth_path, (camera.height_px, camera.width_px)).astype(np.uint8)
 
     def remedy_for_missing(self, folders: Sequence[str]) -> str:
         """Return what a user can do about files that are missing in these folders of the data set."""

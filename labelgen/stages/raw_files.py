@@ -24,7 +24,7 @@ def picture_sizes(samples: Sequence[Sample], sizes: FileSizes) -> list[dict[str,
 
 def cloud_sizes(samples: Sequence[Sample], sizes: FileSizes) -> list[dict[str, int | None]]:
     """Return the file size of each sample's cloud, by path."""
-    return [sizes((sample.cloud_path,)) for sample in samples]
+    return [sizes(() if sample.cloud_path is None else (sample.cloud_path,)) for sample in samples]
 
 
 def calibrations(samples: Sequence[Sample]) -> list[list[list[Any]]]:

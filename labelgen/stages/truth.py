@@ -37,8 +37,8 @@ def build(inputs: ShardInputs) -> Arrays:
     def read(sample: Sample) -> tuple[NDArray[np.uint8], list[NDArray[Any] | None], list[NDArray[Any] | None]]:
         return (
             inputs.adapter.read_point_truth(sample, len(clouds[sample.token].xyz)),
-            [_read_ids(inputs, camera, camera.truth_path) for camera in sample.cameras],
-            [_read_ids(inputs, camera, camera.segments_path) for camera in sample.cameras],
+            [_read_classes(inputs, camera) for camera in sample.cameras],
+            [_read_segments(inputs, camera) for camera in sample.cameras],
         )
 
     points, images, segments = zip(*each_sample(inputs.samples, read), strict=True)
@@ -50,15 +50,21 @@ def build(inputs: ShardInputs) -> Arrays:
     return arrays
 
 
-def _read_ids(inputs: ShardInputs, camera: Camera, path: str | None) -> NDArray[Any] | None:
-    """Read a picture of ids, and take at each pixel of the training size the id at its centre; None without a path.
+def _read_classes(inputs: ShardInputs, camera: Camera) -> NDArray[Any] | None:
+    """Read the classes of a picture, and take at each pixel of the training size the class at its centre.
 
     Raises:
         SampleError: if the file cannot be read, or its size is not the camera's.
     """
-    if path is None:
+    ids = inputs.adapter.read_image_truth(camera)
+    return None if ids is None else nearest_pixels(ids, inputs.settings.images.size)
+
+
+def _read_segments(inputs: ShardInputs, camera: Camera) -> NDArray[Any] | None:
+    """Read the segments of a picture like its classes; None if it has none."""
+    if camera.segments_path is None:
         return None
-    ids = read_id_picture(inputs.adapter, path, (camera.height_px, camera.width_px))
+    ids = read_id_picture(inputs.adapter, camera.segments_path, (camera.height_px, camera.width_px))
     return nearest_pixels(ids, inputs.settings.images.size)
 
 

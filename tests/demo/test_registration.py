@@ -11,8 +11,8 @@ from cache_schemas.errors import ConfigError
 from cache_schemas.extensions import registered
 from demo.adapter import Demo
 from demo.registration import IMAGE_WEIGHTS
-from labelgen.datasets import adapter_class
-from labelgen.datasets.nuscenes import NuScenes
+from labelgen.datasets import find_dataset
+from labelgen.datasets.nuscenes.adapter import NuScenes
 from labelgen.samples import Scene
 from labelgen.weights import ShippedWeights, fetch, known_weights, verified
 from pipelines.config import load_config
@@ -22,9 +22,9 @@ from trainer.settings import load_settings
 
 
 def test_the_adapter_is_found_by_name_and_an_unknown_name_lists_all() -> None:
-    assert adapter_class("demo") is Demo
+    assert find_dataset("demo").adapter is Demo
     with pytest.raises(ConfigError, match=r"no dataset 'dmeo'; choose demo, nuscenes"):
-        adapter_class("dmeo")
+        find_dataset("dmeo")
 
 
 def test_settings_are_found_by_name_and_an_unknown_name_lists_all() -> None:
@@ -63,8 +63,8 @@ def test_the_backbone_is_that_of_its_card_and_fills_the_small_network_alone() ->
 
 
 def test_every_entry_point_can_be_loaded() -> None:
-    groups = ["labelgen.adapters", "labelgen.clip_architectures", "labelgen.commands", "labelgen.sam_architectures"]
-    groups += ["labelgen.weights", "pipelines.configs", "pipelines.configs.teachers", "trainer.configs"]
+    groups = ["labelgen.clip_architectures", "labelgen.commands", "labelgen.sam_architectures"]
+    groups += ["labelgen.datasets", "labelgen.weights", "pipelines.configs.teachers", "trainer.configs"]
     for group in [*groups, "trainer.image_weights"]:
         ours = [entry for entry in registered(group).values() if entry.value.startswith("demo.")]
         assert ours, f"the demo registers nothing in {group}; run `make setup` after a change of setup.cfg"

@@ -12,7 +12,7 @@ from PIL import Image
 from cache_schemas.group_path import GroupPath
 from cache_schemas.store import Cache
 from cache_schemas.validate import validate
-from labelgen.datasets import adapter_class
+from labelgen.datasets import find_dataset
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -45,7 +45,7 @@ def test_a_demo_world_is_made_labelled_and_scored(tmp_path: Path, labelgen: Comm
         assert voted["miou"] > raw["miou"] > 0.12
         assert np.trace(raw["confusion"]) == round(raw["accuracy"] * raw["scored"])
 
-    (sample,) = adapter_class("demo")(world).scenes("all", None)[0].samples
+    (sample,) = find_dataset("demo").adapter(world).scenes("all", None)[0].samples
     truth = Cache(str(cache)).read(GroupPath(f"{sample.scene}-000", "truth"))
     native = np.asarray(Image.open(world / sample.cameras[0].truth_path))
     height, width = truth["image"].shape[1:]

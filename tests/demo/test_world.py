@@ -11,7 +11,7 @@ from PIL import Image
 from cache_schemas.taxonomy import IGNORE, load_taxonomy
 from demo.world import make_world
 from demo.world.sensors import LIDAR
-from labelgen.datasets.nuscenes import CAMERAS, NuScenes
+from labelgen.datasets.nuscenes.adapter import CAMERAS, NuScenes
 from labelgen.geometry import project, rigid_from_quaternion
 from labelgen.samples import Camera, Sample
 

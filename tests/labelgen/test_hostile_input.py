@@ -19,7 +19,7 @@ from PIL import Image
 from cache_schemas.errors import CacheError, ConfigError
 from cache_schemas.store import Cache
 from labelgen import pictures
-from labelgen.datasets.nuscenes import NuScenes
+from labelgen.datasets.nuscenes.adapter import NuScenes
 from labelgen.errors import DatasetError, PromptsError, SampleError, WeightsError
 from labelgen.prompts import load_prompts
 from labelgen.samples import Sample
@@ -265,7 +265,7 @@ def test_a_key_that_a_terminal_obeys_is_escaped_in_the_error(tmp_path: Path) -> 
 @pytest.fixture
 def cache_folder(tmp_path: Path) -> Path:
     """An empty cache, made by the real settings."""
-    manifest = make_manifest(resolve(load_config("nuscenes", teachers="untrained")))
+    manifest = make_manifest(resolve(load_config("nuscenes", teachers="untrained"), NuScenes(tmp_path)))
     Cache.create(str(tmp_path / "cache"), manifest)
     return tmp_path / "cache"
 

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from labelgen.datasets import adapter_class
-from labelgen.datasets.nuscenes import NuScenes
-from labelgen.datasets.nuscenes_splits import split_names, split_scenes
+from labelgen.datasets import find_dataset
+from labelgen.datasets.nuscenes.adapter import NuScenes
+from labelgen.datasets.nuscenes.splits import split_names, split_scenes
 from labelgen.errors import DatasetError, SampleError, SourceError
 from labelgen.geometry import pair_points
 from labelgen.samples import Sample
@@ -90,8 +90,8 @@ def victim(damaged_folder: Path) -> Sample:
 
 
 def test_the_adapter_is_registered_by_name() -> None:
-    assert adapter_class("nuscenes") is NuScenes
-    assert NuScenes.taxonomy == "nuscenes16"
+    assert find_dataset("nuscenes").adapter is NuScenes
+    assert NuScenes.taxonomy_name == "nuscenes16"
 
 
 def test_a_single_version_is_found_without_being_named(nuscenes_folder: Path) -> None:

@@ -20,7 +20,7 @@ from nuscenes.utils.data_classes import LidarPointCloud
 from nuscenes.utils.geometry_utils import view_points
 from pyquaternion import Quaternion
 
-from labelgen.datasets.nuscenes import NuScenes
+from labelgen.datasets.nuscenes.adapter import NuScenes
 from labelgen.geometry import pair_points, project
 from labelgen.samples import Camera, Sample
 

@@ -15,8 +15,8 @@ from pipelines.resolve import open_dataset, resolve
 
 def build_cache(config: RunConfig, data: Path, url: str) -> None:
     """Make a whole cache of a dataset."""
-    resolved = resolve(config)
     adapter = open_dataset(config.dataset, data)
+    resolved = resolve(config, adapter)
     cache = Cache.create(url, make_manifest(resolved))
     planner = Planner(data, cache, resolved)
     models = {name: teacher.load(resolved, "cpu") for name, teacher in TEACHERS.items()}

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from cache_schemas.errors import ConfigError
-from pipelines.config import dataset_names, load_config, preset_names
+from labelgen.datasets import dataset_names
+from pipelines.config import load_config, preset_names
 
 
 @pytest.mark.parametrize("dataset", dataset_names())
@@ -29,7 +30,7 @@ def test_the_default_is_the_paper_at_its_training_size() -> None:
 
 def test_overrides_beat_the_preset_which_beats_the_file(tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
-    text = Path("pipelines/configs/nuscenes.yaml").read_text().replace("height: 224", "height: 448")
+    text = Path("labelgen/datasets/nuscenes/settings.yaml").read_text().replace("height: 224", "height: 448")
     file.write_text(text + "sam: {points_per_side: 7, points_per_batch: 9}\n")
     config = load_config(
         "nuscenes", file=file, teachers="untrained", split="val", overrides=["clip.weights=untrained:5"]

@@ -13,7 +13,7 @@ from labelgen.stages import STAGES
 from labelgen.stages.inputs import ResolvedSettings
 from pipelines.config import load_config
 from pipelines.fingerprints import recipe_of, root_fingerprints, shard_fingerprints
-from pipelines.resolve import resolve
+from pipelines.resolve import open_dataset, resolve
 from tests.pipelines.conftest import small_settings
 
 RECIPES = {
@@ -38,9 +38,14 @@ FINGERPRINTS = {
 }
 
 
+def resolve_nuscenes(made: Path, *overrides: str) -> ResolvedSettings:
+    config = load_config("nuscenes", teachers="untrained", overrides=overrides)
+    return resolve(config, open_dataset("nuscenes", made / "nuscenes"))
+
+
 @pytest.fixture
 def resolved(made: Path) -> ResolvedSettings:
-    return resolve(load_config("nuscenes", teachers="untrained", overrides=small_settings(made)))
+    return resolve_nuscenes(made, *small_settings(made))
 
 
 def sample(truth: bool) -> Sample:
@@ -65,7 +70,7 @@ def test_fingerprints_are_those_of_existing_caches(resolved: ResolvedSettings) -
 def test_the_second_box_threshold_only_redoes_masks_that_it_shapes(made: Path) -> None:
     def recipe(*more: str) -> str:
         overrides = [*small_settings(made), "sam.box_nms_thresh=0.5", *more]
-        return recipe_of("sam", resolve(load_config("nuscenes", teachers="untrained", overrides=overrides)))[:16]
+        return recipe_of("sam", resolve_nuscenes(made, *overrides))[:16]
 
     assert recipe() == "2d6636203570fd7d"
     assert recipe("sam.min_mask_region_area=60", "sam.box_nms_thresh=0.8") == "09c65fa7f462ef57"

@@ -25,8 +25,9 @@ def todo(made: Path, data: Path, built: Path):
 
 def plans(made: Path, data: Path, cache: Path, *overrides: str, **how: object) -> list[ShardPlan]:
     config = load_config("nuscenes", teachers="untrained", overrides=[*small_settings(made), *overrides])
-    scenes = open_dataset("nuscenes", data).scenes(config.split, config.version)
-    return Planner(data, Cache(str(cache)), resolve(config)).plan(scenes, **how)
+    adapter = open_dataset("nuscenes", data)
+    scenes = adapter.scenes(config.split, config.version)
+    return Planner(data, Cache(str(cache)), resolve(config, adapter)).plan(scenes, **how)
 
 
 def first(todo: dict[str, set[str]]) -> set[str]:
@@ -115,7 +116,7 @@ def test_weights_are_known_by_their_bytes_not_their_name(todo, made: Path, tmp_p
         f"clip.std={list(OPENAI_STD)}",
     ]
     config = load_config("nuscenes", teachers="untrained", overrides=own)
-    identity = resolve(config).teachers.networks["clip"]
+    identity = resolve(config, open_dataset("nuscenes", tmp_path)).teachers.networks["clip"]
     assert identity.sha256 == hashlib.sha256((tmp_path / "w.safetensors").read_bytes()).hexdigest()
     assert identity.weights == "w.safetensors"
     assert first(todo(*own)) == {"clip", "labels"}
@@ -128,7 +129,7 @@ def test_a_quarantined_sample_stays_out_until_its_files_change_or_it_is_asked_fo
     shard = plans(made, data, cache)[0]
     token = shard.samples[0].token
     config = load_config("nuscenes", teachers="untrained", overrides=small_settings(made))
-    planner = Planner(data, store, resolve(config))
+    planner = Planner(data, store, resolve(config, open_dataset("nuscenes", data)))
     smaller = planner.without(shard, {token: BadSample("sam", "sam: kills its worker")})
     store.write_shard_record(shard.key, smaller.record)
 

@@ -14,16 +14,16 @@ from numpy.typing import NDArray
 from cache_schemas.names import is_file_name
 from cache_schemas.taxonomy import IGNORE, load_taxonomy
 from labelgen.datasets.adapter import Adapter, stays_inside
-from labelgen.datasets.nuscenes_clouds import MAX_INTENSITY, points_of
-from labelgen.datasets.nuscenes_layout import (
+from labelgen.datasets.nuscenes.clouds import MAX_INTENSITY, points_of
+from labelgen.datasets.nuscenes.layout import (
     archives,
     misplaced_parts,
     misplaced_version,
     nested_version,
     version_names,
 )
-from labelgen.datasets.nuscenes_splits import ALL, split_names, split_scenes
-from labelgen.datasets.nuscenes_tables import (
+from labelgen.datasets.nuscenes.splits import ALL, split_names, split_scenes
+from labelgen.datasets.nuscenes.tables import (
     CalibratedSensorRow,
     CategoryRow,
     EgoPoseRow,
@@ -73,7 +73,7 @@ CLASS_OF_CATEGORY = {
 class NuScenes(Adapter):
     """The nuScenes data set: a folder with `samples/` and one or more version folders of tables."""
 
-    taxonomy = "nuscenes16"
+    taxonomy_name = "nuscenes16"
     remedy = "give the nuScenes folder that holds samples/ and v1.0-*/"
     """End of the error message for a missing folder `{data}`: what to do."""
 
@@ -124,6 +124,7 @@ class NuScenes(Adapter):
 
     def read_cloud(self, sample: Sample) -> Cloud:
         """Read a `.pcd.bin` file of x, y, z, intensity (0..255), ring; see `Adapter.read_cloud`."""
+        assert sample.cloud_path is not None
         points = points_of(self.read_bytes(sample.cloud_path), self.data / sample.cloud_path)
         return Cloud(xyz=points[:, :3].copy(), intensity=points[:, 3] / np.float32(MAX_INTENSITY))
 
@@ -186,12 +187,21 @@ def _assemble_sample(
         lidar, *images = (by_channel[channel] for channel in (LIDAR, *CAMERAS))
         _check_readings(calibrations.folder, lidar, images)
         global_from_cams = np.stack([calibrations.global_from_sensor(image) for image in images])
-        cam_from_cloud = invert_rigid(global_from_cams) @ calibrations.global_from_sensor(lidar)
+        global_from_lidar = calibrations.global_from_sensor(lidar)
+        cam_from_cloud = invert_rigid(global_from_cams) @ global_from_lidar
         cameras = tuple(
             Camera(channel, image.filename, image.width, image.height, calibrations.intrinsics(image), transform)
             for channel, image, transform in zip(CAMERAS, images, cam_from_cloud, strict=True)
         )
-        return Sample(token, scene, lidar.filename, cameras, truth.get(lidar.token), lidar.token)
+        return Sample(
+            token,
+            scene,
+            lidar.filename,
+            cameras,
+            truth.get(lidar.token),
+            lidar.token,
+            world_from_cloud=global_from_lidar,
+        )
     except SampleError as error:
         return Sample(token, scene, "", (), defect=str(error))
 
@@ -316,7 +326,7 @@ def _lidarseg_files(folder: Path) -> dict[str, str]:
 
 def _class_of_index(folder: Path) -> NDArray[np.uint8]:
     """Return the map (256,) u8 from lidarseg index to class id, by the indices in category.json."""
-    ids = {name: index for index, name in enumerate(load_taxonomy(NuScenes.taxonomy).names)}
+    ids = {name: index for index, name in enumerate(load_taxonomy(NuScenes.taxonomy_name).names)}
     table = np.full(256, IGNORE, np.uint8)
     for row in read_table(folder, "category", CategoryRow):
         if row.index is not None and row.name in CLASS_OF_CATEGORY:

@@ -10,7 +10,7 @@ ALL = "all"
 
 @cache
 def _numbers() -> dict[str, frozenset[int]]:
-    text = (resources.files("labelgen.datasets") / "nuscenes_splits.yaml").read_text(encoding="utf-8")
+    text = (resources.files("labelgen.datasets.nuscenes") / "splits.yaml").read_text(encoding="utf-8")
     splits = {name: frozenset(_expand(runs)) for name, runs in yaml.safe_load(text).items()}
     return {**splits, "parametrize": splits["train"] - splits["verify"]}
 
