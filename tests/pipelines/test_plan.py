@@ -55,6 +55,7 @@ def test_nothing_changed_nothing_to_do(todo) -> None:
         ("sam.weights=untrained:1", {"sam", "labels"}),
         ("sam.pred_iou_thresh=0.1", {"sam", "labels"}),
         ("points.min_depth_m=2", {"pairs", "labels"}),
+        ("points.visibility=zbuffer", {"pairs", "labels"}),
         ("images.height=48", {"images", "clip", "sam", "pairs", "labels", "truth"}),
         ("sam.points_per_batch=8", set()),
         ("sam.compile=true", set()),

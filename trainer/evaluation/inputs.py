@@ -18,7 +18,7 @@ def open_for_scoring(record: RunRecord, cache: str) -> CacheStream:
     Raises:
         CacheError, UnfitCacheError: if it cannot be read, has no truth, or has other classes than the run.
     """
-    return _open(record, cache, SCORED_ARRAYS, optional=["truth/image"])
+    return _open(record, cache, SCORED_ARRAYS, optional=["truth/image", "pairs/visible"])
 
 
 def open_for_prediction(record: RunRecord, cache: str) -> CacheStream:
@@ -27,7 +27,7 @@ def open_for_prediction(record: RunRecord, cache: str) -> CacheStream:
     Raises:
         CacheError, UnfitCacheError: if it cannot be read, or has other classes than the run.
     """
-    return _open(record, cache, (), optional=[])
+    return _open(record, cache, (), optional=["pairs/visible"])
 
 
 def choose_scenes(stream: CacheStream, record: RunRecord, scenes: str | None) -> tuple[list[SampleRef], str]:

@@ -12,6 +12,7 @@ from cache_schemas.layout import AnyArray
 from cache_schemas.store import Cache
 from cache_schemas.taxonomy import IGNORE, Taxonomy
 from labelgen.inspection.counting.samples import Arrays, Sample, SampleId, map_samples
+from labelgen.visibility import visible_pairs
 
 Picture = NDArray[np.uint8]
 """An RGB picture (H, W, 3)."""
@@ -53,7 +54,8 @@ def write_pictures(url: str, samples: Sequence[SampleId], folder: Path) -> list[
 
 def draw_sample(sample: Sample, manifest: CacheManifest) -> dict[str, list[Picture]]:
     """Return the pictures of a sample, one for each camera, by layer; `write_pictures` lists the layers."""
-    rgb, labels, truth, pairs = sample["images"]["rgb"], sample["labels"], sample["truth"], sample["pairs"]
+    rgb, labels, truth = sample["images"]["rgb"], sample["labels"], sample["truth"]
+    pairs = visible_pairs(sample["pairs"])
     colours = colour_table(manifest.taxonomy)
     layers = {
         "picture": list(rgb),
