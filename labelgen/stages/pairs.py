@@ -77,7 +77,7 @@ def _visible(inputs: ShardInputs, sample: Sample, cloud: Cloud, pairs: Pairs) ->
     points = inputs.settings.points
     if points.visibility == "zbuffer":
         margin = points.zbuffer_margin_m, points.zbuffer_margin_share
-        return visible_in_zbuffer(pairs, inputs.settings.images.size, margin)
+        return visible_in_zbuffer(cloud.xyz, sample.cameras, pairs, margin)
     without = [camera.channel for camera in sample.cameras if camera.depth is None]
     if without:
         raise DatasetError(

@@ -1,5 +1,7 @@
 """Visibility of pairs: cases by hand for the z-buffer, and depth pictures against exact geometry."""
 
+import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -7,50 +9,143 @@ import pytest
 
 from labelgen.geometry import Pairs, pair_points
 from labelgen.samples import Camera, DepthMap
-from labelgen.visibility import visible_in_depth_maps, visible_in_zbuffer, visible_pairs
+from labelgen.visibility import angular_spacing, visible_in_depth_maps, visible_in_zbuffer, visible_pairs
 
-SIZE = (56, 104)
-FOCAL_PX = 80.0
-CAMERA = Camera("front", "front.jpg", 104, 56, np.array([[FOCAL_PX, 0, 52], [0, FOCAL_PX, 28], [0, 0, 1.0]]), np.eye(4))
+SIZE = (112, 208)
+LOOKS_ALONG_X = np.array([[0, -1.0, 0, 0], [0, 0, -1.0, 0], [1.0, 0, 0, 0], [0, 0, 0, 1]])
+"""The camera frame (x right, y down, z forward) from that of the lidar (x forward, y left, z up), at its place."""
 MARGIN = (0.5, 0.05)
+RANGE_M = 70.0
+AZIMUTH, RING = math.radians(0.33), math.radians(1.33)
 
 
-def seen(xyz: list[list[float]] | np.ndarray, cameras: tuple[Camera, ...] = (CAMERA,)) -> list[bool]:
-    """Return which pairs of a cloud the z-buffer calls visible; the cloud frame is the camera frame."""
-    pairs = pair_points(np.array(xyz, np.float64).reshape(-1, 3), cameras, SIZE, 1.0)
-    return visible_in_zbuffer(pairs, SIZE, MARGIN).tolist()
+def camera_at(x: float, y: float, z: float) -> Camera:
+    """Return a camera at a place in the frame of the lidar that looks along x, 92 degrees wide and 58 high."""
+    shift = np.eye(4)
+    shift[:3, 3] = -x, -y, -z
+    intrinsics = np.array([[100.0, 0, 103.5], [0, 100.0, 55.5], [0, 0, 1]])
+    return Camera("front", "front.jpg", 208, 112, intrinsics, LOOKS_ALONG_X @ shift)
 
 
-def wall(depth: float, low: tuple[float, float], high: tuple[float, float], step: float = 0.1) -> np.ndarray:
-    """Return points of a wall across the view from corner `low` (x, y) to corner `high`, `step` metres apart."""
-    x, y = np.meshgrid(np.arange(low[0], high[0], step), np.arange(low[1], high[1], step))
-    return np.stack([x.ravel(), y.ravel(), np.full(x.size, depth)], axis=1)
+ASIDE = camera_at(0.8, 0.6, -0.4)
 
 
-def test_a_wall_hides_the_point_behind_it_and_not_the_one_beside_it() -> None:
-    front = wall(4.0, (-1, -0.5), (1, 0.5))
-    behind, beside = [0.0, 0.0, 9.0], [5.0, 0.0, 9.0]
-    assert seen([*front.tolist(), behind, beside]) == [True] * len(front) + [False, True]
+def seen(xyz: np.ndarray | list[list[float]], *cameras: Camera) -> tuple[np.ndarray, np.ndarray]:
+    """Return the points of all pairs of a cloud, and which of them the z-buffer calls visible."""
+    points = np.array(xyz, np.float64).reshape(-1, 3)
+    pairs = pair_points(points, cameras, SIZE, 1.0)
+    return pairs.point, visible_in_zbuffer(points, cameras, pairs, MARGIN)
+
+
+def scan(*surfaces: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Return the points (P, 3) that a lidar of 32 beams at the origin sees in front of it, up to 70 m away.
+
+    Each surface takes unit rays (N, 3) and returns their distances (N,), infinite where they miss it.
+    """
+    up, around = np.meshgrid(np.arange(-23, 9) * RING, np.arange(-150, 150) * AZIMUTH)
+    rays = np.stack([np.cos(up) * np.cos(around), np.cos(up) * np.sin(around), np.sin(up)], axis=-1).reshape(-1, 3)
+    distance = np.min([surface(rays) for surface in surfaces], axis=0)
+    return rays[distance < RANGE_M] * distance[distance < RANGE_M, None]
+
+
+def plane(normal: tuple[float, float, float], offset: float) -> Callable[[np.ndarray], np.ndarray]:
+    """Return the surface of all x with normal . x = offset."""
+
+    def distances(rays: np.ndarray) -> np.ndarray:
+        slope = rays @ np.array(normal)
+        return np.divide(offset, slope, out=np.full(len(rays), np.inf), where=slope * offset > 1e-3)
+
+    return distances
+
+
+def board(x: float, left: float, right: float, low: float, high: float) -> Callable[[np.ndarray], np.ndarray]:
+    """Return an upright rectangle across the view at `x`, from `right` to `left` (y) and `low` to `high` (z)."""
+
+    def distances(rays: np.ndarray) -> np.ndarray:
+        distance = plane((1, 0, 0), x)(rays)
+        y, z = (np.where(np.isfinite(distance), distance, 0)[:, None] * rays)[:, 1:].T
+        return np.where((y > right) & (y < left) & (z > low) & (z < high), distance, np.inf)
+
+    return distances
+
+
+def hits_board(points: np.ndarray, x: float, left: float, right: float, low: float, high: float) -> np.ndarray:
+    """Return whether the line of sight from `ASIDE` to each point passes through the rectangle."""
+    eye = np.array([0.8, 0.6, -0.4])
+    share = (x - eye[0]) / (points[:, 0] - eye[0])
+    y, z = (eye + share[:, None] * (points - eye))[:, 1:].T
+    return (share > 0) & (share < 1) & (y > right) & (y < left) & (z > low) & (z < high)
+
+
+@pytest.mark.parametrize(
+    "rectangle",
+    [(6.0, 1.0, -1.5, -1.0, 0.8), (6.0, 0.06, -0.06, -2.0, 2.0)],
+    ids=["wall", "thin pole"],
+)
+def test_what_stands_in_front_hides_the_wall_behind_it(rectangle: tuple[float, float, float, float, float]) -> None:
+    cloud = scan(board(*rectangle), plane((1, 0, 0), 14.0))
+    point, visible = seen(cloud, ASIDE)
+    behind = cloud[point][:, 0] > 13
+    x, left, right, low, high = rectangle
+    # The lidar knows the edges to one spacing: 0.035 m along a ring and 0.14 m across the rings at 6 m.
+    surely = hits_board(cloud[point], x, left - 0.035, right + 0.035, low + 0.14, high - 0.14) & behind
+    possibly = hits_board(cloud[point], x, left + 0.035, right - 0.035, low - 0.14, high + 0.14) & behind
+    assert surely.sum() > 30
+    assert not visible[surely].any()
+    assert visible[~possibly].all()
+    truly = hits_board(cloud[point], *rectangle) & behind
+    assert (~visible & truly).sum() > 0.85 * truly.sum() and (~visible & truly).sum() > 0.8 * (~visible).sum()
+
+
+@pytest.mark.parametrize(
+    "surface",
+    [plane((0, 0, 1), -1.84), plane((1, 1, 0), 12.0), plane((1, -3, 0.2), 9.0), plane((1, 0, 2), 5.0)],
+    ids=["ground", "wall at 45 degrees", "wall at 72 degrees", "roof"],
+)
+def test_a_slanted_plane_does_not_hide_itself(surface: Callable[[np.ndarray], np.ndarray]) -> None:
+    point, visible = seen(scan(surface), ASIDE)
+    assert len(point) > 500
+    assert visible.all()
 
 
 def test_a_point_less_than_the_margin_behind_another_is_visible() -> None:
-    # At a depth of 4 m the margin is 0.5 m; at 20 m it is 5 % = 1 m.
-    assert seen([[0, 0, 4.0], [0, 0, 4.49]]) == [True, True]
-    assert seen([[0, 0, 4.0], [0, 0, 4.51]]) == [True, False]
-    assert seen([[0, 0, 19.1], [0, 0, 20.0]]) == [True, True]
-    assert seen([[0, 0, 18.9], [0, 0, 20.0]]) == [True, False]
+    camera = camera_at(0, 0, 0)
+    # At 4 m the margin is 0.5 m; at 20 m it is 5 % = 1 m.
+    for near, far, expected in ((4, 4.49, True), (4, 4.51, False), (19.1, 20, True), (18.9, 20, False)):
+        assert seen([[near, 0, 0], [far, 0, 0]], camera)[1].tolist() == [True, expected]
 
 
 def test_each_camera_has_its_own_view() -> None:
-    aside = np.eye(4)
-    aside[0, 3] = 2.0  # this camera stands 2 m to the left, where the near point does not cover the far one
-    cameras = (CAMERA, replace(CAMERA, cam_from_cloud=aside))
-    assert seen([[0, 0, 4.0], [0, 0, 9.0]], cameras) == [True, False, True, True]
+    point, visible = seen([[4.0, 0, 0], [9.0, 0, 0]], camera_at(0, 0, 0), camera_at(0, 2, 0))
+    assert point.tolist() == [0, 1, 0, 1]
+    assert visible.tolist() == [True, False, True, True]
 
 
-@pytest.mark.parametrize("points", [[], [[0.0, 0.0, 5.0]]])
+def test_directions_behind_the_lidar_are_as_good_as_those_in_front() -> None:
+    turn = np.diag([-1.0, -1.0, 1.0, 1.0])
+    cloud = scan(board(6.0, 1.0, -1.5, -1.0, 0.8), plane((1, 0, 0), 14.0))
+    backwards = replace(ASIDE, cam_from_cloud=ASIDE.cam_from_cloud @ turn)
+    point, visible = seen(cloud, ASIDE)
+    turned_point, turned_visible = seen(cloud @ turn[:3, :3], backwards)
+    np.testing.assert_array_equal(turned_point, point)
+    assert (turned_visible == visible).mean() > 0.995, "only places in the cells of the z-buffer differ"
+
+
+@pytest.mark.parametrize("points", [[], [[5.0, 0.0, 0.0]]])
 def test_clouds_of_no_point_and_of_one(points: list[list[float]]) -> None:
-    assert seen(points) == [True] * len(points)
+    assert seen(points, ASIDE)[1].tolist() == [True] * len(points)
+
+
+def test_the_spacing_of_a_lidar_is_found() -> None:
+    rings = np.radians([*np.arange(-24, -8, 0.5), *np.arange(-8, 2, 0.34)])
+    up, around = np.meshgrid(rings, np.arange(0, 2 * np.pi, math.radians(0.17)))
+    directions = np.stack([np.cos(up) * np.cos(around), np.cos(up) * np.sin(around), np.sin(up)], axis=-1)
+    cloud = directions.reshape(-1, 3)[np.random.default_rng(0).random(up.size) > 0.05] * 20
+    along, across = angular_spacing(cloud)
+    assert math.degrees(along) == pytest.approx(0.17, rel=0.1)
+    elevation = np.degrees(np.arcsin(cloud[:, 2] / 20))
+    np.testing.assert_allclose(np.degrees(across[elevation < -10]), 0.5, rtol=0.05)
+    np.testing.assert_allclose(np.degrees(across[elevation > -6]), 0.34, rtol=0.05)
 
 
 def test_visible_pairs_are_the_rows_that_the_cache_calls_visible() -> None:
@@ -67,7 +162,7 @@ def test_visible_pairs_are_the_rows_that_the_cache_calls_visible() -> None:
 
 
 DEPTH_INTRINSICS = np.array([[40.0, 0, 20], [0, 40.0, 12], [0, 0, 1.0]])
-RGBD = replace(CAMERA, depth=DepthMap("front.png", DEPTH_INTRINSICS))
+RGBD = Camera("front", "", 104, 56, np.eye(3), np.eye(4), depth=DepthMap("front.png", DEPTH_INTRINSICS))
 
 
 def in_depth_map(xyz: list[list[float]], depth_map: np.ndarray, tolerance: tuple[float, float]) -> list[bool]:
