@@ -1,15 +1,31 @@
 """Visibility of pairs: cases by hand for the z-buffer, and depth pictures against exact geometry."""
 
+import io
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from cache_schemas.documents import Provenance
+from cache_schemas.group_path import GroupPath
+from cache_schemas.layout import check_arrays
+from cache_schemas.store import Cache
+from labelgen.datasets.adapter import Adapter
+from labelgen.errors import DatasetError
 from labelgen.geometry import Pairs, pair_points
-from labelgen.samples import Camera, DepthMap
+from labelgen.samples import Camera, Cloud, DepthMap, Sample, Scene
+from labelgen.stages.inputs import BadSamplesError, ShardInputs
+from labelgen.stages.labels import LABELS
+from labelgen.stages.pairs import PAIRS
+from labelgen.stages.raw_files import calibrations
 from labelgen.visibility import angular_spacing, visible_in_depth_maps, visible_in_zbuffer, visible_pairs
+from pipelines.config import load_config
+from pipelines.resolve import resolve
+from tests.toy_cache import create_toy_cache, toy_manifest
 
 SIZE = (112, 208)
 LOOKS_ALONG_X = np.array([[0, -1.0, 0, 0], [0, 0, -1.0, 0], [1.0, 0, 0, 0], [0, 0, 0, 1]])
@@ -195,3 +211,128 @@ def test_without_depth_and_outside_the_depth_picture_nothing_is_visible() -> Non
     points = [[0, 0, 4], [2.0, 0, 4], [2.06, 0, 4], [-2.06, 0, 4]]
     assert in_depth_map(points, shown, (0.1, 0.0)) == [False, True, False, False]
     assert in_depth_map([[0, 0, 0.05]], shown, (0.1, 0.0)) == [False], "0 is no depth, not a near surface"
+
+
+def test_a_ball_in_a_room_hides_what_exact_rays_say() -> None:
+    centre, radius, wall_m = np.array([0.1, -0.05, 2.0]), 0.4, 3.5
+    rows, cols = np.mgrid[:96, :160]
+    intrinsics = np.array([[140.0, 0, 79.5], [0, 140.0, 47.5], [0, 0, 1]])
+    rays = np.stack([(cols - 79.5) / 140, (rows - 47.5) / 140, np.ones(rows.shape)], axis=-1)
+
+    def first_hit(towards: np.ndarray) -> np.ndarray:
+        """Return the depth of the first surface on rays (..., 3) of depth 1 from the camera."""
+        along, square = towards @ centre, (towards**2).sum(axis=-1)
+        inside = along**2 - square * (centre @ centre - radius**2)
+        ball = (along - np.sqrt(np.maximum(inside, 0))) / square
+        return np.where(inside > 0, ball, wall_m)
+
+    rng = np.random.default_rng(0)
+    on_ball = rng.normal(size=(1500, 3))
+    on_ball = centre + radius * on_ball / np.linalg.norm(on_ball, axis=1, keepdims=True)
+    on_wall = np.stack([*rng.uniform(-1, 1, (2, 3000)), np.full(3000, wall_m)], axis=1)
+    xyz = np.concatenate([on_ball, on_wall])
+    exact = np.abs(first_hit(xyz / xyz[:, 2:]) - xyz[:, 2]) < 1e-6
+    camera = replace(RGBD, width_px=320, height_px=192, intrinsics=intrinsics, depth=DepthMap("", intrinsics))
+    pairs = pair_points(xyz, (camera,), (192, 320), 0.1)
+    found = visible_in_depth_maps(xyz, (camera,), pairs, [first_hit(rays).astype(np.float32)], (0.05, 0.0))
+    assert 500 < (~exact[pairs.point]).sum() < 2500
+    # A depth picture has one depth for a pixel: only within a pixel of the ball's edge may they differ.
+    ball_edge = np.abs(np.hypot(*(xyz[:, :2] / xyz[:, 2:] - centre[:2] / centre[2]).T) - radius / 2) < 0.03
+    sure = ~ball_edge[pairs.point]
+    np.testing.assert_array_equal(found[sure], exact[pairs.point][sure])
+    assert (found == exact[pairs.point]).mean() > 0.97
+
+
+# The stages
+
+
+class Room(Adapter):
+    """One point on a wall and one behind it, seen by two cameras at one place, and a depth picture of the wall."""
+
+    taxonomy_name = "nuscenes16"
+    depth = np.full((25, 41), 4000, np.uint16)
+
+    def scenes(self, split: str, version: str | None) -> list[Scene]:
+        sized = replace(RGBD, intrinsics=np.array([[80.0, 0, 52], [0, 80.0, 28], [0, 0, 1]]))
+        return [Scene("room", (Sample("s0", "room", "", (replace(sized, depth=None), sized)),))]
+
+    def read_cloud(self, sample: Sample) -> Cloud:
+        return Cloud(np.array([[0, 0, 4], [0, 0, 9], [0, 0, 0.5]], np.float32), np.zeros(3, np.float32))
+
+    def read_point_truth(self, sample: Sample, points: int) -> np.ndarray:
+        return np.zeros(points, np.uint8)
+
+    def depth_bytes(self, camera: Camera) -> bytes:
+        file = io.BytesIO()
+        Image.fromarray(self.depth).save(file, "png")
+        return file.getvalue()
+
+
+@pytest.fixture
+def room(tmp_path: Path) -> Callable[..., ShardInputs]:
+    """Return a function that gives the inputs of the room's shard under a rule of visibility."""
+
+    def inputs(rule: str, cameras: slice = slice(None)) -> ShardInputs:
+        adapter = Room(tmp_path)
+        config = load_config("nuscenes", teachers="untrained", overrides=[f"points.visibility={rule}"])
+        (sample,) = adapter.scenes("all", None)[0].samples
+        sample = replace(sample, cameras=sample.cameras[cameras])
+        return ShardInputs(
+            resolve(config, adapter), adapter, [sample], Cache(str(tmp_path / "c.zarr"), "a"), "room-000"
+        )
+
+    return inputs
+
+
+def test_the_stage_stores_depth_and_visibility_only_under_a_rule(room: Callable[..., ShardInputs]) -> None:
+    plain = PAIRS.build(room("none"))
+    assert list(plain) == ["point", "image", "row", "col", "offsets"]
+    assert plain["point"].tolist() == [0, 1, 0, 1]
+    for rule, cameras in (("zbuffer", slice(None)), ("depth_map", slice(1, 2))):
+        told = PAIRS.build(room(rule, cameras))
+        count = len(told["point"])
+        assert told["depth"].tolist() == [4, 9, 4, 9][:count] and told["depth"].dtype == np.float32
+        assert told["visible"].tolist() == [1, 0, 1, 0][:count] and told["visible"].dtype == np.uint8
+        check_arrays(GroupPath("room-000", "pairs"), told)
+
+
+def test_a_missing_or_broken_depth_picture_is_one_error(room: Callable[..., ShardInputs]) -> None:
+    with pytest.raises(DatasetError, match="front of sample s0 has no depth picture; choose points"):
+        PAIRS.build(room("depth_map"))
+    inputs = room("depth_map", slice(1, 2))
+    inputs.adapter.depth = np.zeros((25, 41), np.uint8)
+    with pytest.raises(BadSamplesError, match="mode L, but depth has one channel of 16 bits"):
+        PAIRS.build(inputs)
+
+
+def test_depth_pictures_shape_the_fingerprint_of_the_pairs(room: Callable[..., ShardInputs]) -> None:
+    def raw(cameras: slice, size: int) -> object:
+        return PAIRS.raw_inputs(room("none", cameras).samples, lambda paths: dict.fromkeys(paths, size))
+
+    assert raw(slice(1, 2), 7) != raw(slice(1, 2), 8)
+    assert raw(slice(0, 1), 7) == raw(slice(0, 1), 8) == calibrations(room("none", slice(0, 1)).samples)
+
+
+def test_points_take_labels_from_visible_pairs_only(room: Callable[..., ShardInputs]) -> None:
+    inputs = room("zbuffer")
+    cache = create_toy_cache(inputs.cache.url, toy_manifest(), embedding_size=4)
+    logits = np.zeros((2, 3, 1, 1), np.float16)
+    logits[0, 1], logits[1, 2] = 0.5, 0.9  # the first image shows class 1, the second class 2 with a higher score
+    pairs = {"point": np.array([0, 0, 1], np.int32), "image": np.array([0, 1, 1], np.uint16)}
+    pairs |= {"row": np.zeros(3, np.uint16), "col": np.zeros(3, np.uint16), "offsets": np.array([0, 3])}
+
+    def labels(**more: np.ndarray) -> list[list[int]]:
+        groups = {
+            "clip": {"logits": logits},
+            "sam": {"mask_ids": np.zeros((2, 4, 6), np.uint16), "features": np.zeros((2, 1, 2, 4), np.float16)},
+            "points": {"xyz": np.zeros((2, 3), np.float32), "intensity": np.zeros(2, np.float32)},
+            "pairs": pairs | more,
+        }
+        groups["points"]["offsets"] = np.array([0, 2])
+        for name, arrays in groups.items():
+            cache.write_group(GroupPath("room-000", name), arrays, Provenance("f"))
+        made = LABELS.build(inputs)
+        return [made["point_raw"].tolist(), made["point"].tolist()]
+
+    assert labels() == [[2, 2], [2, 2]]
+    assert labels(visible=np.array([1, 0, 0], np.uint8)) == [[1, 255], [1, 255]]
