@@ -40,6 +40,9 @@ BAND = math.radians(2.0)
 LEAST_RING_SPACING = math.radians(0.1)
 """A smaller gap in elevation lies between points of one ring."""
 
+LEAST_SPACING = math.radians(0.05)
+"""Points along a ring count as at least this far apart. It bounds the memory of the z-buffer."""
+
 LEAST_GAPS = 20
 """Fewer gaps say nothing about the spacing of rings."""
 
@@ -115,7 +118,7 @@ def angular_spacing(xyz: NDArray[np.floating]) -> tuple[float, Floats]:
     if between_rings.sum() < LEAST_GAPS:
         return along, np.full(len(xyz), across)
     ends = np.flatnonzero(between_rings | ~same_column)
-    along = COLUMN / float(np.percentile(np.diff(ends), 75))
+    along = max(LEAST_SPACING, COLUMN / float(np.percentile(np.diff(ends), 75)))
     middle, gap = (elevation[order][:-1] + gap / 2)[between_rings], gap[between_rings]
     band = np.floor(middle / BAND)
     bands, gaps = np.unique(band, return_counts=True)

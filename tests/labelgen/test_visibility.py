@@ -164,6 +164,13 @@ def test_the_spacing_of_a_lidar_is_found() -> None:
     np.testing.assert_allclose(np.degrees(across[elevation > -6]), 0.34, rtol=0.05)
 
 
+def test_the_spacing_of_a_cloud_that_is_no_sweep_is_bounded() -> None:
+    rng = np.random.default_rng(0)
+    along, across = angular_spacing(rng.uniform(-50, 50, (200_000, 3)))
+    assert along >= math.radians(0.05) and across.min() > math.radians(0.1)
+    assert angular_spacing(np.zeros((0, 3)))[1].shape == (0,)
+
+
 def test_visible_pairs_are_the_rows_that_the_cache_calls_visible() -> None:
     pairs = {"point": np.array([4, 5, 6]), "row": np.array([1, 2, 3]), "offsets": np.array([0, 3])}
     assert {name: rows.tolist() for name, rows in visible_pairs(pairs).items()} == {
