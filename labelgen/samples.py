@@ -112,9 +112,11 @@ class Sample:
     @property
     def input_paths(self) -> tuple[str, ...]:
         """All files that hold the images, depths and points of the sample; each is named once."""
-        depths = (camera.depth.path for camera in self.cameras if camera.depth)
         clouds = () if self.cloud_path is None else (self.cloud_path,)
-        return tuple(dict.fromkeys((*clouds, *(camera.image_path for camera in self.cameras), *depths)))
+        images = (camera.image_path for camera in self.cameras)
+        depths = (camera.depth.path for camera in self.cameras if camera.depth)
+        sweeps = (sweep.cloud_path for sweep in self.sweeps)
+        return tuple(dict.fromkeys((*clouds, *images, *depths, *sweeps)))
 
     @property
     def truth_paths(self) -> tuple[str, ...]:

@@ -25,6 +25,7 @@ RECIPES = {
     "pairs": "c9ea0e4b8fc62cad",
     "labels": "b01dd00edce53f82",
     "truth": "1e3f4fff1a24304d",
+    "sweeps": "34aab59df7e71dc0",
 }
 
 FINGERPRINTS = {
