@@ -1,6 +1,8 @@
 """What adapters return: samples (a cloud or none, images, the calibration between them), clouds, and scenes."""
 
 import errno
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -151,6 +153,9 @@ class Scene:
 NO_SUCH_FILE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG})
 """What the system answers if a path names no file. Other errors are failures: of disk, network or permissions."""
 
+DIGEST_THREADS = 16
+"""How many files are read at once: a network file system takes its time for each."""
+
 
 def file_sizes(data: Path, paths: tuple[str, ...]) -> dict[str, int | None]:
     """Return the size in bytes of each file below `data`; None if it is missing.
@@ -167,6 +172,26 @@ def file_sizes(data: Path, paths: tuple[str, ...]) -> dict[str, int | None]:
                 raise unreadable(data / path, error) from None
             sizes[path] = None
     return sizes
+
+
+def file_digests(data: Path, paths: tuple[str, ...]) -> dict[str, str | None]:
+    """Return the SHA-256 of the content of each file below `data`; None if it is missing. Several are read at once.
+
+    Raises:
+        SourceError: if a file cannot be read.
+    """
+
+    def digest(path: str) -> str | None:
+        try:
+            with (data / path).open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            if error.errno not in NO_SUCH_FILE:
+                raise unreadable(data / path, error) from None
+            return None
+
+    with ThreadPoolExecutor(DIGEST_THREADS) as pool:
+        return dict(zip(paths, pool.map(digest, paths), strict=True))
 
 
 def unreadable(file: Path, error: OSError) -> SourceError:
