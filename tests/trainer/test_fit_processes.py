@@ -87,10 +87,35 @@ def test_a_run_that_is_asked_to_stop_keeps_all_finished_steps(
     assert state["step"] == len(history(tmp_path / "run")) >= 20
 
 
+TORCHRUN = ("-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ends_with", ["success", "an error"])
+def test_no_thread_of_the_process_group_outlives_a_training(toy: str, tmp_path: Path, ends_with: str) -> None:
+    """A thread of Gloo that is alive when the interpreter exits aborts the process now and then."""
+    code = (
+        "import os, sys; from pathlib import Path; from trainer.cli import main\n"
+        "try: main(sys.argv[1:])\n"
+        "except SystemExit as stop: print('exit code', stop.code, file=sys.stderr)\n"
+        "names = [(task / 'comm').read_text() for task in Path('/proc/self/task').iterdir()]\n"
+        "print('threads of Gloo:', sum('gloo' in name for name in names), file=sys.stderr)\n"
+    )
+    script = tmp_path / "script.py"
+    script.write_text(code)
+    more = ["optimiser.lr=1e12", "optimiser.max_gradient_norm=null"] if ends_with == "an error" else []
+    settings = overrides("optimiser.epochs=2", *more)
+    command = trainer("fit", toy, "--out", tmp_path / "run", *settings, launcher=(*TORCHRUN, str(script)))
+    done = subprocess.run(command, cwd=REPOSITORY, env=ENVIRONMENT, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("threads of Gloo: 0") == 2, done.stderr
+    assert done.stderr.count(f"exit code {0 if ends_with == 'success' else 1}") == 2, done.stderr
+
+
 @pytest.mark.slow
 def test_two_ranks_have_the_losses_of_one_rank_with_the_joint_batch(toy: str, tmp_path: Path) -> None:
     settings = ["optimiser.epochs=2", "method.stage2_epoch=1", "augment.images=false", "optimiser.lr=0.01"]
-    torchrun = ("-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", "-m", "trainer.cli")
+    torchrun = (*TORCHRUN, "-m", "trainer.cli")
     one, two = tmp_path / "one", tmp_path / "two"
     run(trainer("fit", toy, "--out", one, *overrides(*settings, "stream.batch_samples=2")))
     run(trainer("fit", toy, "--out", two, *overrides(*settings, "stream.batch_samples=1"), launcher=torchrun))
