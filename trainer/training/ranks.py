@@ -3,13 +3,18 @@
 import gc
 import os
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
+
+from cache_schemas.errors import UserError
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,34 @@ class Ranks:
     def any(self, value: bool) -> bool:
         """Return on all ranks whether `value` is true on any."""
         return value if self.world == 1 else bool(self.sum(torch.tensor(int(value), device=self.device)))
+
+    def from_first(self, make: Callable[[], T]) -> T:
+        """Return on all ranks what `make` returns on the first; only there it is called.
+
+        Raises:
+            UserError: on all ranks, if `make` raises one.
+        """
+        if self.world == 1:
+            return make()
+        outcome: list[T | UserError | None] = [None]
+        if self.is_first:
+            try:
+                outcome[0] = make()
+            except UserError as error:
+                outcome[0] = error
+        distributed.broadcast_object_list(outcome, src=0)
+        (value,) = outcome
+        if isinstance(value, UserError):
+            raise value
+        return value  # type: ignore[return-value]  # None only if `make` returned it
+
+    def gather(self, value: T) -> list[T]:
+        """Return the values of all ranks in their order, on all ranks."""
+        if self.world == 1:
+            return [value]
+        values: list[T | None] = [None] * self.world
+        distributed.all_gather_object(values, value)
+        return values  # type: ignore[return-value]  # all are filled
 
     def wait_for_all(self) -> None:
         """Return when all ranks have called this."""
