@@ -58,10 +58,11 @@ def shard_fingerprints(
     def compute(group: str) -> str | None:
         stage = STAGES[group]
         raw = stage.raw_inputs(samples, digests if stage.by_content else sizes) if stage.raw_inputs else []
+        settings = stage.settings(resolved)
         upstream = [fingerprint(name) for name in stage.made_from]
-        if raw is None or None in upstream:
+        if raw is None or settings is None or None in upstream:
             return None
-        computed = digest(group, stage.version, SCHEMA_VERSION, raw, stage.settings(resolved), upstream)
+        computed = digest(group, stage.version, SCHEMA_VERSION, raw, settings, upstream)
         return accepted.get(group, computed)
 
     found = {name: fingerprint(name) for name in STAGES if name not in roots}

@@ -26,6 +26,8 @@ RECIPES = {
     "labels": "b01dd00edce53f82",
     "truth": "1e3f4fff1a24304d",
     "sweeps": "34aab59df7e71dc0",
+    "instances": "879f727ab34a6316",
+    "instance_labels": "ba35df174c7746ae",
 }
 
 FINGERPRINTS = {

@@ -35,6 +35,7 @@ KEYS = [
     "worst_samples",
     "suspicious",
     "classes",
+    "instances",
     "bytes",
     "verdict",
 ]
