@@ -91,6 +91,16 @@ def test_a_failing_disk_is_one_error_when_the_work_is_planned(
     assert checksums(cache) == before and quarantined(cache) == []
 
 
+def test_a_disk_that_fails_while_a_table_is_read_is_one_error(data: Path, cache: Path, labelgen_here) -> None:
+    table = data / "v1.0-mini/sample_data.json"
+    table.unlink()
+    table.symlink_to("/proc/self/mem")  # the system answers EIO to whoever reads its first bytes
+    done = labelgen_here.run(data, cache)
+    (error,) = errors_of(done)
+    assert done.returncode == 1
+    assert f"{table}: cannot be read ({os.strerror(errno.EIO)}); the disk or the network fails, check both" in error
+
+
 # During the work
 
 
