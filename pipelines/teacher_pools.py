@@ -6,6 +6,7 @@ from typing import Any
 
 import ray
 
+from cache_schemas.plurals import counted
 from pipelines.actor_pool import IN_FLIGHT, ActorPool
 from pipelines.cluster import Cluster
 from pipelines.config import RaySettings
@@ -104,7 +105,7 @@ class TeacherPools:
         for name, pool in self._pools.items():
             count = max(1, counts[name])
             if pool.size > count:
-                self._progress.note(f"the cluster has become smaller: working with {count} {name} actors")
+                self._progress.note(f"the cluster has become smaller: working with {counted(count, f'{name} actor')}")
             while pool.size > count:
                 pool.give_up_one()
             if all_placed:
