@@ -82,7 +82,7 @@ def _make_report(
         ranked=len(ranked),
         by_shard=tuple(summarize_shard(shard, names) for shard in counted.shards),
         worst_samples=tuple(summarize_sample(sample, names) for sample in ranked[:LISTED_SAMPLES]),
-        suspicious=outliers,
+        outliers=outliers,
         classes=diagnose_classes(counted.total, counted.shards, names) if counted.total else (),
         bytes=inventory.stored_bytes,
         verdict=Verdict(

@@ -134,7 +134,7 @@ def _environment() -> Environment:
 
 def _scatter_plots(report: Report) -> list[ScatterPlot]:
     """Return a plot of each measure that at least two shards have."""
-    outliers = {(outlier.shard, outlier.measure) for outlier in report.suspicious}
+    outliers = {(outlier.shard, outlier.measure) for outlier in report.outliers}
     plots = []
     for name, measure in MEASURES.items():
         known = [(i, shard.shard, shard.measures[name]) for i, shard in enumerate(report.by_shard)]

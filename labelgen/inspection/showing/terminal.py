@@ -64,8 +64,8 @@ def _sections(report: Report) -> Iterator[RenderableType]:
         if statistics.truth.masks:
             yield tables.segment_sizes(statistics.truth.masks)
         yield from tables.label_shares(statistics, class_name)
-    if report.suspicious:
-        yield tables.outliers(report.suspicious)
+    if report.outliers:
+        yield tables.outliers(report.outliers)
     if diagnoses := [d for d in report.classes if class_name in (None, d.name)]:
         yield tables.diagnoses(diagnoses)
     if report.worst_samples:
