@@ -86,7 +86,7 @@ def _make_report(
         ranked=len(ranked),
         by_shard=tuple(summarize_shard(shard, names) for shard in counted.shards),
         worst_samples=tuple(summarize_sample(sample, names) for sample in ranked[:LISTED_SAMPLES]),
-        suspicious=outliers,
+        outliers=outliers,
         classes=diagnose_classes(counted.total, counted.shards, names) if counted.total else (),
         instances=instances,
         bytes=inventory.stored_bytes,

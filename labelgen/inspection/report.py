@@ -304,7 +304,7 @@ class Report(ReportPart):
     by_shard: tuple[ShardMeasures, ...]
     worst_samples: tuple[SampleMeasures, ...]
     """The first 50 samples, worst first."""
-    suspicious: tuple[Outlier, ...]
+    outliers: tuple[Outlier, ...]
     """Shards that stand out, furthest first."""
     classes: tuple[ClassDiagnosis, ...]
     """With truth: each class, worst first."""

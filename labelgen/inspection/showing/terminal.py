@@ -9,6 +9,7 @@ from rich.text import Text
 
 from cache_schemas.command_line import WIDTH_OUTSIDE_TERMINALS
 from cache_schemas.names import printable
+from cache_schemas.plurals import counted
 from labelgen.inspection.formatting import decimal, percent
 from labelgen.inspection.judging.verdict import STALE
 from labelgen.inspection.report import InstanceReport, Report, Verdict
@@ -65,8 +66,8 @@ def _sections(report: Report) -> Iterator[RenderableType]:
         yield from tables.label_shares(statistics, class_name)
     if report.instances:
         yield _instances(report.instances)
-    if report.suspicious:
-        yield tables.outliers(report.suspicious)
+    if report.outliers:
+        yield tables.outliers(report.outliers)
     if diagnoses := [d for d in report.classes if class_name in (None, d.name)]:
         yield tables.diagnoses(diagnoses)
     if report.worst_samples:
@@ -97,7 +98,7 @@ def _head(report: Report) -> RenderableType:
     for line in _shortened(reasons):
         rows.add_row("", line)
     if shards.stale:
-        rows.add_row(Text("STALE", style="yellow"), f"{shards.stale} shards {STALE}")
+        rows.add_row(Text("STALE", style="yellow"), f"{counted(shards.stale, 'shard')} {STALE}")
     if report.selection:
         what = describe_selection(report.selection)
         rows.add_row(Text("ONLY", style="yellow"), f"{what}: all numbers below are of these samples")

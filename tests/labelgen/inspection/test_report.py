@@ -33,7 +33,7 @@ KEYS = [
     "ranked",
     "by_shard",
     "worst_samples",
-    "suspicious",
+    "outliers",
     "classes",
     "instances",
     "bytes",
