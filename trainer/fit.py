@@ -17,7 +17,7 @@ from trainer.data.class_weights import class_weights
 from trainer.data.loader import load_batches
 from trainer.data.sampler import split_scenes
 from trainer.data.stream import CacheStream, SampleRef
-from trainer.errors import TrainerError
+from trainer.errors import TrainerError, UnfitCacheError
 from trainer.networks.model import CnsModel
 from trainer.networks.sparse import VERSION as SPCONV_VERSION
 from trainer.run_folder import RunFolder
@@ -66,6 +66,10 @@ def _fit_on_rank(request: FitRequest, ranks: Ranks, say: Callable[[str], None], 
     settings, folder = request.settings, RunFolder(request.out)
     stream, samples = open_training_stream(settings, request.cache)
     record = make_run_record(settings, stream, samples)
+    if len(set(ranks.gather(record.content))) > 1:
+        raise UnfitCacheError(
+            f"{request.cache}: changed while the ranks opened it; wait until `labelgen run` has finished"
+        )
     plan = Plan(samples, settings, ranks)
     resumed = ranks.from_first(partial(_open_run, folder, record, resume=request.resume))
     torch.manual_seed(settings.seed)

@@ -15,6 +15,8 @@ from cache_schemas.documents import Provenance
 from cache_schemas.group_path import GroupPath
 from cache_schemas.store import Cache
 from tests.trainer.runs import SMALL, history, overrides, run_cli
+from trainer.data import stream
+from trainer.errors import UnfitCacheError
 from trainer.fit import FitRequest, fit
 from trainer.settings import load_settings
 
@@ -96,6 +98,31 @@ def test_a_run_is_not_resumed_on_a_changed_cache(toy: str, small_run: Path, tmp_
     Cache(changed, "a").write_group(path, arrays, Provenance("new", upstream=seal.upstream, samples=tokens))
     again = run_cli("fit", changed, "--out", small_run, "--resume", *overrides(), exit_code=1)
     assert "other cache contents" in again.stderr
+
+
+@pytest.mark.parametrize("found", ["when the shard is opened again", "after some seconds", "in place of damage"])
+def test_labels_that_are_made_again_meanwhile_stop_the_training(
+    own: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, found: str
+) -> None:
+    monkeypatch.setattr(stream, "CONFIRM_SECONDS", 0.0 if found == "after some seconds" else 1e9)
+    few_open = ["stream.window_shards=1", "stream.hold_out=0"] if found == "when the shard is opened again" else []
+    settings = load_settings("demo", overrides=[*SMALL, *few_open])
+
+    def make_labels_again(line: str) -> None:
+        if line.startswith("epoch 1 finished"):
+            for key in Cache(own).shard_keys():
+                path = GroupPath(key, "labels")
+                arrays, seal = Cache(own).read(path), Cache(own).seals([path])[path]
+                if found == "in place of damage":
+                    rng = np.random.default_rng(0)
+                    arrays = {name: rng.integers(0, 3, array.shape).astype(np.uint8) for name, array in arrays.items()}
+                again = Provenance("new", upstream=seal.upstream, samples=seal.samples)
+                Cache(own, "a").write_group(path, arrays, again)
+
+    with pytest.raises(UnfitCacheError, match=r"labels: made again or removed since the run started.*--out another"):
+        fit(FitRequest(settings, own, tmp_path / "run"), make_labels_again)
+    last_epoch = history(tmp_path / "run")[-1]["epoch"] if history(tmp_path / "run") else 0
+    assert last_epoch <= 1
 
 
 # Errors
