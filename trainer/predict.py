@@ -10,7 +10,7 @@ from cache_schemas.names import is_file_name
 from cache_schemas.taxonomy import Taxonomy, load_taxonomy
 from trainer.errors import TrainerError, UnfitCacheError
 from trainer.evaluation.inputs import choose_scenes, open_for_prediction
-from trainer.evaluation.predictor import PointLabeller
+from trainer.evaluation.predictor import PointLabeller, load_model
 from trainer.run_folder import RunFolder
 
 LIDARSEG_TAXONOMY = "nuscenes16"
@@ -52,7 +52,7 @@ def predict(
         raise UnfitCacheError(
             f"{cache}: does not have the names of its clouds; run the same `labelgen run` command again to add them"
         )
-    labeller = PointLabeller(run, record, stream, samples, checkpoint)
+    labeller = PointLabeller(load_model(run, record.settings, checkpoint), record.settings, stream, samples)
     folder, submission = _inside(out, "lidarseg", split), _inside(out, split)
     files = []
     try:
