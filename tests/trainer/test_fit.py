@@ -14,6 +14,7 @@ import torch
 from cache_schemas.documents import Provenance
 from cache_schemas.group_path import GroupPath
 from cache_schemas.store import Cache
+from tests.trainer import conftest
 from tests.trainer.runs import SMALL, history, overrides, run_cli
 from trainer.data import stream
 from trainer.errors import UnfitCacheError
@@ -165,6 +166,19 @@ def test_samples_without_pairs_and_absent_classes_can_be_trained_on(own: str, tm
         cache.write_group(labels_path, only, Provenance("f-labels", upstream=upstream, samples=tokens))
     run_cli("fit", own, "--out", tmp_path / "run", *overrides("optimiser.epochs=2", "method.stage2_epoch=1"))
     assert all(np.isfinite(row["loss"]) for row in history(tmp_path / "run"))
+
+
+@pytest.mark.parametrize("points", [0, 1])
+def test_empty_clouds_and_single_points_can_be_trained_on_and_scored(
+    tmp_path: Path, make_cache, monkeypatch: pytest.MonkeyPatch, points: int
+) -> None:
+    monkeypatch.setattr(conftest, "POINTS", points)
+    cache = make_cache(tmp_path / "cache")
+    networks = ["networks.cloud=minkunet14", "optimiser.epochs=2", "method.stage2_epoch=1", "stream.images=1"]
+    run_cli("fit", cache, "--out", tmp_path / "run", *overrides(*networks))
+    rows = history(tmp_path / "run")
+    assert len(rows) == 8 and all(np.isfinite(row["loss"]) for row in rows)
+    assert "3D network" in run_cli("evaluate", tmp_path / "run", cache).stdout
 
 
 def test_a_wrong_setting_is_named_with_the_nearest_valid_key(toy: str, tmp_path: Path) -> None:

@@ -20,6 +20,19 @@ def test_image_networks_give_features_on_a_grid(name: str) -> None:
     assert rough.shape == found.shape and rough.isfinite().all()
 
 
+@pytest.mark.parametrize("name", BUILDERS)
+def test_a_single_image_is_trained_on(name: str) -> None:
+    """stream.images=1 with one sample in a step; the pooled features of DeepLab are then one value of each channel."""
+    network = build_image_network(name, None)
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    found = network(torch.randint(0, 256, (1, 3, 64, 96), dtype=torch.uint8))
+    found.square().sum().backward()
+    assert found.isfinite().all() and all(p.grad.isfinite().all() for p in network.parameters() if p.grad is not None)
+    pooled = "body.classifier.0.convs.4.2."
+    for key, value in network.state_dict().items():
+        assert not key.startswith(pooled) or torch.equal(value, before[key]), "one value has no statistics"
+
+
 def test_backbone_weights_load_as_torchvision_names_them(tmp_path) -> None:
     from torchvision.models import resnet50
 

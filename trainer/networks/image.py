@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from cache_schemas.extensions import find, known_names
 from trainer.errors import TrainerError
+from trainer.networks.norms import replace_norms
 
 MEAN, SPREAD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Mean and standard deviation of ImageNet's RGB in 0..1; the backbones expect images normalised with them."""
@@ -110,6 +111,7 @@ class _Deeplab(nn.Module):
         assert isinstance(backbone, nn.Module) and isinstance(classifier, nn.Sequential)
         self.backbone = backbone
         self.classifier = nn.Sequential(*list(classifier)[:-1])
+        replace_norms(self)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's types lack this argument
 
     def forward(self, x: Tensor) -> Tensor:
