@@ -100,8 +100,9 @@ class RunFolder:
             except OSError as error:
                 if error.errno not in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
                     raise
-            os.ftruncate(descriptor, 0)
-            os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode())
+            with suppress(OSError):  # a full disk; the name is only for messages
+                os.ftruncate(descriptor, 0)
+                os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode())
             yield
         finally:
             os.close(descriptor)
@@ -124,9 +125,11 @@ class RunFolder:
                 file.replace(self._checkpoint("previous"))
             part.replace(file)
         except (OSError, RuntimeError) as error:
-            part.unlink(missing_ok=True)
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
+            reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
             raise RunFolderError(
-                f"{file}: cannot be written ({error}); free some space, then rerun with --resume"
+                f"{file}: cannot be written ({reason}); free some space, then rerun with --resume"
             ) from None
 
     def load(self, name: str) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Records a training on the first rank: the loss curve, TensorBoard's files, the progress, and checkpoints."""
 
 import math
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -190,14 +191,31 @@ def open_monitor(
         yield Monitor(folder, record, plan, None, display, held_out)
         return
     folder.cut_history(first_step)
+    with _quiet_threads():
+        try:
+            writer = SummaryWriter(str(folder.tensorboard), purge_step=first_step)
+        except OSError as error:
+            raise folder.unwritable(folder.tensorboard, error) from None
+        try:
+            yield Monitor(folder, record, plan, writer, display, held_out)
+        finally:
+            _close(writer, folder)
+
+
+@contextmanager
+def _quiet_threads() -> Iterator[None]:
+    """Print no traceback for an error of the disk in TensorBoard's thread: it is raised again in ours."""
+    before = threading.excepthook
+
+    def handle(caught: threading.ExceptHookArgs) -> None:
+        if not issubclass(caught.exc_type, OSError):
+            before(caught)
+
+    threading.excepthook = handle
     try:
-        writer = SummaryWriter(str(folder.tensorboard), purge_step=first_step)
-    except OSError as error:
-        raise folder.unwritable(folder.tensorboard, error) from None
-    try:
-        yield Monitor(folder, record, plan, writer, display, held_out)
+        yield
     finally:
-        _close(writer, folder)
+        threading.excepthook = before
 
 
 def _close(writer: "SummaryWriter", folder: RunFolder) -> None:
