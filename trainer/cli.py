@@ -154,5 +154,22 @@ def predict(run: Path, cache: str, out: Path, scenes: str | None, checkpoint: st
     click.echo(f"{len(files)} files in {os.path.commonpath(files)}")
 
 
+@main.command("fetch-weights", short_help="Download ImageNet weights of a 2D network.")
+@click.argument("network", default="deeplabv3-resnet50")
+@reports_errors("run the same command again")
+def fetch_weights(network: str) -> None:
+    """Download torchvision's ImageNet weights (IMAGENET1K_V1) of the backbone of NETWORK, and check their SHA-256.
+
+    They are put into the folder named by LABELGEN_WEIGHTS (default: ~/.cache/labelgen/weights).
+
+    \b
+    Example:
+      trainer fetch-weights deeplabv3-resnet50
+    """
+    from trainer.networks.imagenet import fetch
+
+    click.echo(str(fetch(network)))
+
+
 if __name__ == "__main__":
     main()

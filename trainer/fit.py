@@ -18,6 +18,7 @@ from trainer.data.loader import load_batches
 from trainer.data.sampler import split_scenes
 from trainer.data.stream import CacheStream, SampleRef
 from trainer.errors import TrainerError, UnfitCacheError
+from trainer.networks.imagenet import absence
 from trainer.networks.model import CnsModel
 from trainer.networks.sparse import VERSION as SPCONV_VERSION
 from trainer.run_folder import RunFolder
@@ -94,7 +95,7 @@ def _fit_on_rank(request: FitRequest, ranks: Ranks, say: Callable[[str], None], 
         workers=settings.stream.workers,
         pin_memory=ranks.device.type == "cuda",
     )
-    notes = [note] if note else []
+    notes = [text for text in (note, "" if resumed else record.absent_weights) if text]
     if state.steps_done == plan.total_steps:
         notes.append(f"all {plan.epochs} epochs are done; raise optimiser.epochs to train on")
     with (
@@ -184,6 +185,7 @@ def make_run_record(
         held_out={scene: digests for scene, digests in contents.items() if scene not in trained},
         taxonomy=stream.manifest.taxonomy,
         teacher_widths=widths,
+        absent_weights=absence(settings.networks.image, settings.networks.image_weights),
         init=None if init is None else str(init),
         software={name: version(name) for name in ("labelgen", "torch", "torchvision", "numpy")}
         | {"spconv": SPCONV_VERSION},

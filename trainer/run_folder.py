@@ -52,12 +52,16 @@ class RunFolder:
     def go_on(self, record: RunRecord) -> None:
         """Check that the folder's run can go on with `record`, and replace its record by this one.
 
+        What it started from stays.
+
         Raises:
             RunFolderError: if it holds no run or another one, or cannot be written.
         """
-        self.record().refuse_other(record, self.path)
+        before = self.record()
+        before.refuse_other(record, self.path)
+        start = {"absent_weights": before.absent_weights, "init": before.init}
         try:
-            self._write_record(record)
+            self._write_record(record.model_copy(update=start))
         except OSError as error:
             raise self.unwritable(self.path / "run.json", error) from None
 

@@ -38,6 +38,7 @@ class RunRecord(BaseModel):
             clouds (`CacheStream.scene_contents`).
         taxonomy: the classes.
         teacher_widths: by teacher, the number of channels of its frozen features.
+        absent_weights: a sentence if the 2D backbone started from noise because its weights were absent, else "".
         init: the run or the file whose weights it started from, if any.
         software: versions of the packages, by name.
     """
@@ -53,6 +54,7 @@ class RunRecord(BaseModel):
     held_out: dict[str, tuple[str, ...]]
     taxonomy: Taxonomy
     teacher_widths: dict[str, int]
+    absent_weights: str
     init: str | None
     software: dict[str, str]
 

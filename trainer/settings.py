@@ -60,7 +60,8 @@ class NetworkSettings(Settings):
         image: the 2D network.
         cloud: the 3D network.
         image_weights: weights of the image network's backbone: a safetensors file, a file as torchvision publishes it,
-            or `demo-small`, which is the demo's for the small network. None: random weights.
+            `imagenet`, which `trainer fetch-weights` fetches (random weights if absent), or `demo-small`, which is the
+            demo's for the small network. None: random weights.
         voxel_m: the side of a voxel, in metres.
         latent_dim: dimensions of the space in which eq 7 compares features, the paper's K_f.
     """

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from cache_schemas.extensions import find, known_names
 from trainer.errors import TrainerError
+from trainer.networks.imagenet import IMAGENET, check, imagenet_file
 from trainer.networks.norms import replace_norms
 
 MEAN, SPREAD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -38,11 +39,18 @@ class ImageNetwork(nn.Module):
 def build_image_network(name: str, weights: Path | None) -> ImageNetwork:
     """Build a 2D network, its backbone with a classifier's `weights` if given: a file, or the name of shipped ones.
 
+    The backbone starts from noise if these are `imagenet` and absent (`imagenet.absence` says so).
+
     Raises:
-        TrainerError: if the weights cannot be read or do not fit.
+        TrainerError: if the weights cannot be read, do not fit, or are not the official ones.
     """
     network = BUILDERS[name]()
-    if weights:
+    if weights == IMAGENET:
+        file = imagenet_file(name)
+        if file.exists():
+            check(file)
+            load_backbone(network, file)
+    elif weights:
         load_backbone(network, weights)
     return network
 
