@@ -45,7 +45,7 @@ def generate_labels(request: RunRequest, say: Callable[[str], None]) -> RunSumma
     start = time.monotonic()
     ensure_user_name()
     sweep_dead_clusters()
-    adapter = open_dataset(request.config.dataset, request.data)
+    adapter = open_dataset(request.config.dataset, request.data, request.config.sweeps.count)
     resolved = resolve(request.config, adapter)
     scenes = adapter.scenes(request.config.split, request.config.version)
     with run_lock(request.cache) as holder:
@@ -59,10 +59,10 @@ def generate_labels(request: RunRequest, say: Callable[[str], None]) -> RunSumma
             raise ConfigError(f"--shards {request.shards!r} matches no shard; keys look like {scenes[0].name}-000")
         due = [shard for shard in plan if needs_work(shard, cache)]
         summary = RunSummary(request.cache, resolved.teachers.preset, shards_kept=len(plan) - len(due))
-        for line in announce(plan, due, resolved, cache):
+        for line in announce(plan, due, planner):
             say(line)
         refuse_incomplete(planner, due, scenes, adapter, request.only_complete)
-        if due:
+        if due or planner.due_roots():
             _work(due, request, resolved, holder, planner, summary)
         else:
             update_manifest(cache, resolved)
