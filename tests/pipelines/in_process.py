@@ -3,23 +3,23 @@
 from dataclasses import replace
 from pathlib import Path
 
-from cache_schemas.store import Cache
 from labelgen.stages import STAGES, TEACHERS
 from labelgen.stages.inputs import Arrays, ShardInputs
 from labelgen.stages.stage import TeacherCall
 from pipelines.config import RunConfig
-from pipelines.manifest import make_manifest
+from pipelines.manifest import open_for_run, update_manifest
 from pipelines.plan import GroupPlan, Planner
 from pipelines.resolve import open_dataset, resolve, with_modalities_of
 from pipelines.teaching import cut_into_calls
 
 
 def build_cache(config: RunConfig, data: Path, url: str) -> None:
-    """Make a whole cache of a dataset."""
+    """Make a whole cache of a dataset, or extend one."""
     adapter = open_dataset(config.dataset, data)
     scenes = adapter.scenes(config.split, config.version)
     resolved = with_modalities_of(scenes, resolve(config, adapter))
-    cache = Cache.create(url, make_manifest(resolved))
+    cache = open_for_run(url, resolved)
+    update_manifest(cache, resolved)
     planner = Planner(data, cache, resolved)
     models = {name: teacher.load(resolved, "cpu") for name, teacher in TEACHERS.items()}
 
