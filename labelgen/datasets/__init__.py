@@ -12,7 +12,8 @@ from labelgen.datasets.declaration import Dataset
 EXTENSIONS = "labelgen.datasets"
 
 OWN = {
-    name: EntryPoint(name, f"labelgen.datasets.{name}:DATASET", EXTENSIONS) for name in ("nuscenes", "semantickitti")
+    name: EntryPoint(name, f"labelgen.datasets.{name}:DATASET", EXTENSIONS)
+    for name in ("nuimages", "nuscenes", "semantickitti")
 }
 """Our data sets by name. A data set is imported when it is used."""
 
