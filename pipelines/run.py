@@ -15,9 +15,9 @@ from pipelines.cluster import cluster
 from pipelines.config import RunConfig
 from pipelines.leftovers import sweep_half_written
 from pipelines.local_cluster import sweep_dead_clusters
-from pipelines.manifest import make_manifest, open_for_run, update_manifest
+from pipelines.manifest import manifest_after, open_for_run, update_manifest
 from pipelines.plan import Planner, ShardPlan, needs_work
-from pipelines.resolve import open_dataset, read_scenes, resolve
+from pipelines.resolve import open_dataset, read_scenes, resolve, with_modalities_of
 from pipelines.summary import RunSummary
 from pipelines.user_name import ensure_user_name
 
@@ -48,6 +48,7 @@ def generate_labels(request: RunRequest, say: Callable[[str], None]) -> RunSumma
     adapter = open_dataset(request.config.dataset, request.data)
     resolved = resolve(request.config, adapter)
     scenes = read_scenes(request.config, adapter)
+    resolved = with_modalities_of(scenes, resolved)
     with run_lock(request.cache) as holder:
         sweep_half_written(request.cache)
         cache = open_for_run(request.cache, resolved)
@@ -89,7 +90,8 @@ def _work(
         job = Job(canonical(request.cache), adapter, resolved, holder)
         samples = {name: sum(len(shard.samples) for shard in due if name in shard.todo) for name in STAGES}
         progress = Progress(len(due), samples)
-        tally = execute(due, job, request.config.ray, planner, running, progress, make_manifest(resolved))
+        manifest = manifest_after(planner.cache, resolved)
+        tally = execute(due, job, request.config.ray, planner, running, progress, manifest)
     summary.shards_done = tally.shards
     summary.groups_sealed = dict(sorted(tally.sealed.items()))
     summary.stage_seconds = tally.seconds

@@ -53,7 +53,7 @@ def read_calibration(file: Path) -> Calibration:
     missing = [name for name in (*PROJECTIONS.values(), LIDAR) if name not in lines]
     if missing:
         raise DatasetError(
-            f"{file}: no line {missing[0]!r}; the calib.txt of the archives with pictures lacks it, "
+            f"{file}: no line {missing[0]!r}; the small calib.txt of the archive with grey pictures lacks it, "
             f"extract {CALIB_ARCHIVE}, whose calib.txt has P0 to P3 and Tr"
         )
     matrices = {
