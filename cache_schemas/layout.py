@@ -201,6 +201,9 @@ TEACHERS = tuple(
 )
 """The names of the networks that make groups."""
 
+TEACHERS_GROUPS = tuple(name for name, group in {**ROOT_GROUPS, **SHARD_GROUPS}.items() if group.teacher)
+"""The groups that networks make, which is expensive. All data sets of a cache have them under the same settings."""
+
 
 def group_spec(path: GroupPath) -> GroupSpec:
     """Return the contract of a group.

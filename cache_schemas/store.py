@@ -193,6 +193,21 @@ class Cache:
         reader = RowReader(self.url)
         return {name: StoredRows(reader, array)[:] for name, array in self._locate(reader, path, names).items()}
 
+    def copy_group(self, path: GroupPath, seal: GroupSeal, source: "Cache") -> None:
+        """Copy a group of another cache, where it has this seal; the files come first and the seal last.
+
+        Raises:
+            OSError: if it cannot be written; the group is unsealed then.
+        """
+        self.remove_group(path)
+        for name, sealed in seal.arrays.items():
+            self._files.take(f"{path}/{name}/{METADATA}", source._files)
+            if 0 not in sealed.shape:
+                self._files.take(f"{path}/{name}/{chunk_file(len(sealed.shape))}", source._files)
+        self._files.sync_below(str(path))
+        self.write_document(str(path), source._files.content(f"{path}/{METADATA}"))
+        self._files.sync_way_to(str(path))
+
     def remove_group(self, path: GroupPath) -> None:
         """Remove a group if it exists, its seal first."""
         self.remove_folder(str(path))

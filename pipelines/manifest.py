@@ -3,22 +3,17 @@
 import platform
 from importlib import metadata
 
-from cache_schemas.audit_files import is_of_a_cache
+from cache_schemas.creation import create_new
 from cache_schemas.documents import CacheManifest, PromptRecord, Source
 from cache_schemas.errors import CacheError
-from cache_schemas.layout import SCHEMA_VERSION
+from cache_schemas.layout import SCHEMA_VERSION, TEACHERS_GROUPS
 from cache_schemas.migrate import migrate
 from cache_schemas.store import Cache
-from labelgen.stages import STAGES
 from labelgen.stages.inputs import ResolvedSettings
 from pipelines.fingerprints import digest, recipe_of, recipes_of
 
 SOFTWARE = ("torch", "torchvision", "open_clip_torch", "segment-anything", "numpy", "pillow", "zarr", "ray")
 """The packages whose versions the manifest records."""
-
-
-TEACHERS_GROUPS = tuple(name for name, stage in STAGES.items() if stage.teacher)
-"""The groups that are expensive to make. All data sets of a cache have them under the same settings."""
 
 
 def make_manifest(resolved: ResolvedSettings) -> CacheManifest:
@@ -60,8 +55,7 @@ def open_for_run(url: str, resolved: ResolvedSettings) -> Cache:
     cache = Cache(url)
     existing = cache.manifest()
     if existing is None:
-        _refuse_used_folder(cache)
-        return Cache.create(url, make_manifest(resolved))
+        return create_new(url, make_manifest(resolved))
     _refuse_unfit(url, existing, resolved)
     cache = Cache(url, "a")
     migrate(cache)
@@ -96,19 +90,6 @@ def _refuse_unfit(url: str, existing: CacheManifest, resolved: ResolvedSettings)
                 f"{url}: holds {changed[0]} of {other}, made under other settings; data sets share a cache if their "
                 "training size, prompts and teachers are the same, so give these settings or another cache folder"
             )
-
-
-def _refuse_used_folder(cache: Cache) -> None:
-    """Refuse to create a cache beside other files, which `labelgen verify` would then call problems.
-
-    Raises:
-        CacheError: naming the first of them.
-    """
-    unrelated = sorted(path for path in cache.top_names() if not is_of_a_cache(path))
-    if unrelated:
-        raise CacheError(
-            f"{cache.url}: not a cache, and not empty (it holds {unrelated[0]!r}); give a new folder for the cache"
-        )
 
 
 def manifest_after(cache: Cache, resolved: ResolvedSettings) -> CacheManifest:

@@ -252,9 +252,8 @@ class Planner:
         return digest(sample.defect, self.file_sizes(sample.input_paths + sample.truth_paths))
 
 
-def needs_work(shard: ShardPlan, cache: Cache) -> bool:
-    """Tell whether anything of a shard is missing, changed, or left over."""
-    record = cache.shard_records([shard.key]).get(shard.key)
+def needs_work(shard: ShardPlan, record: ShardRecord | None) -> bool:
+    """Tell whether anything of a shard, whose record this is, is missing, changed, or left over."""
     if not shard.samples:
         return record != shard.record
     return bool(shard.todo) or record is None or record.samples != shard.record.samples

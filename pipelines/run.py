@@ -1,13 +1,15 @@
 """The whole job: settings, plan, work on Ray, summary."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from cache_schemas.documents import ShardRecord
 from cache_schemas.errors import ConfigError
 from cache_schemas.location import canonical
-from cache_schemas.lock import run_lock
+from cache_schemas.lock import run_lock, writing
+from cache_schemas.store import Cache
 from labelgen.stages import STAGES
 from labelgen.stages.inputs import ResolvedSettings
 from pipelines.announcement import announce, refuse_incomplete
@@ -58,11 +60,13 @@ def generate_labels(request: RunRequest, say: Callable[[str], None]) -> RunSumma
         )
         if not plan:
             raise ConfigError(f"--shards {request.shards!r} matches no shard; keys look like {scenes[0].name}-000")
-        due = [shard for shard in plan if needs_work(shard, cache)]
+        records = cache.shard_records(shard.key for shard in plan)
+        due = [shard for shard in plan if needs_work(shard, records.get(shard.key))]
         summary = RunSummary(request.cache, resolved.teachers.preset, shards_kept=len(plan) - len(due))
         for line in announce(plan, due, resolved, cache):
             say(line)
         refuse_incomplete(planner, due, scenes, adapter, request.only_complete)
+        _complete_records([shard for shard in plan if shard not in due], records, cache, holder)
         if due:
             _work(due, request, resolved, holder, planner, summary)
         else:
@@ -70,6 +74,14 @@ def generate_labels(request: RunRequest, say: Callable[[str], None]) -> RunSumma
         summary.count_samples(cache, plan)
     summary.seconds = time.monotonic() - start
     return summary
+
+
+def _complete_records(kept: Sequence[ShardPlan], records: Mapping[str, ShardRecord], cache: Cache, holder: str) -> None:
+    """Rewrite the records of up-to-date shards that lack what the present format tells, such as files of pictures."""
+    with writing(cache.url, holder):
+        for shard in kept:
+            if records[shard.key] != shard.record:
+                cache.write_shard_record(shard.key, shard.record)
 
 
 def _work(
