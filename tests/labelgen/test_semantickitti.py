@@ -244,7 +244,9 @@ def test_a_scan_of_no_whole_points_is_refused(damaged: Path, size: int, refused:
         SemanticKitti(damaged).read_cloud(sample)
 
 
-@pytest.mark.parametrize("column, value", [(0, np.nan), (2, np.inf), (3, np.nan), (3, 37.0), (3, -0.5)])
+@pytest.mark.parametrize(
+    "column, value", [(0, np.nan), (2, np.inf), (1, -3e38), (0, 250), (3, np.nan), (3, 37), (3, -0.5)]
+)
 def test_a_point_that_no_lidar_measures_is_named(damaged: Path, column: int, value: float, refused: Refused) -> None:
     sample = samples_of(damaged)[1]
     file = damaged / str(sample.cloud_path)

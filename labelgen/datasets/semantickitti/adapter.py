@@ -43,6 +43,9 @@ ARCHIVES = {
     **dict.fromkeys(PROJECTIONS, "data_odometry_color.zip"),
 }
 SCAN_COLUMNS = ("x", "y", "z", "remission")
+REACH_M = 200.0
+"""The Velodyne HDL-64E measures up to 120 m."""
+
 UNKNOWN_SIZE = (1, 1)
 """Size of a picture if no picture of its camera is there; such samples are left out before the size matters."""
 
@@ -95,14 +98,15 @@ class SemanticKitti(Adapter):
             )
         points = np.frombuffer(raw, "<f4").reshape(-1, len(SCAN_COLUMNS))
         remission = points[:, 3]
-        possible = np.isfinite(points).all(axis=1) & (remission >= 0) & (remission <= 1)
+        near = (np.abs(points[:, :3]) <= REACH_M).all(axis=1)
+        possible = near & (remission >= 0) & (remission <= 1)
         if (bad := np.flatnonzero(~possible)).size:
             values = ", ".join(
                 f"{name} {value:g}" for name, value in zip(SCAN_COLUMNS, points[bad[0]].tolist(), strict=True)
             )
             raise SampleError(
-                f"{file}: point {bad[0]} ({values}) is not finite or has no remission from 0 to 1, as {bad.size:,} of "
-                f"{len(points):,}; restore the file from {ARCHIVES[SCANS]}"
+                f"{file}: point {bad[0]} ({values}) is not within {REACH_M:g} m or has no remission from 0 to 1, as "
+                f"{bad.size:,} of {len(points):,}; restore the file from {ARCHIVES[SCANS]}"
             )
         return Cloud(xyz=points[:, :3].astype(np.float32), intensity=remission.astype(np.float32))
 
