@@ -183,6 +183,7 @@ class LabelSettings(Settings):
         version: the folder of tables to use, such as `v1.0-mini`; null: the only one that is there.
         split: the scenes, which `--split` gives.
         shard_samples: samples of a shard, at most.
+        cameras: the names of the cameras to use, such as `[CAM_FRONT]`; null: all that a sample has.
         prompts: the name of a prompt file that comes with the package, or the path of your own.
         teachers: the preset of both teachers, which `--teachers` gives.
         images: the training size.
@@ -197,6 +198,7 @@ class LabelSettings(Settings):
     version: str | None = None
     split: str = "all"
     shard_samples: int = Field(40, ge=1, le=1000)
+    cameras: tuple[str, ...] | None = Field(None, min_length=1)
     prompts: str
     teachers: str
     images: ImageSettings

@@ -1,4 +1,4 @@
-"""From settings to what they name: the adapter of the dataset, the taxonomy, the prompts, the networks."""
+"""From settings to what they name: the adapter of the dataset, its scenes, the taxonomy, the prompts, the networks."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -29,6 +29,30 @@ def open_dataset(dataset: str, data: Path, sweeps: int = 0) -> Adapter:
         raise ConfigError(f"sweeps.count = {sweeps}: {dataset} has no clouds between its samples; set it to 0")
     adapter.sweeps = sweeps
     return adapter
+
+
+def read_scenes(settings: LabelSettings, adapter: Adapter) -> list[Scene]:
+    """Return the scenes of the split, whose samples have only the cameras of the settings.
+
+    Samples with none of these cameras are left out.
+
+    Raises:
+        ConfigError: if no sample has a camera that the settings name.
+        DatasetError, SourceError: as `Adapter.scenes`.
+    """
+    scenes = adapter.scenes(settings.split, settings.version)
+    if settings.cameras is None:
+        return scenes
+    wanted = set(settings.cameras)
+    names = {camera.channel for scene in scenes for sample in scene.samples for camera in sample.cameras}
+    if unknown := sorted(wanted - names):
+        raise ConfigError(f"no camera {unknown[0]!r} in this split; choose from {', '.join(sorted(names))}")
+    chosen = []
+    for scene in scenes:
+        samples = [replace(s, cameras=tuple(c for c in s.cameras if c.channel in wanted)) for s in scene.samples]
+        if kept := tuple(sample for sample in samples if sample.cameras or sample.defect):
+            chosen.append(replace(scene, samples=kept))
+    return chosen
 
 
 def resolve(settings: LabelSettings, adapter: Adapter) -> ResolvedSettings:

@@ -19,7 +19,7 @@ from pipelines.leftovers import sweep_half_written
 from pipelines.local_cluster import sweep_dead_clusters
 from pipelines.manifest import manifest_after, open_for_run, update_manifest
 from pipelines.plan import Planner, ShardPlan, needs_work
-from pipelines.resolve import open_dataset, resolve, with_modalities_of
+from pipelines.resolve import open_dataset, read_scenes, resolve, with_modalities_of
 from pipelines.summary import RunSummary
 from pipelines.user_name import ensure_user_name
 
@@ -49,7 +49,7 @@ def generate_labels(request: RunRequest, say: Callable[[str], None]) -> RunSumma
     sweep_dead_clusters()
     adapter = open_dataset(request.config.dataset, request.data, request.config.sweeps.count)
     resolved = resolve(request.config, adapter)
-    scenes = adapter.scenes(request.config.split, request.config.version)
+    scenes = read_scenes(request.config, adapter)
     resolved = with_modalities_of(scenes, resolved)
     with run_lock(request.cache) as holder:
         sweep_half_written(request.cache)
