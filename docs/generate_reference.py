@@ -20,7 +20,7 @@ from pipelines.config import RunConfig, load_config
 from trainer.settings import RunSettings, load_settings
 
 FOLDER = Path(__file__).parent / "reference"
-DATASETS = ("nuscenes", "demo")
+DATASETS = ("nuscenes", "demo", "scannet")
 """Data sets whose values the tables show."""
 
 HELP_WIDTH = 110
