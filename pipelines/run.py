@@ -47,7 +47,7 @@ def generate_labels(request: RunRequest, say: Callable[[str], None]) -> RunSumma
     start = time.monotonic()
     ensure_user_name()
     sweep_dead_clusters()
-    adapter = open_dataset(request.config.dataset, request.data)
+    adapter = open_dataset(request.config.dataset, request.data, request.config.sweeps.count)
     resolved = resolve(request.config, adapter)
     scenes = adapter.scenes(request.config.split, request.config.version)
     resolved = with_modalities_of(scenes, resolved)
@@ -63,11 +63,11 @@ def generate_labels(request: RunRequest, say: Callable[[str], None]) -> RunSumma
         records = cache.shard_records(shard.key for shard in plan)
         due = [shard for shard in plan if needs_work(shard, records.get(shard.key))]
         summary = RunSummary(request.cache, resolved.teachers.preset, shards_kept=len(plan) - len(due))
-        for line in announce(plan, due, resolved, cache):
+        for line in announce(plan, due, planner):
             say(line)
         refuse_incomplete(planner, due, scenes, adapter, request.only_complete)
         _complete_records([shard for shard in plan if shard not in due], records, cache, holder)
-        if due:
+        if due or planner.due_roots():
             _work(due, request, resolved, holder, planner, summary)
         else:
             update_manifest(cache, resolved)

@@ -15,7 +15,7 @@ from pipelines.teaching import cut_into_calls
 
 def build_cache(config: RunConfig, data: Path, url: str) -> None:
     """Make a whole cache of a dataset, or extend one."""
-    adapter = open_dataset(config.dataset, data)
+    adapter = open_dataset(config.dataset, data, config.sweeps.count)
     scenes = adapter.scenes(config.split, config.version)
     resolved = with_modalities_of(scenes, resolve(config, adapter))
     cache = open_for_run(url, resolved)
