@@ -20,10 +20,10 @@ from pipelines.config import RunConfig, load_config
 from trainer.settings import RunSettings, load_settings
 
 FOLDER = Path(__file__).parent / "reference"
-DATASETS = ("nuscenes", "demo", "semantickitti", "nuimages")
+DATASETS = ("nuscenes", "demo", "scannet", "semantickitti", "nuimages")
 """Data sets whose values the tables of `labelgen run` show."""
 
-TRAINED = ("nuscenes", "demo", "semantickitti")
+TRAINED = ("nuscenes", "demo", "scannet", "semantickitti")
 """Those with settings of `trainer fit`. nuImages has no clouds to train on."""
 
 HELP_WIDTH = 110
