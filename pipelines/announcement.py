@@ -32,8 +32,9 @@ def announce(plan: Sequence[ShardPlan], due: Sequence[ShardPlan], planner: Plann
     if changes := _changed_settings(planner.cache.manifest(), make_manifest(resolved)):
         more = f", and {len(changes) - LISTED_CHANGES} more" if len(changes) > LISTED_CHANGES else ""
         lines.append(f"changed since the last run: {', '.join(changes[:LISTED_CHANGES])}{more}")
-    width = max(map(len, STAGES)) + 1
-    for group, reasons in _reasons(due, planner).items():
+    reasons_by_group = _reasons(due, planner)
+    width = max(map(len, reasons_by_group), default=0) + 1
+    for group, reasons in reasons_by_group.items():
         what = ", ".join(f"{reasons.count(reason)} {reason}" for reason in dict.fromkeys(reasons))
         lines.append(f"  {group:<{width}}{what}")
     lines.append(f"shards: {len(plan) - len(due):,} up to date, {len(due):,} to do")

@@ -10,6 +10,7 @@ from labelgen.errors import DatasetError
 from labelgen.geometry import Pairs, pair_points
 from labelgen.pictures import read_depth
 from labelgen.samples import Cloud, Sample
+from labelgen.settings import shaping
 from labelgen.stages.inputs import Arrays, ResolvedSettings, ShardInputs, each_sample, offsets
 from labelgen.stages.points import TASK
 from labelgen.stages.raw_files import FileSizes, calibrations
@@ -18,13 +19,8 @@ from labelgen.visibility import visible_in_depth_maps, visible_in_zbuffer
 
 
 def settings(resolved: ResolvedSettings) -> Any:
-    """Return the smallest depth, the rule of visibility, and the size of the images.
-
-    A setting of visibility at its default does not take part, so that the pairs of older caches stay up to date.
-    """
-    points = resolved.settings.points
-    chosen = {"min_depth_m": points.min_depth_m} | points.model_dump(exclude_defaults=True)
-    return [chosen, resolved.settings.images.model_dump()]
+    """Return the smallest depth, the rule of visibility, and the size of the images."""
+    return [shaping(resolved.settings.points), shaping(resolved.settings.images)]
 
 
 def raw_inputs(samples: Sequence[Sample], sizes: FileSizes) -> Any:

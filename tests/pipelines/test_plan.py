@@ -81,7 +81,7 @@ def test_the_announcement_names_what_changed(made: Path, data: Path, built: Path
     cloud.write_bytes(cloud.read_bytes() + bytes(20))
     overrides = [*small_settings(made), "sam.pred_iou_thresh=0.1", "ray.retries=5"]
     config = load_config("nuscenes", teachers="untrained", overrides=overrides)
-    planner = Planner(data, Cache(str(built)), resolve(config))
+    planner = Planner(data, Cache(str(built)), resolve(config, open_dataset("nuscenes", data)))
     plan = planner.plan(open_dataset("nuscenes", data).scenes(config.split, config.version), limit=1)
     assert announce(plan, plan, planner)[2:] == [
         "changed since the last run: sam.pred_iou_thresh 0.0 -> 0.1",

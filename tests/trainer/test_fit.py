@@ -69,16 +69,17 @@ def test_a_resumed_run_has_the_loss_curve_and_weights_of_an_undisturbed_one(
 
 @pytest.mark.slow
 def test_a_resumed_run_draws_the_same_dropout(toy: str, tmp_path: Path) -> None:
-    deeplab = ("networks.image=deeplabv3-mobilenet", "stream.batch_samples=2", "optimiser.epochs=2")
+    deeplab = ("networks.image=deeplabv3-mobilenet", "stream.batch_samples=2", "optimiser.epochs=3")
     settings = load_settings("demo", overrides=[*SMALL, *deeplab])
 
-    def fail_after_one_epoch(line: str) -> None:
-        if line.startswith("epoch 1 finished"):
+    def fail_after_two_epochs(line: str) -> None:
+        if line.startswith("epoch 2 finished"):
             raise InterruptedError
 
     fit(FitRequest(settings, toy, tmp_path / "whole"), lambda line: None)
     with pytest.raises(InterruptedError):
-        fit(FitRequest(settings, toy, tmp_path / "broken"), fail_after_one_epoch)
+        fit(FitRequest(settings, toy, tmp_path / "broken"), fail_after_two_epochs)
+    assert torch.load(tmp_path / "broken/last.pt", weights_only=True)["step"] == 4
     fit(FitRequest(settings, toy, tmp_path / "broken", resume=True), lambda line: None)
     assert history(tmp_path / "broken") == history(tmp_path / "whole")
 

@@ -165,6 +165,7 @@ def test_a_run_goes_on_with_another_number_of_ranks_only_at_the_same_steps(toy: 
         assert joint["loss"] == pytest.approx(alone["loss"], rel=2e-3)
 
 
+@pytest.mark.slow
 def test_too_little_shared_memory_is_one_error_before_any_worker_hangs(toy: str, tmp_path: Path) -> None:
     small = ("unshare", "--mount", "sh", "-c", 'mount -t tmpfs -o size=256k tmpfs /dev/shm && exec "$@"', "sh")
     if subprocess.run([*small, "true"], capture_output=True).returncode:

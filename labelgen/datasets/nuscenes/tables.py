@@ -193,13 +193,13 @@ def _decoding(path: Path) -> Iterator[None]:
         yield
     except FileNotFoundError:
         raise DatasetError(
-            f"{path}: the table is missing; a version folder needs all tables of the nuScenes archive, copy it again"
+            f"{path}: the table is missing; a version folder needs all tables of its archive, copy it again"
         ) from None
     except OSError as error:
         raise unreadable(path, error) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DatasetError(
-            f"{path}: {error}; the table is damaged or incomplete, extract it again from the nuScenes archive"
+            f"{path}: {error}; the table is damaged or incomplete, extract it again from its archive"
         ) from None
     finally:
         if was_enabled:

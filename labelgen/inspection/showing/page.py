@@ -20,7 +20,7 @@ from labelgen.inspection.formatting import decimal, percent, share_or_decimal
 from labelgen.inspection.report import Report, SampleMeasures, ShardMeasures
 from labelgen.inspection.showing.confusion_picture import row_shares
 from labelgen.inspection.showing.groups import group_rows
-from labelgen.inspection.showing.sample_pictures import DRAWN_ARRAYS, Picture, draw_sample
+from labelgen.inspection.showing.sample_pictures import DRAWN_ARRAYS, Picture, draw_sample, with_few_images
 from labelgen.inspection.showing.top_view import draw_top_views
 from labelgen.inspection.showing.wording import (
     UNTRAINED,
@@ -72,12 +72,12 @@ class ConfusionTable:
 
 @dataclass(frozen=True)
 class SampleStrip:
-    """A sample with its pictures as data URLs: by camera in the order of `layers`, and seen from above by name."""
+    """A sample with its pictures as data URLs: by image in the order of `layers`, and seen from above by name."""
 
     measures: SampleMeasures
     lowest_ious: tuple[tuple[str, float], ...]
     layers: tuple[str, ...]
-    cameras: dict[str, tuple[str, ...]]
+    pictures: dict[str, tuple[str, ...]]
     top_views: dict[str, str]
 
 
@@ -184,16 +184,17 @@ def _confusion_tables(report: Report) -> list[ConfusionTable]:
     return voted + raw
 
 
-def _sample_strip(sample: Sample, manifest: CacheManifest, report: Report) -> SampleStrip:
+def _sample_strip(whole: Sample, manifest: CacheManifest, report: Report) -> SampleStrip:
+    sample = with_few_images(whole)
     measures = next(s for s in report.worst_samples if (s.shard, s.sample) == (sample.shard, sample.token))
     layers = draw_sample(sample, manifest)
     return SampleStrip(
         measures=measures,
         lowest_ious=tuple(sorted(measures.iou.items(), key=lambda item: item[1])[:3]),
         layers=tuple(layers),
-        cameras={
-            camera: tuple(_data_url(pictures[i], "WEBP") for pictures in layers.values())
-            for i, camera in enumerate(sample.cameras)
+        pictures={
+            name: tuple(_data_url(drawn[i], "WEBP") for drawn in layers.values())
+            for i, name in enumerate(sample.pictures)
         },
         top_views={name: _data_url(view, "PNG") for name, view in draw_top_views(sample, manifest.taxonomy).items()},
     )

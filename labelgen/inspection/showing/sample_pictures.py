@@ -1,6 +1,7 @@
 """Draw samples: their images, raw labels, masks, voted labels, truth, and points over the images."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from cache_schemas.documents import CacheManifest
-from cache_schemas.layout import AnyArray
+from cache_schemas.layout import SHARD_GROUPS, AnyArray
 from cache_schemas.store import Cache
 from cache_schemas.taxonomy import IGNORE, Taxonomy
 from labelgen.inspection.counting.samples import Arrays, Sample, SampleId, map_samples
@@ -19,6 +20,9 @@ Picture = NDArray[np.uint8]
 
 DRAWN_ARRAYS = {"images": ("rgb",), "labels": (), "sam": ("mask_ids",)}
 """The arrays that `draw_sample` needs, by group; no names stand for all arrays of the group."""
+
+MOST_IMAGES = 12
+"""So many images of a sample are drawn."""
 
 LABEL_OPACITY = 0.6
 POINT_RADIUS_PX = 1
@@ -33,9 +37,9 @@ _SHEET_BACKGROUND = (20, 20, 20)
 def write_pictures(url: str, samples: Sequence[SampleId], folder: Path) -> list[Path]:
     """Write `<shard>-<nn>.png` for each sample of the cache at `url`, nn being its index in the shard.
 
-    A file has a column for each camera. Its rows are: picture, raw labels, masks, voted labels; where pixels have
-    truth, the truth, and what is wrong (red; white has no truth); then points over the picture by voted label, and by
-    truth where points have it.
+    A file has a column for each image, or for some of many. Its rows are: picture, raw labels, masks, voted labels;
+    where pixels have truth, the truth, and what is wrong (red; white has no truth); then points, if there are any, over
+    the picture by voted label, and by truth where points have it.
 
     Raises:
         OSError: if the folder cannot be written.
@@ -43,19 +47,38 @@ def write_pictures(url: str, samples: Sequence[SampleId], folder: Path) -> list[
     folder.mkdir(parents=True, exist_ok=True)
     cache, manifest = Cache.open(url)
 
-    def write(sample: Sample) -> Path:
+    def write(whole: Sample) -> Path:
+        sample = with_few_images(whole)
         file = folder / f"{sample.shard}-{sample.index:02}.png"
-        sheet = _sheet(draw_sample(sample, manifest), sample.cameras, manifest)
+        sheet = _sheet(draw_sample(sample, manifest), sample.pictures, manifest)
         Image.fromarray(sheet).save(file, compress_level=PNG_LEVEL)
         return file
 
     return list(map_samples(cache, samples, DRAWN_ARRAYS, write))
 
 
+def with_few_images(sample: Sample) -> Sample:
+    """Return a sample with at most `MOST_IMAGES` of its images, evenly spaced, and with the pairs of these."""
+    chosen = np.linspace(0, len(sample.pictures) - 1, min(MOST_IMAGES, len(sample.pictures))).round().astype(np.intp)
+    groups = {
+        group: {
+            name: values[chosen] if SHARD_GROUPS[group].arrays[name].axes[0] == "I" else values
+            for name, values in arrays.items()
+        }
+        for group, arrays in sample.groups.items()
+    }
+    if sample.has_points:
+        place = np.full(len(sample.pictures), -1)
+        place[chosen] = np.arange(len(chosen))
+        kept = place[sample["pairs"]["image"]] >= 0
+        groups["pairs"] = {name: values[kept] for name, values in sample["pairs"].items()}
+        groups["pairs"]["image"] = place[groups["pairs"]["image"]]
+    return replace(sample, groups=groups, pictures=tuple(sample.pictures[image] for image in chosen))
+
+
 def draw_sample(sample: Sample, manifest: CacheManifest) -> dict[str, list[Picture]]:
-    """Return the pictures of a sample, one for each camera, by layer; `write_pictures` lists the layers."""
+    """Return the pictures of a sample, one for each image, by layer; `write_pictures` lists the layers."""
     rgb, labels, truth = sample["images"]["rgb"], sample["labels"], sample["truth"]
-    pairs = visible_pairs(sample["pairs"])
     colours = colour_table(manifest.taxonomy)
     layers = {
         "picture": list(rgb),
@@ -67,9 +90,10 @@ def draw_sample(sample: Sample, manifest: CacheManifest) -> dict[str, list[Pictu
         both = zip(truth["image"], labels["image"], strict=True)
         layers["truth"] = [blend(p, colours[ids]) for p, ids in zip(rgb, truth["image"], strict=True)]
         layers["wrong"] = [blend(p, _wrong(*ids)) for p, ids in zip(rgb, both, strict=True)]
-    layers["points, voted"] = _points_over(rgb, pairs, labels["point"], colours)
+    if sample.has_points:
+        layers["points, voted"] = _points_over(rgb, sample["pairs"], labels["point"], colours)
     if "point" in truth:
-        layers["points, truth"] = _points_over(rgb, pairs, truth["point"], colours)
+        layers["points, truth"] = _points_over(rgb, sample["pairs"], truth["point"], colours)
     return layers
 
 
@@ -104,6 +128,7 @@ def colour_table(taxonomy: Taxonomy) -> Picture:
 def _points_over(rgb: Picture, pairs: Arrays, ids: AnyArray, colours: Picture) -> list[Picture]:
     """Draw labelled points over darkened pictures (I, H, W, 3); `ids` (P,) are labels of points."""
     canvases = (rgb * 0.5).astype(np.uint8)
+    pairs = visible_pairs(pairs)
     labels = ids[pairs["point"]]
     shown = np.flatnonzero(labels != IGNORE)
     height, width = rgb.shape[1:3]
@@ -115,11 +140,11 @@ def _points_over(rgb: Picture, pairs: Arrays, ids: AnyArray, colours: Picture) -
     return list(canvases)
 
 
-def _sheet(layers: Mapping[str, list[Picture]], cameras: Sequence[str], manifest: CacheManifest) -> Picture:
-    """Put layers in rows and cameras in columns, with captions, and a legend below."""
-    captions = [f"{camera} - {layer}" for layer in layers for camera in cameras]
+def _sheet(layers: Mapping[str, list[Picture]], names: Sequence[str], manifest: CacheManifest) -> Picture:
+    """Put layers in rows and images in columns, with captions, and a legend below."""
+    captions = [f"{name} - {layer}" for layer in layers for name in names]
     cells = [cell for row in layers.values() for cell in row]
-    grid = _grid(cells, captions, columns=len(cameras))
+    grid = _grid(cells, captions, columns=len(names))
     return np.concatenate([grid, _legend(manifest, grid.shape[1])])
 
 
