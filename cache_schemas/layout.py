@@ -146,6 +146,17 @@ SHARD_GROUPS: dict[str, GroupSpec] = {
             "image": _per_point("N", dtype="uint16", meaning="index into the shard's images", compressed=True),
             "row": _per_point("N", dtype="uint16", meaning="pixel row at H x W", compressed=True),
             "col": _per_point("N", dtype="uint16", meaning="pixel column at H x W", compressed=True),
+            "depth": ArraySpec(
+                ("N",), ("float32",), "metres along the optical axis", chunk=POINTS_PER_CHUNK, optional=True
+            ),
+            "visible": ArraySpec(
+                ("N",),
+                ("uint8",),
+                "1: the camera sees the point, 0: something hides it",
+                chunk=POINTS_PER_CHUNK,
+                compressed=True,
+                optional=True,
+            ),
             "offsets": ArraySpec(("S+1",), ("int64",), "pairs of sample s: offsets[s]:offsets[s+1]"),
         },
         of_points=True,

@@ -57,6 +57,7 @@ def _bad_pairs(groups: Groups) -> dict[str, str]:
         "image": (groups["images"]["offsets"][sample], groups["images"]["offsets"][sample + 1]),
         "row": (0, height),
         "col": (0, width),
+        **({"visible": (0, 2)} if "visible" in pairs else {}),
     }
     bad = {}
     for name, (low, high) in low_high.items():

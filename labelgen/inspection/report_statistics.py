@@ -64,12 +64,14 @@ class PointCounts(ReportPart):
     seen_share: float | None
     pairs: int
     """Pairs of a pixel and a point."""
+    hidden_pairs: int
+    """Pairs whose point something hides from the camera; 0 without a rule of visibility."""
     by_cameras: dict[str, int]
     """Points seen by 0, 1, and 2 or more cameras (`2+`)."""
     camera_disagreement: float | None
     """Of the points seen by two or more cameras, the share whose pixels have different voted labels."""
     pair_agreement: float | None
-    """Share of pairs whose pixel and point have the same voted label."""
+    """Share of visible pairs whose pixel and point have the same voted label."""
 
 
 class MasksPerImage(ReportPart):

@@ -59,7 +59,8 @@ def training_arrays(settings: RunSettings) -> tuple[list[str], list[str]]:
     needed = [f"labels/image{suffix}", f"labels/point{suffix}", "images/rgb", "sam/mask_ids"]
     needed += ["points/xyz", "points/intensity", "pairs/point", "pairs/image", "pairs/row", "pairs/col"]
     needed += [f"{teacher}/features" for teacher in settings.method.latent_teachers]
-    return needed, ["sam/features_scale"] if "sam" in settings.method.latent_teachers else []
+    scales = ["sam/features_scale"] if "sam" in settings.method.latent_teachers else []
+    return needed, ["pairs/visible", *scales]
 
 
 @dataclass(frozen=True)

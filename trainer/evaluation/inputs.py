@@ -18,7 +18,8 @@ def open_for_scoring(record: RunRecord, cache: str) -> CacheStream:
     Raises:
         CacheError, UnfitCacheError: if it cannot be read, has no truth, or has other classes than the run.
     """
-    stream = CacheStream(cache, [*INPUT_ARRAYS, *PAIR_ARRAYS, *SCORED_ARRAYS], optional=["truth/image"])
+    needed = [*INPUT_ARRAYS, *PAIR_ARRAYS, *SCORED_ARRAYS]
+    stream = CacheStream(cache, needed, optional=["truth/image", "pairs/visible"])
     _refuse_other_classes(stream, record, cache)
     return stream
 

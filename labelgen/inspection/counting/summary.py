@@ -108,6 +108,7 @@ def _point_counts(total: Statistics) -> PointCounts:
         seen=once + twice,
         seen_share=json_number(measures["seen"]),
         pairs=int(total.pairs),
+        hidden_pairs=int(total.pairs_hidden),
         by_cameras={"0": unseen, "1": once, "2+": twice},
         camera_disagreement=json_number(measures["camera_disagreement"]),
         pair_agreement=json_number(measures["pair_agreement"]),

@@ -13,6 +13,7 @@ from cache_schemas.layout import SHARD_GROUPS, AnyArray
 from cache_schemas.store import Cache
 from cache_schemas.taxonomy import IGNORE, Taxonomy
 from labelgen.inspection.counting.samples import Arrays, Sample, SampleId, map_samples
+from labelgen.visibility import visible_pairs
 
 Picture = NDArray[np.uint8]
 """An RGB picture (H, W, 3)."""
@@ -127,6 +128,7 @@ def colour_table(taxonomy: Taxonomy) -> Picture:
 def _points_over(rgb: Picture, pairs: Arrays, ids: AnyArray, colours: Picture) -> list[Picture]:
     """Draw labelled points over darkened pictures (I, H, W, 3); `ids` (P,) are labels of points."""
     canvases = (rgb * 0.5).astype(np.uint8)
+    pairs = visible_pairs(pairs)
     labels = ids[pairs["point"]]
     shown = np.flatnonzero(labels != IGNORE)
     height, width = rgb.shape[1:3]

@@ -165,7 +165,7 @@ def _overview(statistics: LabelStatistics) -> RenderableType:
     rows.add_row(
         "points",
         f"{points.total:,}, {percent(points.seen_share)} seen by a camera ({by_cameras} cameras), "
-        f"{points.pairs:,} pairs of a pixel and a point"
+        f"{points.pairs:,} pairs of a pixel and a point, {points.hidden_pairs:,} of them hidden"
         if points.total
         else "none",
     )
