@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from labelgen.samples import Sample
+from labelgen.samples import Camera, Sample
 
 FileSizes = Callable[[tuple[str, ...]], dict[str, int | None]]
 """Gives the size in bytes of files by path, None for a file that is missing."""
@@ -22,14 +22,26 @@ def picture_sizes(samples: Sequence[Sample], sizes: FileSizes) -> list[dict[str,
     return [sizes(tuple(camera.image_path for camera in sample.cameras)) for sample in samples]
 
 
-def cloud_sizes(samples: Sequence[Sample], sizes: FileSizes) -> list[dict[str, int | None]]:
-    """Return the file size of each sample's cloud, by path."""
-    return [sizes(() if sample.cloud_path is None else (sample.cloud_path,)) for sample in samples]
+def cloud_sizes(samples: Sequence[Sample], sizes: FileSizes) -> list[dict[str, Any]]:
+    """Return the file size of each sample's cloud, by path, and how the file is read where the sample says that."""
+    return [
+        {
+            **sizes(() if sample.cloud_path is None else (sample.cloud_path,)),
+            **({"format": sample.cloud_format} if sample.cloud_format else {}),
+        }
+        for sample in samples
+    ]
 
 
 def calibrations(samples: Sequence[Sample]) -> list[list[list[Any]]]:
-    """Return size, intrinsics (3, 3) and cam_from_cloud (4, 4) of each sample's cameras, JSON-ready."""
+    """Return size, intrinsics (3, 3), cam_from_cloud (4, 4), and the lens if it distorts, of each sample's cameras."""
+    return [[_calibration(camera) for camera in sample.cameras] for sample in samples]
+
+
+def _calibration(camera: Camera) -> list[Any]:
+    """Return the calibration of a camera, JSON-ready."""
+    lens = camera.distortion
     return [
-        [[c.width_px, c.height_px, c.intrinsics.tolist(), c.cam_from_cloud.tolist()] for c in sample.cameras]
-        for sample in samples
+        *(camera.width_px, camera.height_px, camera.intrinsics.tolist(), camera.cam_from_cloud.tolist()),
+        *([] if lens is None else [[lens.model, list(lens.coefficients)]]),
     ]
