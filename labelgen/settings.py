@@ -129,7 +129,8 @@ class LabelSettings(Settings):
         version: the folder of tables to use, such as `v1.0-mini`; null: the only one that is there.
         split: the scenes, which `--split` gives.
         shard_samples: samples of a shard, at most.
-        prompts: the name of a prompt file that comes with the package, or the path of your own.
+        prompts: the name of a prompt file that comes with the package, or the path of your own; null: the prompts of
+            the data set itself, if it has some.
         teachers: the preset of both teachers, which `--teachers` gives.
         images: the training size.
         clip: the CLIP teacher.
@@ -141,7 +142,7 @@ class LabelSettings(Settings):
     version: str | None = None
     split: str = "all"
     shard_samples: int = Field(40, ge=1, le=40)
-    prompts: str
+    prompts: str | None
     teachers: str
     images: ImageSettings
     clip: ClipSettings

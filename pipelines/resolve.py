@@ -29,6 +29,6 @@ def resolve(settings: LabelSettings, adapter: Adapter) -> ResolvedSettings:
         LabelgenError, CacheError: if something is missing or does not fit.
     """
     taxonomy = adapter.taxonomy()
-    prompts = load_prompts(settings.prompts, taxonomy)
+    prompts = load_prompts(settings.prompts or adapter.prompts(), taxonomy)
     networks = {name: identify(settings.of_teacher(name)) for name in TEACHERS}
     return ResolvedSettings(settings, taxonomy, prompts, Teachers(preset=settings.teachers, networks=networks))

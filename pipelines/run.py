@@ -51,7 +51,7 @@ def generate_labels(request: RunRequest, say: Callable[[str], None]) -> RunSumma
     with run_lock(request.cache) as holder:
         sweep_half_written(request.cache)
         cache = open_for_run(request.cache, resolved)
-        planner = Planner(request.data, cache, resolved)
+        planner = Planner(adapter.data, cache, resolved)
         plan = planner.plan(
             scenes, pattern=request.shards, limit=request.limit, retry_quarantined=request.retry_quarantined
         )
