@@ -1,10 +1,36 @@
 """The settings that decide what is in a cache. A change of one redoes the groups whose stage names it."""
 
-from typing import Literal
+from collections.abc import Collection
+from typing import Any, Literal
 
 from pydantic import Field
 
 from cache_schemas.config_files import Settings
+
+SETTINGS_OF_FORMAT_1 = {
+    "ImageSettings": {"height", "width"},
+    "ClipSettings": {"architecture", "mean", "std", "key_smoothing", "prompt_denoising", "store_features"},
+    "SamSettings": {
+        *("architecture", "points_per_side", "pred_iou_thresh", "stability_score_thresh", "stability_score_offset"),
+        *("box_nms_thresh", "min_mask_region_area", "features"),
+    },
+    "PointSettings": {"min_depth_m"},
+}
+"""The settings of each section whose values are in the fingerprints of all caches. This list never changes."""
+
+
+def shaping(section: Settings, *, without: Collection[str] = ()) -> dict[str, Any]:
+    """Return the settings of a section that enter fingerprints, JSON-ready, except those that shape nothing.
+
+    A setting that is newer than format 1 enters only if it is not at its default, so that adding one redoes no group.
+    """
+    fields, always = type(section).model_fields, SETTINGS_OF_FORMAT_1[type(section).__name__]
+    values = section.model_dump(mode="json", exclude=set(without))
+    return {
+        name: value
+        for name, value in values.items()
+        if name in always or getattr(section, name) != fields[name].get_default(call_default_factory=True)
+    }
 
 
 class ImageSettings(Settings):
@@ -141,7 +167,7 @@ class LabelSettings(Settings):
     dataset: str
     version: str | None = None
     split: str = "all"
-    shard_samples: int = Field(40, ge=1, le=40)
+    shard_samples: int = Field(40, ge=1, le=1000)
     prompts: str | None
     teachers: str
     images: ImageSettings

@@ -23,7 +23,8 @@ class PoolSettings(Settings):
         num_gpus: the share of a GPU that each actor takes. A whole GPU fits any model. A local run on a machine
             without GPUs ignores it. On a cluster given by address, actors wait for GPUs; to work on its CPUs, set 0.
         num_cpus: the CPU cores that Ray reserves for each actor.
-        samples_per_call: samples that one call to an actor takes.
+        samples_per_call: samples that one call to an actor takes. Of a sample with many images, such as a scan, a call
+            takes 16 images.
     """
 
     actors: int | None = Field(None, ge=1)

@@ -10,6 +10,7 @@ from labelgen.inspection.counting.label_changes import count_label_changes
 from labelgen.inspection.counting.measures import Measurements
 from labelgen.inspection.counting.streaming import CountedSamples
 from labelgen.inspection.counting.summary import summarize, summarize_sample, summarize_shard
+from labelgen.inspection.declarations import smallest_seen_share
 from labelgen.inspection.judging.class_diagnosis import diagnose_classes
 from labelgen.inspection.judging.comparison import compare_reports, shard_keys
 from labelgen.inspection.judging.outliers import find_outliers
@@ -65,8 +66,8 @@ def _make_report(
     return Report(
         cache=url,
         schema_version=manifest.schema_version,
-        dataset=manifest.dataset,
-        split=manifest.split,
+        dataset=", ".join(manifest.datasets),
+        split=", ".join(manifest.splits),
         taxonomy=manifest.taxonomy.name,
         prompts=manifest.prompts.name,
         teachers=_teacher_networks(manifest, inventory.untrained),
@@ -89,7 +90,11 @@ def _make_report(
             complete=judge_completeness(shards, samples),
             whole=judge_wholeness(inventory.broken, damaged),
             plausible=judge_plausibility(
-                statistics, outliers, untrained=inventory.untrained, all_samples=selection is None
+                statistics,
+                outliers,
+                untrained=inventory.untrained,
+                all_samples=selection is None,
+                smallest_seen_share=min(map(smallest_seen_share, manifest.datasets)),
             ),
         ),
     )

@@ -15,11 +15,15 @@ def tokens(samples: Sequence[Sample]) -> list[str]:
 
 
 def picture_sizes(samples: Sequence[Sample], sizes: FileSizes) -> list[dict[str, int | None]]:
-    """Return the file sizes of each sample's pictures, by path.
+    """Return the file sizes of each sample's pictures, by path; that of a picture in a file of many has its number too.
 
     Sizes stand for contents. Modification times do not take part, so that a copy of a dataset is the same dataset.
     """
-    return [sizes(tuple(camera.image_path for camera in sample.cameras)) for sample in samples]
+    found = []
+    for sample in samples:
+        of_file = sizes(tuple(camera.image_path for camera in sample.cameras))
+        found.append({camera.picture: of_file.get(camera.image_path) for camera in sample.cameras})
+    return found
 
 
 def cloud_sizes(samples: Sequence[Sample], sizes: FileSizes) -> list[dict[str, Any]]:
@@ -34,14 +38,13 @@ def cloud_sizes(samples: Sequence[Sample], sizes: FileSizes) -> list[dict[str, A
 
 
 def calibrations(samples: Sequence[Sample]) -> list[list[list[Any]]]:
-    """Return size, intrinsics (3, 3), cam_from_cloud (4, 4), and the lens if it distorts, of each sample's cameras."""
+    """Return size, intrinsics (3, 3), cam_from_cloud (4, 4) and any distortion of each sample's cameras, JSON-ready."""
     return [[_calibration(camera) for camera in sample.cameras] for sample in samples]
 
 
 def _calibration(camera: Camera) -> list[Any]:
-    """Return the calibration of a camera, JSON-ready."""
     lens = camera.distortion
     return [
         *(camera.width_px, camera.height_px, camera.intrinsics.tolist(), camera.cam_from_cloud.tolist()),
-        *([] if lens is None else [[lens.model, list(lens.coefficients)]]),
+        *([[lens.model, list(lens.coefficients)]] if lens else []),
     ]

@@ -95,7 +95,7 @@ def test_an_array_lies_in_one_file_with_the_chunks_and_codecs_of_the_layout(loca
             codecs = [codec.to_dict() for codec in array.compressors]
             zstd = {"name": "zstd", "configuration": {"level": 1, "checksum": True}}
             assert codecs == ([zstd] if spec.compressed else [{"name": "crc32c"}])
-            assert array.metadata.dimension_names == tuple(str(axis) for axis in spec.axes)
+            assert array.metadata.dimension_names == tuple(spec.dimension_names)
 
 
 def test_stored_bytes_are_the_sizes_of_the_files_of_each_array(local: Cache, fill_group: Fill) -> None:
@@ -106,7 +106,7 @@ def test_stored_bytes_are_the_sizes_of_the_files_of_each_array(local: Cache, fil
         for array in folder.iterdir()
         if array.is_dir()
     }
-    assert sorted(expected) == ["intensity", "offsets", "xyz"]
+    assert sorted(expected) == ["colour", "intensity", "offsets", "world_from_cloud", "xyz"]
     assert local.stored_bytes(GroupPath("scene-000", "points")) == expected
     assert local.stored_bytes(GroupPath("scene-000", "nothing")) == {}
 

@@ -278,8 +278,8 @@ def cache_folder(tmp_path: Path) -> Path:
         "taxonomy.name",
         "prompts.class_names.car.0",
         "prompts.templates.0",
-        "dataset",
-        "split",
+        "sources.0.dataset",
+        "sources.0.split",
     ],
 )
 def test_a_name_that_a_terminal_obeys_is_refused_in_a_manifest(cache_folder: Path, place: str, bad: str) -> None:
@@ -304,7 +304,7 @@ def test_a_name_that_a_terminal_obeys_is_refused_in_a_manifest(cache_folder: Pat
 def test_a_path_in_place_of_a_name_is_refused_in_a_manifest(cache_folder: Path, place: str, path: str) -> None:
     file = cache_folder / "zarr.json"
     document = json.loads(file.read_text())
-    document["attributes"][place] = path
+    document["attributes"]["sources"][0][place] = path
     file.write_text(json.dumps(document))
     with pytest.raises(CacheError, match=f"{place}: .*a name, never a path"):
         Cache.open(str(cache_folder))

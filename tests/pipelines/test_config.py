@@ -56,7 +56,7 @@ def test_scientific_notation_is_a_number() -> None:
         ("imges.height=3", "unknown key 'imges'; did you mean 'images'?"),
         ("images.height=tall", "images.height = 'tall'"),
         ("images.height=3", "images.height = 3: input should be greater than or equal to 16"),
-        ("shard_samples=41", "shard_samples = 41"),
+        ("shard_samples=1001", "shard_samples = 1001"),
         ("sam.features=int4", "sam.features = 'int4'"),
         ("images.height", "--set 'images.height': write key=value"),
         ("prompts=[", "--set 'prompts=['"),

@@ -12,9 +12,6 @@ from labelgen.inspection.report_statistics import LabelStatistics
 _LARGEST_CLASS_SHARE = 0.6
 """A class with a larger share of all pixels is suspicious."""
 
-_SMALLEST_SEEN_SHARE = 0.05
-"""Cameras that see a smaller share of the points are suspicious."""
-
 _SMALLEST_MASKED_SHARE = 0.2
 """Masks that cover a smaller share of the pixels are suspicious."""
 
@@ -40,9 +37,17 @@ def judge_wholeness(broken: Collection[Problem], damaged: Sequence[DamagedShard]
 
 
 def judge_plausibility(
-    statistics: LabelStatistics | None, outliers: Sequence[Outlier], *, untrained: bool, all_samples: bool
+    statistics: LabelStatistics | None,
+    outliers: Sequence[Outlier],
+    *,
+    untrained: bool,
+    all_samples: bool,
+    smallest_seen_share: float,
 ) -> tuple[str, ...]:
-    """Return what is unlikely about the labels; `all_samples` tells whether all samples of the cache were counted."""
+    """Return what is unlikely about the labels; `all_samples` tells whether all samples of the cache were counted.
+
+    Cameras that see less than `smallest_seen_share` of the points are suspicious.
+    """
     if statistics is None:
         return ("there are no labels to judge",)
     counts = {name: count for name, count in statistics.labels.image.refined.items() if name != "ignore"}
@@ -57,7 +62,7 @@ def judge_plausibility(
             counts[largest] > _LARGEST_CLASS_SHARE * pixels
         ),
         f"no pixel has the label {', '.join(absent)}": bool(absent) and all_samples,
-        f"cameras see only {percent(seen)} of the points": (seen or 0) < _SMALLEST_SEEN_SHARE,
+        f"cameras see only {percent(seen)} of the points": seen is not None and seen < smallest_seen_share,
         f"masks cover only {percent(masked)} of the pixels": (masked or 0) < _SMALLEST_MASKED_SHARE,
         "the vote in masks lowers the accuracy of the labels": (
             truth is not None and (truth.refined.accuracy or 0) < (truth.raw.accuracy or 0)

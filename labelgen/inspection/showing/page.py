@@ -71,12 +71,12 @@ class ConfusionTable:
 
 @dataclass(frozen=True)
 class SampleStrip:
-    """A sample with its pictures as data URLs: by camera in the order of `layers`, and seen from above by name."""
+    """A sample with its pictures as data URLs: by image in the order of `layers`, and seen from above by name."""
 
     measures: SampleMeasures
     lowest_ious: tuple[tuple[str, float], ...]
     layers: tuple[str, ...]
-    cameras: dict[str, tuple[str, ...]]
+    pictures: dict[str, tuple[str, ...]]
     top_views: dict[str, str]
 
 
@@ -189,9 +189,9 @@ def _sample_strip(sample: Sample, manifest: CacheManifest, report: Report) -> Sa
         measures=measures,
         lowest_ious=tuple(sorted(measures.iou.items(), key=lambda item: item[1])[:3]),
         layers=tuple(layers),
-        cameras={
-            camera: tuple(_data_url(pictures[i], "WEBP") for pictures in layers.values())
-            for i, camera in enumerate(sample.cameras)
+        pictures={
+            name: tuple(_data_url(drawn[i], "WEBP") for drawn in layers.values())
+            for i, name in enumerate(sample.pictures)
         },
         top_views={name: _data_url(view, "PNG") for name, view in draw_top_views(sample, manifest.taxonomy).items()},
     )

@@ -138,7 +138,9 @@ def _overview(statistics: LabelStatistics) -> RenderableType:
     rows.add_row(
         "points",
         f"{points.total:,}, {percent(points.seen_share)} seen by a camera ({by_cameras} cameras), "
-        f"{points.pairs:,} pairs of a pixel and a point",
+        f"{points.pairs:,} pairs of a pixel and a point"
+        if points.total
+        else "none",
     )
     rows.add_row(
         "masks",
