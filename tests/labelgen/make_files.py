@@ -4,6 +4,7 @@ The street is that of the guide: road, wall and car, seen by a camera in front; 
 """
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,9 @@ TAXONOMY = {
 PROMPTS = "templates: ['a photo of a {}.']\nclasses: {road: [road], wall: [wall], car: [car]}\n"
 
 Line = dict[str, Any]
+"""A line of the list."""
+
+Change = Callable[[Line], None]
 
 
 def make_files(folder: Path, samples: int = 4, seed: int = 0) -> list[Line]:
@@ -86,3 +90,27 @@ def _write_sample(folder: Path, number: int, rng: np.random.Generator) -> Line:
         "world_from_cloud": pose.tolist(),
         "point_truth": f"truth/{number}.bin",
     }
+
+
+def deleted(*path: str | int) -> Change:
+    """Return a change of a line that removes the field at `path`."""
+
+    def change(line: Line) -> None:
+        place: Any = line
+        for step in path[:-1]:
+            place = place[step]
+        del place[path[-1]]
+
+    return change
+
+
+def put(value: object, *path: str | int) -> Change:
+    """Return a change of a line that gives the field at `path` a value."""
+
+    def change(line: Line) -> None:
+        place: Any = line
+        for step in path[:-1]:
+            place = place[step]
+        place[path[-1]] = value
+
+    return change
