@@ -46,7 +46,7 @@ def audit(cache: Cache, manifest: CacheManifest) -> Iterator[Part]:
     shard_of_sample: dict[str, str] = {}
     for start in range(0, len(keys), SHARDS_PER_READ):
         for part in _read_shards(cache, manifest, keys[start : start + SHARDS_PER_READ], files, sizes):
-            audit_record(part, shard_of_sample)
+            audit_record(part, manifest, shard_of_sample)
             audit_axes(part, known_sizes | part.axis_sizes)
             audit_origins(part, manifest, root.own_seals | part.own_seals)
             yield part

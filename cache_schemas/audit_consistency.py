@@ -11,8 +11,8 @@ from cache_schemas.layout import ROOT_GROUPS, SHARD_GROUPS, bind_axes, group_spe
 from cache_schemas.problems import ProblemKind
 
 
-def audit_record(part: Part, shard_of_sample: dict[str, str]) -> None:
-    """Compare a shard's record with its key, with the shards before it, and with its seals.
+def audit_record(part: Part, manifest: CacheManifest, shard_of_sample: dict[str, str]) -> None:
+    """Compare a shard's record with its key, with the manifest, with the shards before it, and with its seals.
 
     `shard_of_sample` holds the samples of the shards before; this shard's are added.
     """
@@ -21,6 +21,10 @@ def audit_record(part: Part, shard_of_sample: dict[str, str]) -> None:
         return
     if not re.fullmatch(re.escape(record.scene) + r"-\d{3,}", part.key):
         message = f"its record is of scene {record.scene!r}, whose shards are called {record.scene}-000 and so on"
+        part.add(ProblemKind.FOREIGN_SHARD, path, message)
+        return
+    if record.dataset and record.dataset not in manifest.datasets:
+        message = f"its record is of data set {record.dataset!r}, the cache holds {', '.join(manifest.datasets)}"
         part.add(ProblemKind.FOREIGN_SHARD, path, message)
         return
     if shared := [sample for sample in record.samples if sample in shard_of_sample]:

@@ -79,7 +79,9 @@ def write_toy_shard(
         for token, count in zip(tokens, images, strict=True)
         for camera in itertools.islice(itertools.cycle(cameras), int(count))
     )
-    record = ShardRecord(dataset="toy", scene=scene, samples=tokens, clouds=tuple(clouds), pictures=pictures)
+    manifest = cache.manifest()
+    assert manifest
+    record = ShardRecord(dataset=manifest.dataset, scene=scene, samples=tokens, clouds=tuple(clouds), pictures=pictures)
     cache.write_shard_record(key, record)
     for name, arrays in groups.items():
         upstream = {source: fingerprint_of(source) for source in UPSTREAM.get(name, ())}

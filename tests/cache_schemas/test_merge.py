@@ -146,9 +146,7 @@ def test_shards_and_samples_that_are_in_both_are_refused(tmp_path: Path, write: 
     three = write(tmp_path / "3", "west", ("east-b", "e"))
     with pytest.raises(CacheError, match=r"shard east-000 is in .*1 too; merge caches of different scenes"):
         merge([one, two], str(tmp_path / "out"))
-    with pytest.raises(
-        CacheError, match=r"sample east-b of shard west-000 is in .*1 too; merge caches"
-    ):
+    with pytest.raises(CacheError, match=r"sample east-b of shard west-000 is in .*1 too; merge caches"):
         merge([one, three], str(tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 

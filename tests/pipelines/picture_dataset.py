@@ -1,5 +1,6 @@
 """A data set of pictures without clouds: the folder of each sample has pictures of any size, all of one camera."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -42,13 +43,34 @@ class Pictures(Adapter):
         raise AssertionError("no sample has a cloud")
 
 
+class PicturesAndClouds(Pictures):
+    """The same; a sample has a coloured cloud where its folder has `cloud.npy`, (P, 6) xyz and RGB."""
+
+    def sample(self, folder: Path) -> Sample:
+        cloud = folder / "cloud.npy"
+        path = str(cloud.relative_to(self.data)) if cloud.exists() else None
+        pose = np.eye(4) if path else None
+        return replace(super().sample(folder), cloud_path=path, world_from_cloud=pose)
+
+    def read_cloud(self, sample: Sample) -> Cloud:
+        assert sample.cloud_path, "no cloud is read where there is none"
+        points = np.load(self.data / sample.cloud_path)
+        return Cloud(points[:, :3].astype(np.float32), colour=points[:, 3:].astype(np.uint8))
+
+    def read_point_truth(self, sample: Sample, points: int) -> NDArray[np.uint8]:
+        return np.full(points, 3, np.uint8)
+
+
+WITH_CLOUDS = Dataset(adapter=PicturesAndClouds, settings=nuscenes.DATASET.settings, top_view_reach_m=6)
 DATASET = Dataset(adapter=Pictures, settings=nuscenes.DATASET.settings)
 
 
-def write_pictures(folder: Path, sizes: list[tuple[int, int]], *, scene: str = "scene", seed: int = 0) -> Path:
-    """Write a scene whose one sample has noisy pictures of `sizes` (height, width), with truth."""
-    rng = np.random.default_rng(seed)
-    place = folder / scene / f"{scene}-sample"
+def write_pictures(
+    folder: Path, sizes: list[tuple[int, int]], *, scene: str = "scene", sample: str = "scene-sample"
+) -> Path:
+    """Write a sample of a scene: noisy pictures of `sizes` (height, width), with truth."""
+    rng = np.random.default_rng(0)
+    place = folder / scene / sample
     place.mkdir(parents=True)
     for number, size in enumerate(sizes):
         Image.fromarray(rng.integers(0, 256, (*size, 3), np.uint8)).save(place / f"{number:03}.png")

@@ -94,3 +94,17 @@ def test_another_split_is_added_and_nothing_is_made_again(format1: Path, tmp_pat
     sources = Cache.open(str(format1))[1].sources
     assert [(source.dataset, source.split) for source in sources] == [("nuscenes", "all"), ("nuscenes", "mini_val")]
     assert problems(format1) == []
+
+
+def test_it_is_merged_with_a_cache_of_today(format1: Path, tmp_path: Path, labelgen_here) -> None:
+    data = _maker()(tmp_path / "nuscenes", scenes={"scene-0061": 1, "scene-0103": 1}, lidarseg=True)
+    new, both = tmp_path / "new.zarr", tmp_path / "both.zarr"
+    build_cache(config("split=mini_val"), data, str(new))
+    refused = labelgen_here("merge", str(format1), str(new), "--out", str(both))
+    assert refused.returncode == 1 and "run `labelgen migrate` on it first" in refused.stderr
+    labelgen_here("migrate", str(format1))
+    done = labelgen_here("merge", str(format1), str(new), "--out", str(both))
+    assert done.returncode == 0 and "2 shards of 2 caches" in done.stdout
+    assert checksums(both) == checksums(format1) | checksums(new)
+    assert problems(both) == []
+    assert planned(data, both) == {"scene-0061-000": frozenset(), "scene-0103-000": frozenset()}

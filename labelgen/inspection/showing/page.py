@@ -19,7 +19,7 @@ from labelgen.inspection.formatting import decimal, percent, share_or_decimal
 from labelgen.inspection.report import Report, SampleMeasures, ShardMeasures
 from labelgen.inspection.showing.confusion_picture import row_shares
 from labelgen.inspection.showing.groups import group_rows
-from labelgen.inspection.showing.sample_pictures import DRAWN_ARRAYS, Picture, draw_sample
+from labelgen.inspection.showing.sample_pictures import DRAWN_ARRAYS, Picture, draw_sample, with_few_images
 from labelgen.inspection.showing.top_view import draw_top_views
 from labelgen.inspection.showing.wording import (
     UNTRAINED,
@@ -182,7 +182,8 @@ def _confusion_tables(report: Report) -> list[ConfusionTable]:
     return voted + raw
 
 
-def _sample_strip(sample: Sample, manifest: CacheManifest, report: Report) -> SampleStrip:
+def _sample_strip(whole: Sample, manifest: CacheManifest, report: Report) -> SampleStrip:
+    sample = with_few_images(whole)
     measures = next(s for s in report.worst_samples if (s.shard, s.sample) == (sample.shard, sample.token))
     layers = draw_sample(sample, manifest)
     return SampleStrip(

@@ -1,6 +1,7 @@
 """Draw samples: their images, raw labels, masks, voted labels, truth, and points over the images."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from cache_schemas.documents import CacheManifest
-from cache_schemas.layout import AnyArray
+from cache_schemas.layout import SHARD_GROUPS, AnyArray
 from cache_schemas.store import Cache
 from cache_schemas.taxonomy import IGNORE, Taxonomy
 from labelgen.inspection.counting.samples import Arrays, Sample, SampleId, map_samples
@@ -18,6 +19,9 @@ Picture = NDArray[np.uint8]
 
 DRAWN_ARRAYS = {"images": ("rgb",), "labels": (), "sam": ("mask_ids",)}
 """The arrays that `draw_sample` needs, by group; no names stand for all arrays of the group."""
+
+MOST_IMAGES = 12
+"""So many images of a sample are drawn."""
 
 LABEL_OPACITY = 0.6
 POINT_RADIUS_PX = 1
@@ -32,9 +36,9 @@ _SHEET_BACKGROUND = (20, 20, 20)
 def write_pictures(url: str, samples: Sequence[SampleId], folder: Path) -> list[Path]:
     """Write `<shard>-<nn>.png` for each sample of the cache at `url`, nn being its index in the shard.
 
-    A file has a column for each image. Its rows are: picture, raw labels, masks, voted labels; where pixels have
-    truth, the truth, and what is wrong (red; white has no truth); then points, if there are any, over the picture by
-    voted label, and by truth where points have it.
+    A file has a column for each image, or for some of many. Its rows are: picture, raw labels, masks, voted labels;
+    where pixels have truth, the truth, and what is wrong (red; white has no truth); then points, if there are any, over
+    the picture by voted label, and by truth where points have it.
 
     Raises:
         OSError: if the folder cannot be written.
@@ -42,13 +46,33 @@ def write_pictures(url: str, samples: Sequence[SampleId], folder: Path) -> list[
     folder.mkdir(parents=True, exist_ok=True)
     cache, manifest = Cache.open(url)
 
-    def write(sample: Sample) -> Path:
+    def write(whole: Sample) -> Path:
+        sample = with_few_images(whole)
         file = folder / f"{sample.shard}-{sample.index:02}.png"
         sheet = _sheet(draw_sample(sample, manifest), sample.pictures, manifest)
         Image.fromarray(sheet).save(file, compress_level=PNG_LEVEL)
         return file
 
     return list(map_samples(cache, samples, DRAWN_ARRAYS, write))
+
+
+def with_few_images(sample: Sample) -> Sample:
+    """Return a sample with at most `MOST_IMAGES` of its images, evenly spaced, and with the pairs of these."""
+    chosen = np.linspace(0, len(sample.pictures) - 1, min(MOST_IMAGES, len(sample.pictures))).round().astype(np.intp)
+    groups = {
+        group: {
+            name: values[chosen] if SHARD_GROUPS[group].arrays[name].axes[0] == "I" else values
+            for name, values in arrays.items()
+        }
+        for group, arrays in sample.groups.items()
+    }
+    if sample.has_points:
+        place = np.full(len(sample.pictures), -1)
+        place[chosen] = np.arange(len(chosen))
+        kept = place[sample["pairs"]["image"]] >= 0
+        groups["pairs"] = {name: values[kept] for name, values in sample["pairs"].items()}
+        groups["pairs"]["image"] = place[groups["pairs"]["image"]]
+    return replace(sample, groups=groups, pictures=tuple(sample.pictures[image] for image in chosen))
 
 
 def draw_sample(sample: Sample, manifest: CacheManifest) -> dict[str, list[Picture]]:

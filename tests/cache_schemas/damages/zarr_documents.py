@@ -86,3 +86,8 @@ def a_missing_document_of_the_shards(folder: Path) -> None:
 @makes(K.DAMAGED_DOCUMENT, "shards", costs="shards/zarr.json")
 def an_array_in_place_of_the_shards(folder: Path) -> None:
     edit_document(folder, "shards", lambda document: document.update(node_type="array"))
+
+
+@makes(K.FOREIGN_SHARD, SHARD, costs=SHARD)
+def a_record_of_a_data_set_that_the_cache_does_not_hold(folder: Path) -> None:
+    edit_attributes(folder, SHARD, lambda attrs: attrs.update(dataset="elsewhere"))
