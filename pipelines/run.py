@@ -98,7 +98,7 @@ def _work(
         from pipelines.progress import Progress
         from pipelines.tasks import Job
 
-        adapter = open_dataset(request.config.dataset, request.data.resolve())
+        adapter = open_dataset(request.config.dataset, request.data.absolute())
         job = Job(canonical(request.cache), adapter, resolved, holder)
         samples = {name: sum(len(shard.samples) for shard in due if name in shard.todo) for name in STAGES}
         progress = Progress(len(due), samples)

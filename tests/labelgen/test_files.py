@@ -151,6 +151,8 @@ TRANSPOSED = np.array(FRONT_FROM_CLOUD).T.tolist()
         (put(TRANSPOSED, "images", 0, "cam_from_cloud"), ["images.0.cam_from_cloud", "last row [0, 0, 0, 1]"]),
         (put({"model": "fisheye", "coefficients": [1]}, "images", 0, "distortion"), ["distortion", "has 4"]),
         (put("clouds/0.xyz", "cloud", "path"), ["cloud = ", "no reader for '.xyz'", ".pcd"]),
+        (put({"path": "clouds/0.pcd", "dtype": "float64"}, "cloud"), ["cloud = ", "remove `dtype`"]),
+        (put({"path": "clouds/0.ply", "columns": ["x"]}, "cloud"), ["cloud = ", "remove `columns`"]),
         (deleted("cloud", "columns"), ["cloud = ", "names of its columns", '"columns"']),
         (put(["x", "y"], "cloud", "columns"), ["columns x, y and z are needed"]),
         (deleted("cloud", "intensity_max"), ['"intensity_max": 255']),

@@ -107,6 +107,8 @@ class CloudEntry(Entry):
             raise ValueError('a .bin file needs the names of its columns; add "columns": ["x", "y", "z", ...]')
         if self.columns is not None and self.suffix not in NAMED_COLUMNS:
             raise ValueError(f"a {self.suffix} file names its columns itself; remove `columns`")
+        if self.dtype != "float32" and self.suffix != ".bin":
+            raise ValueError(f"a {self.suffix} file has its own types; remove `dtype`")
         if self.columns is not None and not {"x", "y", "z"} <= set(self.columns):
             raise ValueError("columns x, y and z are needed; name the numbers of a point in their order")
         if self.columns is not None and len(set(self.columns)) != len(self.columns):
