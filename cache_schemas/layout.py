@@ -1,9 +1,9 @@
 """Version 2 of the cache layout: the groups of a cache, and the name, axes and dtype of every array in them.
 
 Axis names: S samples of the shard, I images, H x W training size, h x w CLIP grid, hf x wf SAM grid,
-C classes, D and E embedding sizes of CLIP and SAM, P points, N pairs. An integer is a fixed size; "S+1" is one more
-than S. The names of the axes on disk are `ArraySpec.dimension_names`. The files of an array are the business of
-`array_storage.py`.
+C classes, D and E embedding sizes of CLIP and SAM, P points, Q points of sweeps, N pairs, K instances. An integer is
+a fixed size; "S+1" is one more than S. The names of the axes on disk are `ArraySpec.dimension_names`. The files of an
+array are the business of `array_storage.py`.
 """
 
 from collections.abc import Collection, Mapping
@@ -26,8 +26,8 @@ Modalities = tuple[Literal["image", "point"], ...]
 MODALITIES: Modalities = ("image", "point")
 """What the samples of a cache can have. A cache of images alone has neither points nor what is made from them."""
 
-POINT_AXES = frozenset({"P", "N"})
-"""The axes of points and of pairs of a pixel and a point."""
+POINT_AXES = frozenset({"P", "N", "Q", "K"})
+"""The axes of points, pairs of a pixel and a point, points of sweeps, and instances of points."""
 
 Axis = str | int
 AnyArray = NDArray[Any]
@@ -59,7 +59,7 @@ class ArraySpec:
 
     @property
     def of_points(self) -> bool:
-        """Whether the array has a row for each point or pair."""
+        """Whether the array has a row for each point, pair or instance."""
         return self.axes[0] in POINT_AXES
 
 
@@ -176,6 +176,40 @@ SHARD_GROUPS: dict[str, GroupSpec] = {
             ),
         },
         optional=True,
+    ),
+    "sweeps": GroupSpec(
+        {
+            "xyz": _per_point("Q", 3, dtype="float32", meaning="points in the frame of the sample's cloud, metres"),
+            "intensity": ArraySpec(
+                ("Q",), ("float32",), "return strength, 0..1", chunk=POINTS_PER_CHUNK, optional=True
+            ),
+            "lag": _per_point("Q", dtype="float32", meaning="seconds before the sample's cloud", compressed=True),
+            "offsets": ArraySpec(("S+1",), ("int64",), "points of sample s: offsets[s]:offsets[s+1]"),
+        },
+        optional=True,
+        of_points=True,
+    ),
+    "instances": GroupSpec(
+        {
+            "point": _per_point(
+                "P", dtype="uint16", meaning="instance of the point in its sample, from 1; 0 = none", compressed=True
+            ),
+            "extent": _per_point("K", 3, dtype="float32", meaning="sides of the box around the instance, metres"),
+            "offsets": ArraySpec(("S+1",), ("int64",), "instances of sample s: offsets[s]:offsets[s+1]"),
+        },
+        optional=True,
+        of_points=True,
+    ),
+    "instance_labels": GroupSpec(
+        {
+            "scores": _per_point("K", "C", dtype="float32", meaning="mean CLIP score of the instance's pixels"),
+            "pixels": _per_point("K", dtype="uint32", meaning="pixels that see the instance"),
+            "instance_raw": _per_point("K", dtype="uint8", meaning="class with the highest score", compressed=True),
+            "instance": _per_point("K", dtype="uint8", meaning="class after affinity", compressed=True),
+            "point": _per_point("P", dtype="uint8", meaning="label of the point", compressed=True),
+        },
+        optional=True,
+        of_points=True,
     ),
 }
 """The groups of a shard. Each is written and sealed by one task."""

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from cache_schemas.command_line import CONTEXT, FAILED, LazyGroup, fail, reports_errors
+from cache_schemas.plurals import counted
 
 COMMANDS = {"run": "pipelines.cli:run", "inspect": "labelgen.inspection.cli:inspect"}
 """Commands whose code lives elsewhere."""
@@ -74,9 +75,11 @@ def verify(cache: str, as_json: bool, drop: bool) -> None:
             f"{cache}: removed {len(removed)} groups and files; run the same `labelgen run` again to recompute them"
         )
     elif problems:
-        click.echo(f"{cache}: {len(problems)} problems; `labelgen verify {cache} --repair` removes what is bad")
+        click.echo(
+            f"{cache}: {counted(len(problems), 'problem')}; `labelgen verify {cache} --repair` removes what is bad"
+        )
     else:
-        click.echo(f"{cache}: sound, {len(opened.shard_keys())} shards")
+        click.echo(f"{cache}: sound, {counted(len(opened.shard_keys()), 'shard')}")
     sys.exit(FAILED if problems and not drop else 0)
 
 

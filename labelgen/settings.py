@@ -145,6 +145,34 @@ class PointSettings(Settings):
     min_depth_m: float = Field(1.0, ge=0)
 
 
+class SweepSettings(Settings):
+    """Clouds between keyframes, in a group of their own.
+
+    Attributes:
+        count: how many clouds before that of a sample are stored with it; 0: none, and no group `sweeps`.
+    """
+
+    count: int = Field(0, ge=0, le=20)
+
+
+class InstanceSettings(Settings):
+    """Instances of points, and their labels (Affinity3D), in groups of their own.
+
+    Attributes:
+        enabled: whether the groups `instances` and `instance_labels` are made.
+        sensor_height_m: height of the lidar above the ground, in metres.
+        min_points: points of the smallest instance.
+        steps: labels spread over similar instances by W^(t-1) with t = `steps`; 1: not at all.
+        things: the classes whose instances give all their points one label; empty: all classes.
+    """
+
+    enabled: bool = False
+    sensor_height_m: float = Field(1.84, gt=0)
+    min_points: int = Field(20, ge=2)
+    steps: int = Field(2, ge=1, le=20)
+    things: tuple[str, ...] = ()
+
+
 class LabelSettings(Settings):
     """All settings that decide what is in a cache: the part of the dataset, the names of files, one section a step.
 
@@ -155,6 +183,7 @@ class LabelSettings(Settings):
         version: the folder of tables to use, such as `v1.0-mini`; null: the only one that is there.
         split: the scenes, which `--split` gives.
         shard_samples: samples of a shard, at most.
+        cameras: the names of the cameras to use, such as `[CAM_FRONT]`; null: all that a sample has.
         prompts: the name of a prompt file that comes with the package, or the path of your own; null: the prompts of
             the data set itself, if it has some.
         teachers: the preset of both teachers, which `--teachers` gives.
@@ -162,18 +191,23 @@ class LabelSettings(Settings):
         clip: the CLIP teacher.
         sam: the SAM teacher.
         points: pairs of pixels and points.
+        sweeps: clouds between keyframes.
+        instances: instances of points, and their labels.
     """
 
     dataset: str
     version: str | None = None
     split: str = "all"
     shard_samples: int = Field(40, ge=1, le=1000)
+    cameras: tuple[str, ...] | None = Field(None, min_length=1)
     prompts: str | None
     teachers: str
     images: ImageSettings
     clip: ClipSettings
     sam: SamSettings
     points: PointSettings
+    sweeps: SweepSettings = SweepSettings()
+    instances: InstanceSettings = InstanceSettings()
 
     def of_teacher(self, name: str) -> TeacherSettings:
         """Return the section of the teacher called `name`."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field, create_model
 
-from cache_schemas.config_files import Settings, check, merge, override, read_shipped, read_yaml, shipped_names
+from cache_schemas.config_files import Settings, check, merge, override, read_shipped, read_yaml
 from labelgen.datasets import find_dataset
 from labelgen.settings import LabelSettings
 from labelgen.stages import TEACHERS
@@ -86,8 +86,3 @@ def load_config(
     override(settings, overrides, "images.height=448")
     sources = f"{file or dataset + '.yaml'}, teachers {preset}" + (", --set" if overrides else "")
     return check(RunConfig, settings, sources)
-
-
-def preset_names() -> list[str]:
-    """Return the teacher presets."""
-    return shipped_names("pipelines", "configs/teachers")

@@ -5,6 +5,7 @@ import errno
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -13,7 +14,9 @@ from ray.exceptions import OutOfMemoryError, RayError, WorkerCrashedError
 from cache_schemas.documents import CacheManifest
 from cache_schemas.errors import CacheError
 from cache_schemas.group_path import GroupPath
+from cache_schemas.location import canonical
 from cache_schemas.lock import writing
+from cache_schemas.plurals import counted
 from cache_schemas.store import Cache
 from labelgen.errors import LabelgenError
 from labelgen.stages import STAGES, TEACHERS
@@ -123,7 +126,7 @@ class _Execution:
         """
         for token, why in list(self.unusable.items())[:1]:
             raise PipelineError(
-                f"{len(self.unusable)} samples that were labelled before cannot be used now, and their shards stay as "
+                f"{counted(len(self.unusable), 'sample')} labelled before cannot be used now, and their shards stay as "
                 f"they are, such as sample {token}: {why.reason}; to give up their labels, remove their shards from "
                 "the cache; then run the same command again"
             )
@@ -287,8 +290,16 @@ async def _cancel(work: Any) -> None:
 
 
 def _disk_error(cache_url: str, error: BaseException) -> str:
-    fix = {
-        errno.ENOSPC: "the disk is full: free some space, then run the same command; sealed groups are kept",
-        errno.EDQUOT: "the quota is used up: free some space, then run the same command; sealed groups are kept",
-    }.get(getattr(error, "errno", 0) or 0, "check that the folder can be written, then run the same command")
-    return f"{cache_url}: cannot write ({getattr(error, 'strerror', None) or error}); {fix}"
+    """Return what to tell the user about an error of a disk; its file may be outside the cache, such as one of Ray."""
+    number, file = getattr(error, "errno", None), getattr(error, "filename", None)
+    reason = getattr(error, "strerror", None) or error
+    what, fix = f"cannot write ({reason})", "check that the folder can be written"
+    if number == errno.ENOSPC:
+        fix = "the disk is full: free some space"
+    elif number == errno.EDQUOT:
+        fix = "the quota is used up: free some space"
+    elif file and number == errno.ENOENT:
+        what, fix = "has vanished during the run", "find out what removes files there"
+    elif file and not Path(str(file)).is_relative_to(canonical(cache_url)):
+        what, fix = f"fails ({reason})", "check this file and its disk"
+    return f"{file or cache_url}: {what}; {fix}, then run the same command; sealed groups are kept"

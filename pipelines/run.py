@@ -19,7 +19,7 @@ from pipelines.leftovers import sweep_half_written
 from pipelines.local_cluster import sweep_dead_clusters
 from pipelines.manifest import manifest_after, open_for_run, update_manifest
 from pipelines.plan import Planner, ShardPlan, needs_work
-from pipelines.resolve import open_dataset, resolve, with_modalities_of
+from pipelines.resolve import open_dataset, read_scenes, resolve, with_modalities_of
 from pipelines.summary import RunSummary
 from pipelines.user_name import ensure_user_name
 
@@ -47,9 +47,9 @@ def generate_labels(request: RunRequest, say: Callable[[str], None]) -> RunSumma
     start = time.monotonic()
     ensure_user_name()
     sweep_dead_clusters()
-    adapter = open_dataset(request.config.dataset, request.data)
+    adapter = open_dataset(request.config.dataset, request.data, request.config.sweeps.count)
     resolved = resolve(request.config, adapter)
-    scenes = adapter.scenes(request.config.split, request.config.version)
+    scenes = read_scenes(request.config, adapter)
     resolved = with_modalities_of(scenes, resolved)
     with run_lock(request.cache) as holder:
         sweep_half_written(request.cache)
@@ -63,11 +63,11 @@ def generate_labels(request: RunRequest, say: Callable[[str], None]) -> RunSumma
         records = cache.shard_records(shard.key for shard in plan)
         due = [shard for shard in plan if needs_work(shard, records.get(shard.key))]
         summary = RunSummary(request.cache, resolved.teachers.preset, shards_kept=len(plan) - len(due))
-        for line in announce(plan, due, resolved, cache):
+        for line in announce(plan, due, planner):
             say(line)
         refuse_incomplete(planner, due, scenes, adapter, request.only_complete)
         _complete_records([shard for shard in plan if shard not in due], records, cache, holder)
-        if due:
+        if due or planner.due_roots():
             _work(due, request, resolved, holder, planner, summary)
         else:
             update_manifest(cache, resolved)

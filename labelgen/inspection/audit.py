@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from cache_schemas.documents import CacheManifest
 from cache_schemas.errors import CacheError
 from cache_schemas.store import Cache
+from labelgen.inspection.counting.instances import count_instances
 from labelgen.inspection.counting.inventory import Inventory, take_inventory
 from labelgen.inspection.counting.label_changes import count_label_changes
 from labelgen.inspection.counting.measures import Measurements
@@ -18,6 +19,7 @@ from labelgen.inspection.judging.verdict import judge_completeness, judge_plausi
 from labelgen.inspection.report import (
     Comparison,
     DamagedShard,
+    InstanceReport,
     ProblemEntry,
     Report,
     Selection,
@@ -47,7 +49,8 @@ def _inspect_one(url: str, selection: Selection | None) -> Report:
     cache, manifest = Cache.open(url)
     inventory = take_inventory(cache, manifest)
     counted, ranked = count_selection(url, manifest, inventory.finished_samples, selection or Selection())
-    return _make_report(url, manifest, selection, inventory, counted, ranked)
+    instances = count_instances(cache, inventory.finished_samples, len(manifest.taxonomy.names))
+    return _make_report(url, manifest, selection, inventory, counted, ranked, instances)
 
 
 def _make_report(
@@ -57,6 +60,7 @@ def _make_report(
     inventory: Inventory,
     counted: CountedSamples,
     ranked: Sequence[Measurements],
+    instances: InstanceReport | None,
 ) -> Report:
     names = manifest.taxonomy.names
     shards, samples = inventory.count_shards(), inventory.count_samples()
@@ -83,8 +87,9 @@ def _make_report(
         ranked=len(ranked),
         by_shard=tuple(summarize_shard(shard, names) for shard in counted.shards),
         worst_samples=tuple(summarize_sample(sample, names) for sample in ranked[:LISTED_SAMPLES]),
-        suspicious=outliers,
+        outliers=outliers,
         classes=diagnose_classes(counted.total, counted.shards, names) if counted.total else (),
+        instances=instances,
         bytes=inventory.stored_bytes,
         verdict=Verdict(
             complete=judge_completeness(shards, samples),

@@ -57,10 +57,13 @@ class Stage:
         description: one line for people.
         version: raise it when the code changes what the group holds. Caches then redo the group.
         build: inputs -> arrays in a CPU task, or how a teacher makes them.
-        settings: the settings that shape the group, JSON-ready, besides those of the groups in `made_from`.
+        settings: the settings that shape the group, JSON-ready, besides those of the groups in `made_from`. None: the
+            settings do not ask for the group.
         made_from: the groups that it is made from.
         raw_inputs: what it takes from the dataset, JSON-ready: tokens, calibrations, files with their sizes. It
             returns None for samples that have no such group. None instead of a function: nothing but sealed groups.
+        by_content: whether its raw files count by their content instead of their size: a corrected label file has the
+            size of the first one.
         task: CPU stages with the same task run in one task on the same inputs, and all are built before any is sealed.
             The default is a task of its own.
         counts: what its seal tells about the arrays, besides the number of samples.
@@ -73,6 +76,7 @@ class Stage:
     settings: Callable[[ResolvedSettings], Any]
     made_from: tuple[str, ...] = ()
     raw_inputs: Callable[[Sequence[Sample], FileSizes], Any] | None = None
+    by_content: bool = False
     task: str = ""
     counts: Callable[[Arrays], dict[str, int]] = lambda arrays: {}
 

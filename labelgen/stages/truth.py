@@ -21,9 +21,9 @@ def settings(resolved: ResolvedSettings) -> Any:
     return [resolved.taxonomy.digest, shaping(resolved.settings.images)]
 
 
-def raw_inputs(samples: Sequence[Sample], sizes: FileSizes) -> Any:
-    """Return the files with truth, and truth from tables; None if no sample has any."""
-    files = [sizes(sample.truth_paths) for sample in samples]
+def raw_inputs(samples: Sequence[Sample], digests: FileSizes) -> Any:
+    """Return the files with truth and digests of their content, and truth from tables; None if no sample has any."""
+    files = [digests(sample.truth_paths) for sample in samples]
     masks = [[camera.truth_masks for camera in sample.cameras] for sample in samples]
     from_tables = any(of_image for of_sample in masks for of_image in of_sample)
     return [*files, *([masks] if from_tables else [])] if any(files) or from_tables else None
@@ -84,5 +84,6 @@ TRUTH = Stage(
     settings=settings,
     made_from=("points",),
     raw_inputs=raw_inputs,
+    by_content=True,
     task=TASK,
 )

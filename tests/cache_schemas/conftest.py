@@ -26,7 +26,23 @@ from tests.toy_cache import create_toy_cache, toy_manifest, toy_taxonomy, write_
 
 Groups = dict[str, dict[str, AnyArray]]
 
-SIZES = {"S": 2, "I": 3, "H": 4, "W": 6, "h": 2, "w": 3, "hf": 2, "wf": 4, "C": 3, "D": 5, "E": 8, "P": 7, "N": 5}
+SIZES = {
+    "S": 2,
+    "I": 3,
+    "H": 4,
+    "W": 6,
+    "h": 2,
+    "w": 3,
+    "hf": 2,
+    "wf": 4,
+    "C": 3,
+    "D": 5,
+    "E": 8,
+    "P": 7,
+    "N": 5,
+    "Q": 6,
+    "K": 4,
+}
 
 
 @pytest.fixture(scope="session")

@@ -27,7 +27,7 @@ def test_check_names_a_stale_page_and_writes_nothing(tmp_path: Path, monkeypatch
 
 def test_a_row_has_key_type_range_default_and_values() -> None:
     page = generate_reference.settings_page()
-    assert "| `sam.points_per_side` | int, >= 1 | `32` | `32` | `32` | `20` |" in page
+    assert "| `sam.points_per_side` | int, >= 1 | `32` | `32` | `20` |" in page
     assert "| `clip.key_smoothing` | float or null, > 0, <= 1 | - | - | - |" in page
 
 
@@ -44,7 +44,7 @@ def test_attributes_of_a_docstring_become_meanings() -> None:
         width: int = 3
         depth: float
 
-    title, text, table = generate_reference._section(Example, "read.", [{"width": 3, "depth": 1.5}])
+    title, text, table = generate_reference._section(Example, "read.", {"demo": {"width": 3, "depth": 1.5}})
     assert (title, text) == ("### `read`", "What is read.")
     assert table.splitlines()[2:] == [
         "| `read.width` | int | `3` | `3` | of a picture, in pixels. |",

@@ -129,6 +129,17 @@ def test_a_picture_of_absurd_size_is_a_defect_of_its_sample(damaged_folder: Path
     assert f"{size[0]}x{size[1]} pixels" in str(samples_of(damaged_folder)[victim.token].defect)
 
 
+def test_a_table_that_is_no_file_or_larger_than_any_is_refused(damaged_folder: Path, refused: Refused) -> None:
+    file = damaged_folder / VERSION / "sample.json"
+    os.truncate(file, 2**40)
+    with refused(DatasetError, file, "not a regular file, or larger than", "extract it again"):
+        NuScenes(damaged_folder).scenes("all", None)
+    file.unlink()
+    os.mkfifo(file)
+    with refused(DatasetError, file, "not a regular file, or larger than", "extract it again"):
+        NuScenes(damaged_folder).scenes("all", None)
+
+
 def test_a_table_that_is_nested_without_end_is_refused(damaged_folder: Path, refused: Refused) -> None:
     file = damaged_folder / VERSION / "scene.json"
     file.write_text('[{"token": "a", "name": "b", "more": ' + "[" * 100_000)

@@ -9,14 +9,14 @@ from labelgen.stages.stage import TeacherCall
 from pipelines.config import RunConfig
 from pipelines.manifest import open_for_run, update_manifest
 from pipelines.plan import GroupPlan, Planner
-from pipelines.resolve import open_dataset, resolve, with_modalities_of
+from pipelines.resolve import open_dataset, read_scenes, resolve, with_modalities_of
 from pipelines.teaching import cut_into_calls
 
 
 def build_cache(config: RunConfig, data: Path, url: str) -> None:
     """Make a whole cache of a dataset, or extend one."""
-    adapter = open_dataset(config.dataset, data)
-    scenes = adapter.scenes(config.split, config.version)
+    adapter = open_dataset(config.dataset, data, config.sweeps.count)
+    scenes = read_scenes(config, adapter)
     resolved = with_modalities_of(scenes, resolve(config, adapter))
     cache = open_for_run(url, resolved)
     update_manifest(cache, resolved)

@@ -4,13 +4,14 @@ from pathlib import Path
 
 import pytest
 
+from cache_schemas.config_files import shipped_names
 from cache_schemas.errors import ConfigError
 from labelgen.datasets import dataset_names
-from pipelines.config import load_config, preset_names
+from pipelines.config import load_config
 
 
 @pytest.mark.parametrize("dataset", dataset_names())
-@pytest.mark.parametrize("preset", preset_names())
+@pytest.mark.parametrize("preset", shipped_names("pipelines", "configs/teachers"))
 def test_every_shipped_combination_is_valid(dataset: str, preset: str) -> None:
     config = load_config(dataset, teachers=preset)
     assert (config.dataset, config.teachers) == (dataset, preset)

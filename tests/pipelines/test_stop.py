@@ -2,27 +2,41 @@
 
 import os
 import signal
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from cache_schemas.lock import run_lock
-from tests.pipelines.processes import Seals, left_in, seals, users_of, wait_for
+from tests.pipelines.processes import Seals, left_in, said_by, seals, users_of, wait_for
 
 pytestmark = [pytest.mark.kill, pytest.mark.ray]
 
 ONE_SHARD = "scene-0103-*"
+
+
+def tell_all(driver: int, number: int) -> None:
+    """Send a signal to all processes of a run, to the driver last, as may happen when it goes to all at once."""
+    for process in (int(entry.name) for entry in Path("/proc").glob("[0-9]*")):
+        with suppress(ProcessLookupError):
+            if process != driver and os.getpgid(process) == driver:
+                os.kill(process, number)
+    time.sleep(0.3)
+    os.kill(driver, number)
+
+
 TERMINAL_CTRL_C = (os.killpg, signal.SIGINT)
 KILL = (os.kill, signal.SIGTERM)
-SCHEDULER = (os.killpg, signal.SIGTERM)
+SCHEDULER = (tell_all, signal.SIGTERM)
 
 
 def stop(run, how: tuple[Callable[[int, int], None], int]) -> None:
     """Tell a run to stop, and check that it does so as promised."""
     tell, what = how
     tell(run.pid, what)
-    _, said = run.communicate(timeout=120)
+    said = said_by(run, 120)
     # Python ends by SIGINT itself if that met an `exec` of imported code; shells see 130 for both.
     assert run.returncode in (130, -signal.SIGINT), said
     assert "run the same command again to resume" in said.splitlines()[-1]

@@ -1,6 +1,7 @@
 """Scores of a run beside those of the cached labels, and predictions in the data set's file format."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,19 +13,23 @@ from tests.trainer.runs import history, overrides, run_cli
 
 
 @pytest.mark.slow
-def test_both_networks_learn_what_tells_the_classes(toy: str, tmp_path: Path) -> None:
+def test_both_networks_learn_what_tells_the_classes(lidarseg: str, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    run_cli("fit", toy, "--out", run, *overrides("optimiser.epochs=30", "method.stage2_epoch=15", "optimiser.lr=0.05"))
+    run_cli(
+        "fit", lidarseg, "--out", run, *overrides("optimiser.epochs=30", "method.stage2_epoch=15", "optimiser.lr=0.05")
+    )
     rows = history(run)
     assert rows[-1]["loss"] < 0.5 * rows[0]["loss"]
-    found = json.loads(run_cli("evaluate", run, toy, "--json").stdout)
+    found = json.loads(run_cli("evaluate", run, lidarseg, "--json").stdout)
     assert found["image"]["miou"] > 0.85
     assert found["point"]["miou"] > 0.85
     assert found["agreement"]["accuracy"] > 0.85
-    run_cli("predict", run, toy, "--out", tmp_path)
-    files = sorted((tmp_path / "lidarseg/all").glob("*_lidarseg.bin"))
+    run_cli("predict", run, lidarseg, "--out", tmp_path)
+    files = sorted((tmp_path / "lidarseg/val").glob("*_lidarseg.bin"))
     labels = np.concatenate([np.fromfile(file, np.uint8) for file in files]) - 1
-    truth = np.concatenate([Cache(toy).read(GroupPath(key, "truth"))["point"] for key in Cache(toy).shard_keys()])
+    truth = np.concatenate(
+        [Cache(lidarseg).read(GroupPath(key, "truth"))["point"] for key in Cache(lidarseg).shard_keys()]
+    )
     assert (labels == truth).mean() > 0.85
 
 
@@ -34,6 +39,32 @@ def test_held_out_scenes_of_the_training_cache_are_scored_by_default(small_run: 
     assert set(found["point"]["iou"]) == {"car", "road", "tree"}
     refined = json.loads(run_cli("evaluate", small_run, toy, "--json", "--refine").stdout)
     assert refined["refined_predictions"] and refined["image"] != found["image"]
+
+
+@pytest.mark.parametrize("spelling", ["slash", "dot", "copy", "grown"])
+def test_training_scenes_are_recognised_wherever_the_cache_lies(
+    small_run: Path, toy: str, tmp_path: Path, make_cache, monkeypatch: pytest.MonkeyPatch, spelling: str
+) -> None:
+    monkeypatch.chdir(Path(toy).parent)
+    cache = {"slash": f"{toy}/", "dot": f"./{Path(toy).name}", "copy": str(tmp_path / "copy"), "grown": ""}[spelling]
+    if spelling == "copy":
+        shutil.copytree(toy, cache)
+    if spelling == "grown":
+        cache = make_cache(tmp_path / "grown", scenes=6)  # with its six scenes, hold_out=3 would hold out another too
+    found = json.loads(run_cli("evaluate", small_run, cache, "--json").stdout)
+    assert (found["scenes"], found["samples"]) == ("held-out", 2)
+    record = json.loads((small_run / "run.json").read_text())
+    assert list(record["held_out"]) == ["scene-2"]
+    assert sorted(record["trained"]) == ["scene-0", "scene-1", "scene-3", "scene-4"]
+
+
+def test_a_cache_that_the_run_was_not_trained_on_is_scored_as_a_whole(
+    small_run: Path, make_cache, tmp_path: Path
+) -> None:
+    other = make_cache(tmp_path / "other", scenes=2, seed=7)  # its scenes have the names of trained ones
+    assert json.loads(run_cli("evaluate", small_run, other, "--json").stdout)["scenes"] == "all"
+    refused = run_cli("evaluate", small_run, other, "--scenes", "training", exit_code=1)
+    assert "trained on none of them" in refused.stderr
 
 
 def test_cached_labels_are_scored_beside_the_networks(small_run: Path, toy: str) -> None:
@@ -55,21 +86,54 @@ def test_cached_labels_are_scored_beside_the_networks(small_run: Path, toy: str)
 def test_evaluate_prints_a_table_with_a_row_for_each_class(small_run: Path, toy: str) -> None:
     table = run_cli("evaluate", small_run, toy).stdout
     found = json.loads(run_cli("evaluate", small_run, toy, "--json").stdout)
-    for word in ("2D network", "3D network", "3D, seen", "raw image", "refined point", "held-out"):
+    for word in ("2D network", "3D network", "3D, seen", "raw image", "voted point", "held-out"):
         assert word in table
     rows = {line.split()[0]: line.split()[1:] for line in table.splitlines() if line.strip()}
     assert rows["mIoU"][0] == f"{100 * found['image']['miou']:.1f}"
     assert rows["tree"][1] == f"{100 * found['point']['iou']['tree']:.1f}"
 
 
-def test_predictions_are_written_in_the_official_format(small_run: Path, toy: str, tmp_path: Path) -> None:
-    run_cli("predict", small_run, toy, "--out", tmp_path)
-    files = sorted((tmp_path / "lidarseg/all").glob("*_lidarseg.bin"))
+def test_predictions_are_written_in_the_official_format(lidarseg_run: Path, lidarseg: str, tmp_path: Path) -> None:
+    run_cli("predict", lidarseg_run, lidarseg, "--out", tmp_path)
+    files = sorted((tmp_path / "lidarseg/val").glob("*_lidarseg.bin"))
     assert [file.name for file in files][:2] == ["scene-0-c0_lidarseg.bin", "scene-0-c1_lidarseg.bin"]
     assert len(files) == 10
     labels = np.stack([np.fromfile(file, np.uint8) for file in files])
-    assert labels.shape == (10, 240) and labels.min() >= 1 and labels.max() <= 3
-    assert json.loads((tmp_path / "all/submission.json").read_text())["meta"]["use_lidar"] is True
+    assert labels.shape == (10, 240) and labels.min() >= 1 and labels.max() <= 16
+    assert json.loads((tmp_path / "val/submission.json").read_text())["meta"]["use_lidar"] is True
+
+
+def test_prediction_needs_points_alone(lidarseg_run: Path, lidarseg: str, tmp_path: Path) -> None:
+    bare = str(shutil.copytree(lidarseg, tmp_path / "bare"))
+    for group in Path(bare).glob("shards/*/*"):
+        if group.is_dir() and group.name != "points":
+            shutil.rmtree(group)
+    shutil.rmtree(Path(bare) / "text")
+    run_cli("predict", lidarseg_run, bare, "--out", tmp_path / "bare-labels")
+    run_cli("predict", lidarseg_run, lidarseg, "--out", tmp_path / "labels")
+    files = sorted((tmp_path / "labels/lidarseg/val").iterdir())
+    assert len(files) == 10
+    for file in files:
+        assert (tmp_path / "bare-labels/lidarseg/val" / file.name).read_bytes() == file.read_bytes()
+
+
+@pytest.mark.parametrize("other", ["split", "classes"])
+def test_what_the_official_format_does_not_have_is_not_predicted(
+    lidarseg_run: Path, small_run: Path, lidarseg: str, toy: str, tmp_path: Path, other: str
+) -> None:
+    run, cache = lidarseg_run, str(shutil.copytree(lidarseg, tmp_path / "cache"))
+    if other == "split":
+        document = Path(cache) / "zarr.json"
+        document.write_text(document.read_text().replace('"val"', '"all"'))
+    else:  # three classes under the name of the official sixteen
+        run, cache = tmp_path / "run", str(shutil.copytree(toy, tmp_path / "three"))
+        shutil.copytree(small_run, run)
+        for document in (Path(cache) / "zarr.json", run / "run.json"):
+            text = document.read_text()
+            document.write_text(text.replace('"name": "toy"', '"name": "nuscenes16"'))
+    done = run_cli("predict", run, cache, "--out", tmp_path / "out", exit_code=1)
+    assert ("has no split 'all'" if other == "split" else "(car, road, tree)") in done.stderr
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("place", ["split", "clouds", "samples", "scene"])
@@ -99,11 +163,10 @@ def test_a_cache_with_other_classes_is_not_scored(small_run: Path, make_cache, t
     assert "car, road, house" in done.stderr and "car, road, tree" in done.stderr
 
 
-def test_a_cache_without_truth_is_not_scored_but_predicted(small_run: Path, own: str, tmp_path: Path) -> None:
+def test_a_cache_without_truth_is_not_scored(small_run: Path, own: str) -> None:
     for key in Cache(own).shard_keys():
         Cache(own, "a").remove_group(GroupPath(key, "truth"))
     assert "truth: not sealed" in run_cli("evaluate", small_run, own, exit_code=1).stderr
-    assert "6 files" in run_cli("predict", small_run, own, "--out", tmp_path / "labels").stdout
 
 
 def test_a_missing_checkpoint_is_refused(small_run: Path, toy: str, tmp_path: Path) -> None:

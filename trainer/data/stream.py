@@ -1,5 +1,7 @@
 """Reads the samples of a cache: which there are, and their arrays."""
 
+import hashlib
+import time
 from collections import OrderedDict
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -8,14 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache_schemas.documents import GroupSeal
+from cache_schemas.errors import CacheError
 from cache_schemas.group_path import GroupPath
 from cache_schemas.layout import SHARD_GROUPS, AnyArray
 from cache_schemas.row_reader import RowReader, Span, StoredArray
 from cache_schemas.store import Cache
 from trainer.data.admission import admit
+from trainer.errors import UnfitCacheError
 
 OFFSETS = {"I": "images/offsets", "P": "points/offsets", "N": "pairs/offsets"}
 """By first axis of an array (images, points or pairs): the array with the first row of each sample."""
+
+CONFIRM_SECONDS = 5.0
+"""After this time, a shard that is still open is compared with its seals again."""
 
 SampleArrays = dict[str, AnyArray]
 """Arrays of one sample, by `<group>/<name>`."""
@@ -34,11 +41,19 @@ class SampleRef:
 class CacheStream:
     """The samples of a cache, read array by array as `<group>/<name>`."""
 
-    def __init__(self, url: str, arrays: Sequence[str], *, optional: Sequence[str] = (), open_shards: int = 16) -> None:
+    def __init__(
+        self,
+        url: str,
+        arrays: Sequence[str],
+        *,
+        optional: Sequence[str] = (),
+        open_shards: int = 16,
+        only_their_groups: bool = False,
+    ) -> None:
         """Open the cache and check its documents and file sizes; values of arrays are read later.
 
         `arrays` must be present in every shard; `optional` ones are read where they are present. The chunk indices of
-        the last `open_shards` shards are kept in memory.
+        the last `open_shards` shards are kept in memory. With `only_their_groups`, the cache may lack all other groups.
 
         Raises:
             CacheError: if there is no cache at `url`, or it has another schema version.
@@ -47,9 +62,10 @@ class CacheStream:
         cache, self.manifest = Cache.open(url)
         self.url, self._open_shards = url, open_shards
         self._arrays = sorted({*arrays, *optional, *_offsets([*arrays, *optional])})
-        self._records, self._seals = admit(cache, self.manifest, arrays)
+        self._records, self._seals = admit(cache, self.manifest, arrays, only_their_groups=only_their_groups)
         self._reader = RowReader(url)
         self._opened: OrderedDict[str, _OpenShard] = OrderedDict()
+        self._confirmed_s: dict[str, float] = {}
         self.samples = [
             SampleRef(key, index, token, record.scene)
             for key, record in self._records.items()
@@ -61,6 +77,25 @@ class CacheStream:
         """The fingerprints of all groups that are read, by path; equal fingerprints give equal training."""
         read = sorted(filter(self._is_read, self._seals), key=str)
         return {str(path): self._seals[path].fingerprint for path in read}
+
+    def scene_contents(self) -> dict[str, tuple[str, ...]]:
+        """Return digests of the pictures and of the clouds of each scene, by its name.
+
+        A copy of a cache has the same ones. Labels do not matter.
+        """
+        found: dict[str, dict[str, list[str]]] = {}
+        for key, record in sorted(self._records.items()):
+            arrays = found.setdefault(record.scene, {})
+            for group, name in (("images", "rgb"), ("points", "xyz")):
+                seal = self._seals.get(GroupPath(key, group))
+                if seal is not None and name in seal.arrays and 0 not in seal.arrays[name].shape:
+                    arrays.setdefault(name, []).append(seal.arrays[name].crc32c)
+        return {
+            scene: tuple(
+                f"{name}:{hashlib.sha256(' '.join(sums).encode()).hexdigest()[:16]}" for name, sums in arrays.items()
+            )
+            for scene, arrays in found.items()
+        }
 
     def text_embeddings(self) -> NDArray[np.float32]:
         """Return the text embedding of each class (C, D), of unit norm.
@@ -80,10 +115,21 @@ class CacheStream:
 
         Raises:
             DamagedGroupError: if bytes are not those that were written; it names the shard and the array.
+            UnfitCacheError: if a group was made again since the stream was opened.
         """
+        try:
+            arrays = self._read(ref, images, only)
+        except CacheError:
+            self._refuse_changed(ref.shard)
+            raise
+        if time.monotonic() - self._confirmed_s[ref.shard] > CONFIRM_SECONDS:
+            self._refuse_changed(ref.shard)
+        return arrays
+
+    def _read(self, ref: SampleRef, images: Sequence[int] | None, only: Collection[str] | None) -> SampleArrays:
         shard = self._open(ref.shard)
         bounds = {axis: (int(ends[ref.index]), int(ends[ref.index + 1])) for axis, ends in shard.offsets.items()}
-        chosen = range(bounds["I"][1] - bounds["I"][0]) if images is None else images
+        chosen = range(self.image_count(ref)) if images is None else images
         spans, names = [], []
         for path in shard.arrays if only is None else only:
             axis = _first_axis(path)
@@ -98,8 +144,8 @@ class CacheStream:
         return _localise_pairs(arrays, bounds, chosen)
 
     def image_count(self, ref: SampleRef) -> int:
-        """Return the number of images of a sample."""
-        ends = self._open(ref.shard).offsets["I"]
+        """Return the number of images of a sample; 0 if the stream reads no array of images."""
+        ends = self._open(ref.shard).offsets.get("I", [0] * (ref.index + 2))
         return int(ends[ref.index + 1] - ends[ref.index])
 
     def cloud_name(self, ref: SampleRef) -> str:
@@ -128,10 +174,29 @@ class CacheStream:
         values = self._reader.read([Span(stored[name], 0, stored[name].shape[0]) for name in offset_names])
         read = dict(zip(offset_names, values, strict=True))
         offsets = {axis: read[name] for axis, name in OFFSETS.items() if name in read}
+        self._refuse_changed(key)
         self._opened[key] = _OpenShard({n: a for n, a in stored.items() if n not in read}, offsets)
         if len(self._opened) > self._open_shards:
             self._opened.popitem(last=False)
         return self._opened[key]
+
+    def _refuse_changed(self, key: str) -> None:
+        """Check that a shard's groups are those with which the stream started, so that what was just read is, too.
+
+        A group that is made again loses its seal before its files change.
+
+        Raises:
+            UnfitCacheError: if one was made again, or removed.
+        """
+        pinned = {path: seal for path, seal in self._seals.items() if path.shard == key and self._is_read(path)}
+        found = Cache(self.url).seals(pinned)
+        for path, seal in pinned.items():
+            if found.get(path) != seal:
+                raise UnfitCacheError(
+                    f"{self.url}/{path}: made again or removed since the run started, so old and new data would mix; "
+                    "wait until `labelgen run` has finished, then start a new run with --out another folder"
+                )
+        self._confirmed_s[key] = time.monotonic()
 
     def _is_read(self, path: GroupPath) -> bool:
         return any(name.startswith(path.name + "/") for name in self._arrays)
@@ -145,8 +210,11 @@ class _OpenShard:
 
 def _offsets(arrays: Sequence[str]) -> Iterator[str]:
     for name in arrays:
-        yield OFFSETS[_first_axis(name)]
-    yield OFFSETS["I"]
+        axis = _first_axis(name)
+        yield OFFSETS[axis]
+        if axis == "N":  # indices of pairs count the images and points of their shard
+            yield OFFSETS["I"]
+            yield OFFSETS["P"]
 
 
 def _first_axis(path: str) -> str:

@@ -6,12 +6,15 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.nn import functional
 
-from trainer.data.builder import BatchDataset
+from cache_schemas.group_path import shard_path
+from trainer.data.builder import BatchDataset, voxel_arrays
 from trainer.data.sampler import Step
 from trainer.data.stream import CacheStream, SampleRef
+from trainer.errors import UnfitCacheError
 from trainer.networks.model import CnsModel, Outputs
-from trainer.run_folder import RunFolder, RunRecord
+from trainer.run_folder import RunFolder
 from trainer.settings import RunSettings
 from trainer.targets import refine_points
 from trainer.training.step import predicted_classes
@@ -27,25 +30,15 @@ class SamplePrediction:
 
 
 class Predictor:
-    """The networks of a run, with the weights of one of its checkpoints."""
+    """Applies both networks to whole, unchanged samples."""
 
     def __init__(
-        self, run: RunFolder, record: RunRecord, stream: CacheStream, samples: Sequence[SampleRef], checkpoint: str
+        self, model: CnsModel, settings: RunSettings, stream: CacheStream, samples: Sequence[SampleRef]
     ) -> None:
-        """Load a checkpoint onto the GPU, or onto the CPU if there is none.
-
-        Raises:
-            RunFolderError: if there is no such checkpoint, or it cannot be read.
-        """
-        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        settings = _inference_settings(record.settings)
+        """Predict `samples` of a stream with a `model` that was trained with `settings`; it must be in eval mode."""
+        self._model, self._device = model, model.text.device
         self._precision = settings.optimiser.precision
-        self._batches = BatchDataset(stream, samples, settings)
-        self._model = CnsModel(settings, torch.from_numpy(stream.text_embeddings()), {})
-        state = run.load(checkpoint)["model"]
-        wanted = self._model.state_dict()
-        self._model.load_state_dict({name: tensor for name, tensor in state.items() if name in wanted})
-        self._model.to(self._device).eval()
+        self._batches = BatchDataset(stream, samples, inference_settings(settings))
 
     @torch.inference_mode()
     def predict(self, number: int, *, refine: bool = False) -> SamplePrediction:
@@ -66,7 +59,54 @@ class Predictor:
         return SamplePrediction(pixels.cpu().numpy(), points.cpu().numpy())
 
 
-def _inference_settings(settings: RunSettings) -> RunSettings:
+class PointLabeller:
+    """Applies the 3D network, which needs points alone."""
+
+    def __init__(
+        self, model: CnsModel, settings: RunSettings, stream: CacheStream, samples: Sequence[SampleRef]
+    ) -> None:
+        """Label `samples` of a stream with a `model` that was trained with `settings`; it must be in eval mode."""
+        self._model, self._device = model, model.text.device
+        self._voxel_m = settings.networks.voxel_m
+        self._stream, self._samples = stream, samples
+
+    @torch.inference_mode()
+    def label(self, number: int) -> NDArray[np.uint8]:
+        """Return the class ids (P,) of the points of sample `number`.
+
+        Raises:
+            DamagedGroupError: if bytes of the cache are not those that were written.
+            UnfitCacheError: if the cloud spans too many voxels.
+        """
+        ref = self._samples[number]
+        arrays = self._stream.read(ref)
+        try:
+            found = voxel_arrays(arrays["points/xyz"], arrays["points/intensity"], self._voxel_m)
+        except ValueError as error:
+            raise UnfitCacheError(f"{self._stream.url}/{shard_path(ref.shard)}: sample {ref.token}: {error}") from error
+        tensors = {name: torch.from_numpy(values).to(self._device) for name, values in found.items()}
+        voxels = functional.pad(tensors["voxels"], (1, 0))  # the number of the only sample
+        features = self._model.cloud(tensors["voxel_features"], voxels, 1)
+        scores = self._model.point_scores(features, tensors["point_voxel"])
+        labels: NDArray[np.uint8] = scores.argmax(dim=1).to(torch.uint8).cpu().numpy()
+        return labels
+
+
+def load_model(run: RunFolder, settings: RunSettings, checkpoint: str) -> CnsModel:
+    """Return the networks of a run's checkpoint for inference, on the GPU, or on the CPU if there is none.
+
+    They have no latent heads; the text embeddings are those of the training.
+
+    Raises:
+        RunFolderError: if there is no such checkpoint, or it cannot be read.
+    """
+    state = run.load(checkpoint)["model"]
+    model = CnsModel(inference_settings(settings), state["text"], {})
+    model.load_state_dict({name: tensor for name, tensor in state.items() if name in model.state_dict()})
+    return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+
+
+def inference_settings(settings: RunSettings) -> RunSettings:
     """Return settings for whole, unchanged samples, and for networks without the latent heads of the training."""
     return settings.model_copy(
         update={

@@ -23,14 +23,8 @@ Result = TypeVar("Result")
 _SAMPLES_IN_MEMORY = 8
 """So many samples are held in memory, and processed in parallel."""
 
-_GROUP_WITH_OFFSETS = {
-    str(array.axes[0]): group
-    for group, spec in SHARD_GROUPS.items()
-    if "offsets" in spec.arrays
-    for name, array in spec.arrays.items()
-    if name != "offsets"
-}
-"""The group whose `offsets` say where along an axis a sample begins and ends: `images` for I, `points` for P, ..."""
+_GROUP_WITH_OFFSETS = {"I": "images", "P": "points", "N": "pairs", "Q": "sweeps", "K": "instances"}
+"""The group whose `offsets` say where along an axis a sample begins and ends."""
 
 
 class SampleId(NamedTuple):

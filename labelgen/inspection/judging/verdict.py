@@ -10,10 +10,10 @@ from labelgen.inspection.report import DamagedShard, Outlier, SampleCounts, Shar
 from labelgen.inspection.report_statistics import LabelStatistics
 
 _LARGEST_CLASS_SHARE = 0.6
-"""A class with a larger share of all pixels is suspicious."""
+"""A class with a larger share of all pixels is unlikely."""
 
 _SMALLEST_MASKED_SHARE = 0.2
-"""Masks that cover a smaller share of the pixels are suspicious."""
+"""Masks that cover a smaller share of the pixels are unlikely."""
 
 STALE = "hold groups made with other settings or from groups that were redone since; rerun `labelgen run`"
 

@@ -12,6 +12,7 @@ from PIL import Image
 from rich.filesize import decimal as file_size
 
 from cache_schemas.documents import CacheManifest
+from cache_schemas.plurals import counted
 from cache_schemas.store import Cache
 from labelgen.inspection.counting.measures import MEASURES
 from labelgen.inspection.counting.samples import Sample, SampleId, map_samples
@@ -115,6 +116,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
+        counted=counted,
         percent=percent,
         decimal=decimal,
         share_or_decimal=share_or_decimal,
@@ -132,7 +134,7 @@ def _environment() -> Environment:
 
 def _scatter_plots(report: Report) -> list[ScatterPlot]:
     """Return a plot of each measure that at least two shards have."""
-    outliers = {(outlier.shard, outlier.measure) for outlier in report.suspicious}
+    outliers = {(outlier.shard, outlier.measure) for outlier in report.outliers}
     plots = []
     for name, measure in MEASURES.items():
         known = [(i, shard.shard, shard.measures[name]) for i, shard in enumerate(report.by_shard)]

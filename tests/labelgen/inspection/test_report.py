@@ -33,8 +33,9 @@ KEYS = [
     "ranked",
     "by_shard",
     "worst_samples",
-    "suspicious",
+    "outliers",
     "classes",
+    "instances",
     "bytes",
     "verdict",
 ]
