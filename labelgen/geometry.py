@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from labelgen.distortion import distorted_pixels
 from labelgen.samples import Camera
 
 Floats = NDArray[np.float64]
@@ -152,8 +153,9 @@ def pair_points(
     """Pair the points of a cloud with the pixels of a sample's images.
 
     A point pairs with an image if its depth exceeds `min_depth_m` and it projects into the native image, more than
-    `BORDER_PX` inside the centres of the outermost pixels. As in the CNS paper, a point that another object hides from
-    the camera is paired too; `labelgen.visibility` tells such pairs.
+    `BORDER_PX` inside the centres of the outermost pixels. A point beyond the valid range of a lens model gets no pair;
+    see `labelgen.distortion`. As in the CNS paper, a point that another object hides from the camera is paired too;
+    `labelgen.visibility` tells such pairs.
 
     Args:
         xyz: points (P, 3) in the cloud frame, in metres.
@@ -166,7 +168,11 @@ def pair_points(
     for index, camera in enumerate(cameras):
         u_times_depth, v_times_depth, depth = _homogeneous_pixels(points, camera.cam_from_cloud, camera.intrinsics)
         in_front = np.flatnonzero(depth > min_depth_m)
-        u, v = u_times_depth[in_front] / depth[in_front], v_times_depth[in_front] / depth[in_front]
+        if camera.distortion is None:
+            u, v = u_times_depth[in_front] / depth[in_front], v_times_depth[in_front] / depth[in_front]
+        else:
+            in_camera = camera.cam_from_cloud[:3, :3] @ points[:, in_front] + camera.cam_from_cloud[:3, 3:]
+            u, v = distorted_pixels(in_camera, camera.intrinsics, camera.distortion)
         inside = (u > BORDER_PX) & (u < camera.width_px - 1) & (v > BORDER_PX) & (v < camera.height_px - 1)
         col, row = (
             np.rint((coordinates[inside] + 0.5) * target / native - 0.5).astype(np.uint16)

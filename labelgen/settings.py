@@ -197,7 +197,8 @@ class LabelSettings(Settings):
         split: the scenes, which `--split` gives.
         shard_samples: samples of a shard, at most.
         cameras: the names of the cameras to use, such as `[CAM_FRONT]`; null: all that a sample has.
-        prompts: the name of a prompt file that comes with the package, or the path of your own.
+        prompts: the name of a prompt file that comes with the package, or the path of your own; null: the prompts of
+            the data set itself, if it has some.
         teachers: the preset of both teachers, which `--teachers` gives.
         images: the training size.
         clip: the CLIP teacher.
@@ -212,7 +213,7 @@ class LabelSettings(Settings):
     split: str = "all"
     shard_samples: int = Field(40, ge=1, le=1000)
     cameras: tuple[str, ...] | None = Field(None, min_length=1)
-    prompts: str
+    prompts: str | None
     teachers: str
     images: ImageSettings
     clip: ClipSettings

@@ -16,7 +16,13 @@ from tests.pipelines.in_process import build_cache
 
 STORED = Path(__file__).parents[1] / "cache_schemas/format1/cache.zarr"
 SETTINGS = [
-    "points.visibility=none","images.height=32", "images.width=64", "sam.points_per_side=1", "prompts=nuscenes-paper", "shard_samples=1"]
+    "points.visibility=none",
+    "images.height=32",
+    "images.width=64",
+    "sam.points_per_side=1",
+    "prompts=nuscenes-paper",
+    "shard_samples=1",
+]
 
 
 @pytest.fixture(scope="module")
