@@ -1,7 +1,6 @@
 """The `trainer` command: training, evaluation and prediction from a cache."""
 
 import json
-import os
 import sys
 from pathlib import Path
 
@@ -119,10 +118,19 @@ def evaluate(run: Path, cache: str, scenes: str | None, checkpoint: str, refine:
 @RUN
 @click.argument("cache")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder for the files.")
+@click.option(
+    "--format",
+    "file_format",
+    type=click.Choice(["nuscenes-lidarseg", "semantickitti", "scannet", "pointcept"]),
+    help="Format of the files; by default that of the data set's benchmark, or pointcept where there is none.",
+)
 @SCENES
 @CHECKPOINT
+@click.option("--overwrite", is_flag=True, help="Replace files that are there and were changed or made by others.")
 @reports_errors("run the same command again")
-def predict(run: Path, cache: str, out: Path, scenes: str | None, checkpoint: str) -> None:
+def predict(
+    run: Path, cache: str, out: Path, file_format: str | None, scenes: str | None, checkpoint: str, overwrite: bool
+) -> None:
     """Label every point with a run's 3D network, in the file format of the data set's benchmark.
 
     \b
@@ -132,8 +140,17 @@ def predict(run: Path, cache: str, out: Path, scenes: str | None, checkpoint: st
     from trainer.predict import predict as label_points
     from trainer.run_folder import RunFolder
 
-    files = label_points(RunFolder(run), cache, out, scenes=scenes, checkpoint=checkpoint, say=say)
-    click.echo(f"{len(files)} files in {os.path.commonpath(files)}")
+    files = label_points(
+        RunFolder(run),
+        cache,
+        out,
+        file_format=file_format,
+        scenes=scenes,
+        checkpoint=checkpoint,
+        overwrite=overwrite,
+        say=say,
+    )
+    click.echo(f"{len(files)} files in {out}")
 
 
 if __name__ == "__main__":
