@@ -1,8 +1,8 @@
 """Version 1 of the cache layout: the groups of a cache, and the name, axes and dtype of every array in them.
 
 Axis names: S samples of the shard, I images, H x W training size, h x w CLIP grid, hf x wf SAM grid,
-C classes, D and E embedding sizes of CLIP and SAM, P points, N pairs. An integer is a fixed size; "S+1" is one more
-than S. The files of an array are the business of `array_storage.py`.
+C classes, D and E embedding sizes of CLIP and SAM, P points, Q points of sweeps, N pairs. An integer is a fixed size;
+"S+1" is one more than S. The files of an array are the business of `array_storage.py`.
 """
 
 from collections.abc import Mapping
@@ -129,6 +129,17 @@ SHARD_GROUPS: dict[str, GroupSpec] = {
                 compressed=True,
                 optional=True,
             ),
+        },
+        optional=True,
+    ),
+    "sweeps": GroupSpec(
+        {
+            "xyz": _per_point("Q", 3, dtype="float32", meaning="points in the frame of the sample's cloud, metres"),
+            "intensity": ArraySpec(
+                ("Q",), ("float32",), "return strength, 0..1", chunk=POINTS_PER_CHUNK, optional=True
+            ),
+            "lag": _per_point("Q", dtype="float32", meaning="seconds before the sample's cloud", compressed=True),
+            "offsets": ArraySpec(("S+1",), ("int64",), "points of sample s: offsets[s]:offsets[s+1]"),
         },
         optional=True,
     ),

@@ -1,4 +1,4 @@
-"""Checks the values of a shard's arrays: offsets, pairs, class ids, mask ids, and floats."""
+"""Checks the values of a shard's arrays: offsets, pairs, points, class ids, mask ids, and floats."""
 
 from collections.abc import Mapping
 
@@ -8,6 +8,9 @@ from cache_schemas.layout import SOURCE_PREFIX, AnyArray
 from cache_schemas.taxonomy import IGNORE, Taxonomy
 
 Groups = Mapping[str, Mapping[str, AnyArray]]
+
+FARTHEST_M = 1000.0
+"""No sensor that records scenes measures so far. Numbers of a file that was read in a wrong shape often are larger."""
 
 
 def impossible_values(taxonomy: Taxonomy, groups: Groups, counts: Mapping[str, Mapping[str, int]]) -> dict[str, str]:
@@ -19,6 +22,7 @@ def impossible_values(taxonomy: Taxonomy, groups: Groups, counts: Mapping[str, M
     return {
         **_bad_offsets(groups),
         **_bad_pairs(groups),
+        **_bad_points(groups),
         **_bad_ids(taxonomy, groups),
         **_bad_masks(groups, counts),
         **_bad_numbers(groups),
@@ -58,6 +62,21 @@ def _bad_pairs(groups: Groups) -> dict[str, str]:
         wrong = np.flatnonzero((pairs[name] < low) | (pairs[name] >= high))
         if wrong.size:
             bad[f"pairs/{name}"] = f"{wrong.size} values out of range, the first {pairs[name][wrong[0]]} at {wrong[0]}"
+    return bad
+
+
+def _bad_points(groups: Groups) -> dict[str, str]:
+    """Check that points are where a sensor can measure them; what is not finite is left to `_bad_numbers`."""
+    low_high = {"xyz": (-FARTHEST_M, FARTHEST_M, "metres"), "intensity": (0.0, 1.0, "of the strongest return")}
+    bad = {}
+    for name, (low, high, unit) in low_high.items():
+        values = groups.get("points", {}).get(name, np.empty(0))
+        if (wrong := np.argwhere(np.isfinite(values) & ((values < low) | (values > high)))).size:
+            point = wrong[0, 0]
+            bad[f"points/{name}"] = (
+                f"point {point} has {values[tuple(wrong[0])]:g}, which no sensor measures ({low:g}..{high:g} {unit}), "
+                f"as {len(np.unique(wrong[:, 0])):,} of {len(values):,} points; was the raw cloud in another shape?"
+            )
     return bad
 
 

@@ -26,6 +26,13 @@ def demo() -> None:
     "--keyframes", default=1, show_default=True, type=click.IntRange(1), help="Keyframes a scene, 0.5 s apart."
 )
 @click.option(
+    "--sweeps",
+    default=0,
+    show_default=True,
+    type=click.IntRange(0, 9),
+    help="Lidar sweeps before each keyframe, 0.05 s apart (`labelgen run --set sweeps.count=N` stores them).",
+)
+@click.option(
     "--difficulty",
     default=0.5,
     show_default=True,
@@ -34,7 +41,9 @@ def demo() -> None:
 )
 @click.option("--workers", type=click.IntRange(1), help="Scenes rendered at once (default: one a core).")
 @reports_errors("run the same command again")
-def make_demo(out: Path, seed: int, scenes: int, keyframes: int, difficulty: float, workers: int | None) -> None:
+def make_demo(
+    out: Path, seed: int, scenes: int, keyframes: int, sweeps: int, difficulty: float, workers: int | None
+) -> None:
     """Render street scenes: six cameras, a lidar, boxes, lidarseg, and the class and segment of every pixel.
 
     \b
@@ -57,6 +66,7 @@ def make_demo(out: Path, seed: int, scenes: int, keyframes: int, difficulty: flo
                 difficulty,
                 progress=lambda done, total: bar.update(done - bar.pos),
                 workers=workers or os.cpu_count() or 1,
+                sweeps=sweeps,
             )
     except KeyboardInterrupt:
         click.echo(f"interrupted; run the same command again to render {out} from the start", err=True)

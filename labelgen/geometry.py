@@ -70,6 +70,11 @@ def invert_rigid(transform: Floats) -> Floats:
     return inverse
 
 
+def transform_points(xyz: NDArray[np.float32], b_from_a: Floats) -> NDArray[np.float32]:
+    """Return points (P, 3) of frame a in frame b, metres; computed in float64."""
+    return (xyz.astype(np.float64) @ b_from_a[:3, :3].T + b_from_a[:3, 3]).astype(np.float32)
+
+
 def check_intrinsics(intrinsics: Floats) -> None:
     """Check that a matrix (3, 3) is that of a pinhole camera: finite, invertible, focal lengths above zero.
 

@@ -1,6 +1,8 @@
 """What adapters return: samples (a cloud or none, images, the calibration between them), clouds, and scenes."""
 
 import errno
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -112,9 +114,11 @@ class Sample:
     @property
     def input_paths(self) -> tuple[str, ...]:
         """All files that hold the images, depths and points of the sample; each is named once."""
-        depths = (camera.depth.path for camera in self.cameras if camera.depth)
         clouds = () if self.cloud_path is None else (self.cloud_path,)
-        return tuple(dict.fromkeys((*clouds, *(camera.image_path for camera in self.cameras), *depths)))
+        images = (camera.image_path for camera in self.cameras)
+        depths = (camera.depth.path for camera in self.cameras if camera.depth)
+        sweeps = (sweep.cloud_path for sweep in self.sweeps)
+        return tuple(dict.fromkeys((*clouds, *images, *depths, *sweeps)))
 
     @property
     def truth_paths(self) -> tuple[str, ...]:
@@ -149,6 +153,9 @@ class Scene:
 NO_SUCH_FILE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG})
 """What the system answers if a path names no file. Other errors are failures: of disk, network or permissions."""
 
+DIGEST_THREADS = 16
+"""How many files are read at once: a network file system takes its time for each."""
+
 
 def file_sizes(data: Path, paths: tuple[str, ...]) -> dict[str, int | None]:
     """Return the size in bytes of each file below `data`; None if it is missing.
@@ -165,6 +172,26 @@ def file_sizes(data: Path, paths: tuple[str, ...]) -> dict[str, int | None]:
                 raise unreadable(data / path, error) from None
             sizes[path] = None
     return sizes
+
+
+def file_digests(data: Path, paths: tuple[str, ...]) -> dict[str, str | None]:
+    """Return the SHA-256 of the content of each file below `data`; None if it is missing. Several are read at once.
+
+    Raises:
+        SourceError: if a file cannot be read.
+    """
+
+    def digest(path: str) -> str | None:
+        try:
+            with (data / path).open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            if error.errno not in NO_SUCH_FILE:
+                raise unreadable(data / path, error) from None
+            return None
+
+    with ThreadPoolExecutor(DIGEST_THREADS) as pool:
+        return dict(zip(paths, pool.map(digest, paths), strict=True))
 
 
 def unreadable(file: Path, error: OSError) -> SourceError:

@@ -119,6 +119,16 @@ class PointSettings(Settings):
     min_depth_m: float = Field(1.0, ge=0)
 
 
+class SweepSettings(Settings):
+    """Clouds between keyframes, in a group of their own.
+
+    Attributes:
+        count: how many clouds before that of a sample are stored with it; 0: none, and no group `sweeps`.
+    """
+
+    count: int = Field(0, ge=0, le=20)
+
+
 class LabelSettings(Settings):
     """All settings that decide what is in a cache: the part of the dataset, the names of files, one section a step.
 
@@ -135,6 +145,7 @@ class LabelSettings(Settings):
         clip: the CLIP teacher.
         sam: the SAM teacher.
         points: pairs of pixels and points.
+        sweeps: clouds between keyframes.
     """
 
     dataset: str
@@ -147,6 +158,7 @@ class LabelSettings(Settings):
     clip: ClipSettings
     sam: SamSettings
     points: PointSettings
+    sweeps: SweepSettings = SweepSettings()
 
     def of_teacher(self, name: str) -> TeacherSettings:
         """Return the section of the teacher called `name`."""

@@ -139,6 +139,8 @@ class ActorPool:
                 except (LabelgenError, CacheError) as error:
                     raise origin(error) from None
                 except Exception as error:
+                    if worker.leaving:
+                        continue
                     died = isinstance(error, RayActorError)
                     if died:
                         self._replace(worker, actor, error)
@@ -176,20 +178,22 @@ class ActorPool:
         self._load_all()
 
     def give_up_one(self) -> None:
-        """End one actor, to make room for another pool: one that is not ready, else one that has ended its calls."""
+        """End one actor, to make room for other work: one that is not ready, else the least busy one.
+
+        Its calls run again on another actor. They cannot be waited for: their pictures may be decoded only once there
+        is room for that.
+        """
         worker = min(self._workers, key=lambda worker: (worker.ready, worker.waiting))
         self._workers.remove(worker)
         worker.leaving = True
-        self._end_if_unused(worker)
+        self._end(worker)
 
     def close(self) -> None:
         """End all actors."""
         if self._reminder:
             self._reminder.cancel()
         for worker in self._workers:
-            if worker.loading:
-                worker.loading.cancel()
-            ray.kill(worker.actor)
+            self._end(worker)
 
     async def _count_given_up(self) -> None:
         """Count a given-up call, and wait until it is known whether the call is bad or the pool.
@@ -221,7 +225,6 @@ class ActorPool:
         finally:
             async with self._changed:
                 worker.waiting -= places
-                self._end_if_unused(worker)
                 self._changed.notify_all()
 
     def _has_room(self, places: int, alone: bool) -> bool:
@@ -296,17 +299,16 @@ class ActorPool:
     def _replace(self, worker: _Worker, dead: Any, error: Exception) -> None:
         if "creation task" in str(error):
             raise self._cannot_start(error) from None
-        if worker.actor is dead and not worker.leaving:
+        if worker.actor is dead:
             ray.kill(dead)  # one that is only unreachable would keep its share of a GPU
             worker.ready = False
             worker.actor = self._spawn()
             worker.loading = asyncio.create_task(self._load(worker))
 
-    def _end_if_unused(self, worker: _Worker) -> None:
-        if worker.leaving and not worker.waiting:
-            if worker.loading:
-                worker.loading.cancel()
-            ray.kill(worker.actor)
+    def _end(self, worker: _Worker) -> None:
+        if worker.loading:
+            worker.loading.cancel()
+        ray.kill(worker.actor)
 
     def _cannot_start(self, error: Exception) -> PipelineError:
         return PipelineError(f"the {self.name} teacher cannot start: {_last_line(error)}")

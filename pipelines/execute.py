@@ -5,6 +5,7 @@ import errno
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -13,6 +14,7 @@ from ray.exceptions import OutOfMemoryError, RayError, WorkerCrashedError
 from cache_schemas.documents import CacheManifest
 from cache_schemas.errors import CacheError
 from cache_schemas.group_path import GroupPath
+from cache_schemas.location import canonical
 from cache_schemas.lock import writing
 from cache_schemas.store import Cache
 from labelgen.errors import LabelgenError
@@ -287,8 +289,16 @@ async def _cancel(work: Any) -> None:
 
 
 def _disk_error(cache_url: str, error: BaseException) -> str:
-    fix = {
-        errno.ENOSPC: "the disk is full: free some space, then run the same command; sealed groups are kept",
-        errno.EDQUOT: "the quota is used up: free some space, then run the same command; sealed groups are kept",
-    }.get(getattr(error, "errno", 0) or 0, "check that the folder can be written, then run the same command")
-    return f"{cache_url}: cannot write ({getattr(error, 'strerror', None) or error}); {fix}"
+    """Return what to tell the user about an error of a disk; its file may be outside the cache, such as one of Ray."""
+    number, file = getattr(error, "errno", None), getattr(error, "filename", None)
+    reason = getattr(error, "strerror", None) or error
+    what, fix = f"cannot write ({reason})", "check that the folder can be written"
+    if number == errno.ENOSPC:
+        fix = "the disk is full: free some space"
+    elif number == errno.EDQUOT:
+        fix = "the quota is used up: free some space"
+    elif file and number == errno.ENOENT:
+        what, fix = "has vanished during the run", "find out what removes files there"
+    elif file and not Path(str(file)).is_relative_to(canonical(cache_url)):
+        what, fix = f"fails ({reason})", "check this file and its disk"
+    return f"{file or cache_url}: {what}; {fix}, then run the same command; sealed groups are kept"

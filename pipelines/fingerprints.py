@@ -30,13 +30,18 @@ def root_fingerprints(resolved: ResolvedSettings) -> dict[str, str]:
 
 
 def shard_fingerprints(
-    samples: Sequence[Sample], sizes: FileSizes, resolved: ResolvedSettings, accepted: Mapping[str, str]
+    samples: Sequence[Sample],
+    sizes: FileSizes,
+    digests: FileSizes,
+    resolved: ResolvedSettings,
+    accepted: Mapping[str, str],
 ) -> dict[str, str]:
     """Return the fingerprints of all groups that a shard of `samples` should hold, by name, in the table's order.
 
     Args:
         samples: the samples of the shard; without any, the shard has no groups.
         sizes: gives sizes of raw files.
+        digests: gives digests of the content of raw files.
         resolved: the settings.
         accepted: fingerprints that replace those of their groups, because the raw files are no longer there.
     """
@@ -52,7 +57,7 @@ def shard_fingerprints(
 
     def compute(group: str) -> str | None:
         stage = STAGES[group]
-        raw = stage.raw_inputs(samples, sizes) if stage.raw_inputs else []
+        raw = stage.raw_inputs(samples, digests if stage.by_content else sizes) if stage.raw_inputs else []
         upstream = [fingerprint(name) for name in stage.made_from]
         if raw is None or None in upstream:
             return None

@@ -9,7 +9,7 @@ from cache_schemas.documents import GroupSeal, Provenance, QuarantinedSample, Sh
 from cache_schemas.group_path import GroupPath
 from cache_schemas.store import Cache
 from labelgen.completeness import FILES, missing_files, quarantine_reason
-from labelgen.samples import Sample, Scene, file_sizes
+from labelgen.samples import Sample, Scene, file_digests, file_sizes
 from labelgen.stages import STAGES
 from labelgen.stages.inputs import ResolvedSettings
 from pipelines.fingerprints import digest, recipe_of, root_fingerprints, shard_fingerprints
@@ -77,6 +77,7 @@ class Planner:
         self.unlabelled: dict[str, str] = {}
         """Those of them that stay, since they were labelled before, by token, with the key of their shard."""
         self._sizes: dict[str, int | None] = {}
+        self._digests: dict[str, str | None] = {}
 
     def plan(
         self, scenes: Iterable[Scene], *, pattern: str = "*", limit: int | None = None, retry_quarantined: bool = False
@@ -102,7 +103,7 @@ class Planner:
             if (found := bad.get(sample.token))
         )
         kept = tuple(sample for sample in shard.samples if sample.token not in bad)
-        fingerprints = shard_fingerprints(kept, self.file_sizes, self.resolved, {})
+        fingerprints = shard_fingerprints(kept, self.file_sizes, self.file_digests, self.resolved, {})
         paths = [GroupPath(shard.key, group) for group in SHARD_GROUPS]
         seals = {path.name: seal for path, seal in self.cache.whole_seals(paths).items()}
         return replace(
@@ -163,7 +164,7 @@ class Planner:
                 kept.append(sample)
         present = {group: seals[path] for group in SHARD_GROUPS if (path := GroupPath(key, group)) in seals}
         accepted = self._made_from_lost_files(kept, present)
-        fingerprints = shard_fingerprints(kept, self.file_sizes, self.resolved, accepted)
+        fingerprints = shard_fingerprints(kept, self.file_sizes, self.file_digests, self.resolved, accepted)
         todo = _changed(fingerprints, present)
         labelled = frozenset(present["labels"].samples) if "labels" in present else frozenset()
         shard = ShardPlan(key, scene, tuple(kept), tuple(quarantined), fingerprints, todo, labelled)
@@ -206,6 +207,11 @@ class Planner:
         """Return file sizes by path. The file system is asked once a file, since datasets have 100,000s of them."""
         self._sizes.update(file_sizes(self.data, tuple(path for path in paths if path not in self._sizes)))
         return {path: self._sizes[path] for path in paths}
+
+    def file_digests(self, paths: tuple[str, ...]) -> dict[str, str | None]:
+        """Return digests of the content of files by path. Each file is read once."""
+        self._digests.update(file_digests(self.data, tuple(path for path in paths if path not in self._digests)))
+        return {path: self._digests[path] for path in paths}
 
     def _inputs_digest(self, sample: Sample) -> str:
         return digest(sample.defect, self.file_sizes(sample.input_paths + sample.truth_paths))

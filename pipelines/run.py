@@ -45,7 +45,7 @@ def generate_labels(request: RunRequest, say: Callable[[str], None]) -> RunSumma
     start = time.monotonic()
     ensure_user_name()
     sweep_dead_clusters()
-    adapter = open_dataset(request.config.dataset, request.data)
+    adapter = open_dataset(request.config.dataset, request.data, request.config.sweeps.count)
     resolved = resolve(request.config, adapter)
     scenes = adapter.scenes(request.config.split, request.config.version)
     with run_lock(request.cache) as holder:

@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -19,14 +20,15 @@ from trainer.data.stream import CacheStream, SampleRef
 from trainer.errors import TrainerError
 from trainer.networks.model import CnsModel
 from trainer.networks.sparse import VERSION as SPCONV_VERSION
-from trainer.run_folder import RunFolder, RunRecord
+from trainer.run_folder import RunFolder
+from trainer.run_record import RunRecord
 from trainer.settings import RunSettings
-from trainer.training.checkpoint import RunState, resume
+from trainer.training.checkpoint import Checkpoint, RunState, restore
 from trainer.training.monitor import Monitor, open_monitor
 from trainer.training.optimiser import make_optimiser
 from trainer.training.plan import Plan
 from trainer.training.progress import open_display
-from trainer.training.ranks import join_ranks, leave_ranks
+from trainer.training.ranks import Ranks, joined_ranks
 from trainer.training.step import Trainer
 from trainer.training.stop import StopRequest, stop_requests
 
@@ -56,38 +58,45 @@ def fit(request: FitRequest, say: Callable[[str], None], *, live: bool = False) 
         TrainerError: if memory runs out.
         KeyboardInterrupt: at Ctrl-C or SIGTERM; the last checkpoint has all finished steps.
     """
+    with joined_ranks() as ranks:
+        _fit_on_rank(request, ranks, say, live=live)
+
+
+def _fit_on_rank(request: FitRequest, ranks: Ranks, say: Callable[[str], None], *, live: bool) -> None:
     settings, folder = request.settings, RunFolder(request.out)
     stream, samples = open_training_stream(settings, request.cache)
     record = make_run_record(settings, stream, samples)
-    ranks = join_ranks()
-    try:
-        if ranks.is_first:
-            folder.check_same_run(record) if request.resume else folder.start(record)
-        torch.manual_seed(settings.seed)
-        model = CnsModel(settings, torch.from_numpy(stream.text_embeddings()), record.teacher_widths)
-        wrapped = ranks.wrap(model)
-        optimiser = make_optimiser(model, settings.optimiser)
-        state = resume(folder, model, optimiser) if request.resume and folder.has("last") else RunState()
-        weights = class_weights(
-            stream, samples, len(model.text), settings.optimiser.class_balance, settings.method.refine
-        )
-        plan = Plan(samples, settings, ranks)
-        trainer = Trainer(wrapped, model, optimiser, plan, weights)
-        batches = load_batches(
-            BatchDataset(stream, samples, settings),
-            plan.steps_from(state.steps_done),
-            workers=settings.stream.workers,
-            pin_memory=ranks.device.type == "cuda",
-        )
-        with (
-            open_display(say, live=live and ranks.is_first) as display,
-            open_monitor(folder, record, plan, state.steps_done, display) as monitor,
-            stop_requests() as stop,
-            _out_of_memory_explained(),
-        ):
-            take_steps(trainer, batches, monitor, state, stop)
-    finally:
-        leave_ranks()
+    plan = Plan(samples, settings, ranks)
+    resumed = ranks.from_first(partial(_open_run, folder, record, resume=request.resume))
+    torch.manual_seed(settings.seed)
+    model = CnsModel(settings, torch.from_numpy(stream.text_embeddings()), record.teacher_widths)
+    wrapped = ranks.wrap(model)
+    optimiser = make_optimiser(model, settings.optimiser)
+    state = restore(resumed, model, optimiser, plan) if resumed else RunState()
+    weights = class_weights(stream, samples, len(model.text), settings.optimiser.class_balance, settings.method.refine)
+    trainer = Trainer(wrapped, model, optimiser, plan, weights)
+    batches = load_batches(
+        BatchDataset(stream, samples, settings),
+        plan.steps_from(state.steps_done),
+        workers=settings.stream.workers,
+        pin_memory=ranks.device.type == "cuda",
+    )
+    with (
+        open_display(say, live=live and ranks.is_first) as display,
+        open_monitor(folder, record, plan, state.steps_done, display) as monitor,
+        stop_requests() as stop,
+        _out_of_memory_explained(),
+    ):
+        take_steps(trainer, batches, monitor, state, stop)
+
+
+def _open_run(folder: RunFolder, record: RunRecord, *, resume: bool) -> Checkpoint | None:
+    """Start a run in its folder, or return the checkpoint from which it goes on (None: from the beginning)."""
+    if not resume:
+        folder.start(record)
+        return None
+    folder.go_on(record)
+    return folder.load("last") if folder.has("last") else None
 
 
 def take_steps(
@@ -112,6 +121,8 @@ def take_steps(
             monitor.end_epoch(trainer, state)
         if ends_epoch or stops or (ranks_meet and monitor.checkpoint_is_due()):
             monitor.save("last", trainer, state)
+            # A launcher ends the other ranks as soon as one has ended, so all wait for the one that writes.
+            ranks.wait_for_all()
         if stops and state.steps_done < plan.total_steps:
             raise KeyboardInterrupt
 
@@ -133,11 +144,15 @@ def make_run_record(settings: RunSettings, stream: CacheStream, samples: list[Sa
         teacher: stream.feature_width(f"{teacher}/features", samples[0], channels_last=teacher == "sam")
         for teacher in settings.method.latent_teachers
     }
+    contents = stream.scene_contents()
+    trained = {ref.scene for ref in samples}
     return RunRecord(
         settings=settings,
         dataset=stream.manifest.dataset,
         cache=stream.url,
         content=hashlib.sha256(json.dumps(stream.fingerprints, sort_keys=True).encode()).hexdigest(),
+        trained={scene: digests for scene, digests in contents.items() if scene in trained},
+        held_out={scene: digests for scene, digests in contents.items() if scene not in trained},
         taxonomy=stream.manifest.taxonomy,
         teacher_widths=widths,
         software={name: version(name) for name in ("labelgen", "torch", "torchvision", "numpy")}

@@ -5,35 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
 
-from cache_schemas.taxonomy import Taxonomy
 from trainer.errors import RunFolderError
-from trainer.settings import RunSettings, renamed_keys
-
-
-class RunRecord(BaseModel):
-    """What determines a run, as run.json holds it.
-
-    Attributes:
-        settings: of the run.
-        dataset: the data set of the cache.
-        cache: the URL or path of the cache.
-        content: a digest of the fingerprints of all groups that the run reads.
-        taxonomy: the classes.
-        teacher_widths: by teacher, the number of channels of its frozen features.
-        software: versions of the packages, by name.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    settings: RunSettings
-    dataset: str
-    cache: str
-    content: str
-    taxonomy: Taxonomy
-    teacher_widths: dict[str, int]
-    software: dict[str, str]
+from trainer.run_record import RunRecord
 
 
 class RunFolder:
@@ -65,31 +39,27 @@ class RunFolder:
         self.refuse_if_occupied()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            (self.path / "run.json").write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
+            self._write_record(record)
         except OSError as error:
             raise RunFolderError(f"{self.path}: cannot be written ({error.strerror}); give another folder") from None
 
-    def check_same_run(self, record: RunRecord) -> None:
-        """Check that the folder holds a run with the settings and the cache contents of `record`.
+    def go_on(self, record: RunRecord) -> None:
+        """Check that the folder's run can go on with `record`, and replace its record by this one.
 
         Raises:
-            RunFolderError: if it holds no run, or another one.
+            RunFolderError: if it holds no run or another one, or cannot be written.
         """
-        before = self.record()
-        for what, then, now in (
-            ("settings", before.settings, record.settings),
-            ("cache contents", before.content, record.content),
-        ):
-            if then != now:
-                raise RunFolderError(
-                    f"{self.path}: its run has other {what}; resume with the same ones, or give --out another folder"
-                )
+        self.record().refuse_other(record, self.path)
+        try:
+            self._write_record(record)
+        except OSError as error:
+            raise self.unwritable(self.path / "run.json", error) from None
 
     def record(self) -> RunRecord:
         """Return the record of the run.
 
         Raises:
-            RunFolderError: if the folder holds no run, or its record is damaged or of an earlier version.
+            RunFolderError: if the folder holds no run, or its record is damaged or of another version.
         """
         file = self.path / "run.json"
         try:
@@ -98,14 +68,7 @@ class RunFolder:
             raise RunFolderError(
                 f"{self.path}: no run here; start one with `trainer fit CACHE --out {self.path}`"
             ) from None
-        try:
-            return RunRecord.model_validate_json(text)
-        except ValidationError as error:
-            _refuse_renamed_keys(file, text)
-            place = ".".join(str(step) for step in error.errors()[0]["loc"])
-            raise RunFolderError(
-                f"{file}: {place}: {error.errors()[0]['msg']}; start the run again in another folder"
-            ) from None
+        return RunRecord.parse(text, file)
 
     def save(self, name: str, state: dict[str, Any]) -> None:
         """Write the checkpoint `<name>.pt`; a failed or interrupted write keeps the previous one.
@@ -185,21 +148,13 @@ class RunFolder:
             "with --resume"
         )
 
+    def _write_record(self, record: RunRecord) -> None:
+        part = self.path / ".run.json.part"
+        part.write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        part.replace(self.path / "run.json")
+
     def _checkpoint(self, name: str) -> Path:
         return self.path / f"{name}.pt"
-
-
-def _refuse_renamed_keys(file: Path, text: str) -> None:
-    try:
-        settings = json.loads(text)["settings"]
-        renamed = renamed_keys(settings)
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return
-    if renamed:
-        names = ", ".join(f"{old!r} to {new!r}" for old, new in renamed.items())
-        raise RunFolderError(
-            f"{file}: written by an earlier version; rename the settings {names} in this file to use the run"
-        ) from None
 
 
 def _step_number(line: str) -> float:

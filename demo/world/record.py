@@ -16,6 +16,10 @@ from demo.world.sensors import LIDAR, CameraModel, ego_from_lidar, make_cameras
 from demo.world.tables import CATEGORIES, FIRST_TIMESTAMP_US, LOCATION, VERSION, Row, Tables, linked, token
 
 KEYFRAME_STEP_US = 500_000
+SWEEP_STEP_US = 50_000
+"""The lidar turns 20 times a second."""
+MAX_SWEEPS = KEYFRAME_STEP_US // SWEEP_STEP_US - 1
+"""Sweeps between two keyframes."""
 JPEG_QUALITY = 90
 _PNG_LEVEL = 4
 
@@ -31,6 +35,7 @@ class SceneJob:
         number: index of the scene, which sets its timestamps.
         seed, difficulty: arguments of `make_scene`.
         keyframes: number of keyframes.
+        sweeps: number of lidar sweeps before each keyframe.
         width_px, height_px: size of the pictures.
     """
 
@@ -41,6 +46,7 @@ class SceneJob:
     seed: int
     difficulty: float
     keyframes: int
+    sweeps: int
     width_px: int
     height_px: int
 
@@ -57,10 +63,16 @@ def record_scene(job: SceneJob) -> Tables:
         elapsed_us = (index + 1) * KEYFRAME_STEP_US
         sample_token = token(job.world, job.name, "sample", index)
         rows["sample"].append({"token": sample_token, "timestamp": start_us + elapsed_us, "scene_token": scene_token})
+        for before in range(job.sweeps, 0, -1):
+            swept_us = elapsed_us - before * SWEEP_STEP_US
+            reading = _reading(job, scene, rows, LIDAR, sample_token, start_us, swept_us, is_key_frame=False)
+            readings[LIDAR].append(reading)
+            _write_points(job, scan(scene, swept_us * 1e-6), reading)
         sweep = scan(scene, elapsed_us * 1e-6)
         reading = _reading(job, scene, rows, LIDAR, sample_token, start_us, elapsed_us)
         readings[LIDAR].append(reading)
-        _write_sweep(job, scene, sweep, reading, rows)
+        _write_points(job, sweep, reading)
+        _write_lidarseg(job, scene, sweep, reading, rows)
         rows["sample_annotation"] += [
             annotation_row(job.world, scene, job.name, sample_token, box)
             for box in boxes(scene, sweep, elapsed_us * 1e-6)
@@ -85,6 +97,8 @@ def _reading(
     start_us: int,
     elapsed_us: int,
     camera: CameraModel | None = None,
+    *,
+    is_key_frame: bool = True,
 ) -> Row:
     """Return a row of sample_data without prev and next, and add its ego pose to `rows`."""
     time_us = start_us + elapsed_us
@@ -99,15 +113,18 @@ def _reading(
         "calibrated_sensor_token": token(job.world, job.name, "calibrated", channel),
         "timestamp": time_us,
         "fileformat": "jpg" if camera else "pcd",
-        "is_key_frame": True,
+        "is_key_frame": is_key_frame,
         "height": camera.height_px if camera else 0,
         "width": camera.width_px if camera else 0,
-        "filename": f"samples/{channel}/{job.name}__{channel}__{time_us}.{ending}",
+        "filename": f"{'samples' if is_key_frame else 'sweeps'}/{channel}/{job.name}__{channel}__{time_us}.{ending}",
     }
 
 
-def _write_sweep(job: SceneJob, scene: Scene, sweep: Sweep, reading: Row, rows: Tables) -> None:
+def _write_points(job: SceneJob, sweep: Sweep, reading: Row) -> None:
     sweep.points.astype("<f4").tofile(_with_folder(job.out / reading["filename"]))
+
+
+def _write_lidarseg(job: SceneJob, scene: Scene, sweep: Sweep, reading: Row, rows: Tables) -> None:
     labels = f"lidarseg/{VERSION}/{reading['token']}_lidarseg.bin"
     raw_of_thing = np.array([CATEGORIES.index(thing.category) for thing in scene.things], np.uint8)
     raw_of_thing[sweep.instance_ids - 1].tofile(_with_folder(job.out / labels))

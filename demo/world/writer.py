@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from demo.world.record import SceneJob, record_scene
+from demo.world.record import MAX_SWEEPS, SceneJob, record_scene
 from demo.world.sensors import HEIGHT_PX, WIDTH_PX
 from demo.world.tables import MAP_FILE, VERSION, Tables, fixed_tables, map_row, write_tables
 
@@ -22,6 +22,7 @@ def make_world(
     progress: Callable[[int, int], None] | None = None,
     workers: int = 1,
     size: tuple[int, int] = (HEIGHT_PX, WIDTH_PX),
+    sweeps: int = 0,
 ) -> None:
     """Write the first scenes of the world of `seed` into the folder `out`.
 
@@ -36,15 +37,18 @@ def make_world(
         progress: called with the scenes done and the total, at the start and after each scene.
         workers: number of processes.
         size: height and width of the pictures.
+        sweeps: lidar sweeps before each keyframe, 50 ms apart, at most 9; without truth, in sweeps/.
 
     Raises:
         ValueError: if a number is out of range.
     """
     if scenes < 1 or keyframes < 1 or seed < 0:
         raise ValueError(f"seed {seed}, scenes {scenes}, keyframes {keyframes}: too small")
+    if not 0 <= sweeps <= MAX_SWEEPS:
+        raise ValueError(f"{sweeps} sweeps, but there is room for 0 to {MAX_SWEEPS} between keyframes")
     world, (height_px, width_px) = f"demo-{seed}-{difficulty:g}", size
     jobs = [
-        SceneJob(out, world, name, index, scene_seed(seed, index), difficulty, keyframes, width_px, height_px)
+        SceneJob(out, world, name, index, scene_seed(seed, index), difficulty, keyframes, sweeps, width_px, height_px)
         for index, name in enumerate(scene_names(seed, scenes))
     ]
     recorded: dict[int, Tables] = {}

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from cache_schemas.names import is_plain
 from cache_schemas.taxonomy import Taxonomy, load_taxonomy
 from labelgen.errors import SampleError
-from labelgen.samples import Camera, Cloud, Sample, Scene, unreadable
+from labelgen.samples import Camera, Cloud, Sample, Scene, Sweep, unreadable
 
 MAX_FILE_BYTES = 2**30
 """Larger files are refused: reading one could exhaust the memory of the worker."""
@@ -27,6 +27,9 @@ class Adapter(ABC):
     taxonomy_name: ClassVar[str]
     """Name of the taxonomy of the data set's labels and truth; see `taxonomy`."""
 
+    has_sweeps: ClassVar[bool] = False
+    """Whether the data set has clouds between those of samples, and the adapter reads them."""
+
     def __init__(self, data: Path) -> None:
         """Use the data set in the folder `data`.
 
@@ -34,6 +37,8 @@ class Adapter(ABC):
             DatasetError: if the folder is missing.
         """
         self.data = data
+        self.sweeps = 0
+        """How many preceding clouds `scenes` adds to each sample that has so many."""
 
     def taxonomy(self) -> Taxonomy:
         """Return the taxonomy of the data set's labels and truth."""
@@ -58,6 +63,10 @@ class Adapter(ABC):
             SampleError: if the file is malformed.
             SourceError: if it cannot be read.
         """
+
+    def read_sweep(self, sweep: Sweep) -> Cloud:
+        """Read one preceding cloud, in the frame of its own sensor and time; see `read_cloud`."""
+        raise NotImplementedError(f"{type(self).__name__} has no sweeps")
 
     @abstractmethod
     def read_point_truth(self, sample: Sample, points: int) -> NDArray[np.uint8]:

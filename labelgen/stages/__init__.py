@@ -7,10 +7,13 @@ from labelgen.stages.pairs import PAIRS
 from labelgen.stages.points import POINTS
 from labelgen.stages.sam import SAM
 from labelgen.stages.stage import Stage, Teacher
+from labelgen.stages.sweeps import SWEEPS
 from labelgen.stages.text import TEXT
 from labelgen.stages.truth import TRUTH
 
-STAGES: dict[str, Stage] = {stage.name: stage for stage in (TEXT, IMAGES, CLIP, SAM, POINTS, PAIRS, LABELS, TRUTH)}
+STAGES: dict[str, Stage] = {
+    stage.name: stage for stage in (TEXT, IMAGES, CLIP, SAM, POINTS, PAIRS, LABELS, TRUTH, SWEEPS)
+}
 """All stages by the name of the group that they make."""
 
 TEACHERS: dict[str, Teacher] = {stage.teacher.name: stage.teacher for stage in STAGES.values() if stage.teacher}

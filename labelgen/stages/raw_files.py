@@ -1,12 +1,14 @@
-"""What stages take from the dataset, JSON-ready for fingerprints: tokens, file sizes, calibrations."""
+"""What stages take from the dataset, JSON-ready for fingerprints: tokens, sizes or digests of files, calibrations."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from labelgen.samples import Sample
 
-FileSizes = Callable[[tuple[str, ...]], dict[str, int | None]]
-"""Gives the size in bytes of files by path, None for a file that is missing."""
+FileSizes = Callable[[tuple[str, ...]], dict[str, Any]]
+"""Gives what raw files count as, by path: their size in bytes, or a digest of their content for a stage that counts
+`by_content`; None for a file that is missing.
+"""
 
 
 def tokens(samples: Sequence[Sample]) -> list[str]:

@@ -20,9 +20,9 @@ def settings(resolved: ResolvedSettings) -> Any:
     return [resolved.taxonomy.digest, resolved.settings.images.model_dump()]
 
 
-def raw_inputs(samples: Sequence[Sample], sizes: FileSizes) -> Any:
-    """Return the files with truth, or None if no sample has any."""
-    truth = [sizes(sample.truth_paths) for sample in samples]
+def raw_inputs(samples: Sequence[Sample], digests: FileSizes) -> Any:
+    """Return the files with truth and digests of their content, or None if no sample has any."""
+    truth = [digests(sample.truth_paths) for sample in samples]
     return truth if any(truth) else None
 
 
@@ -76,5 +76,6 @@ TRUTH = Stage(
     settings=settings,
     made_from=("points",),
     raw_inputs=raw_inputs,
+    by_content=True,
     task=TASK,
 )

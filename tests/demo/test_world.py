@@ -1,6 +1,7 @@
 """The demo world: the same bytes for a seed, geometry that fits, truth that fits the pictures."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,14 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def samples(world: Path) -> list[Sample]:
     return [sample for scene in NuScenes(world).scenes("all", None) for sample in scene.samples]
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A world of one scene, with three sweeps before each of its two keyframes."""
+    out = tmp_path_factory.mktemp("swept")
+    make_world(out, SEED, scenes=1, keyframes=2, difficulty=0, size=(45, 80), sweeps=3)
+    return out
 
 
 def table(world: Path, name: str) -> list[dict]:
@@ -200,3 +209,53 @@ def test_moving_things_move_between_keyframes(world: Path):
             steps[bool(row["attribute_tokens"])].append(float(np.linalg.norm(offset)))
     assert min(steps[True]) > 2
     assert max(steps[False]) < 1e-6
+
+
+def test_sweeps_change_nothing_else(swept: Path, world: Path):
+    clouds = files(swept / "samples" / LIDAR)
+    assert len(clouds) == 2 and clouds.items() <= files(world / "samples" / LIDAR).items()
+    assert len(files(swept / "sweeps")) == 6
+
+
+def test_the_adapter_gives_each_sample_the_sweeps_before_it_latest_first(swept: Path):
+    adapter = NuScenes(swept)
+    adapter.sweeps = 5
+    first, second = adapter.scenes("all", None)[0].samples
+    assert [sweep.lag_s for sweep in first.sweeps] == pytest.approx([0.05, 0.10, 0.15])
+    assert [sweep.lag_s for sweep in second.sweeps] == pytest.approx([0.05, 0.10, 0.15, 0.50, 0.55])
+    assert second.sweeps[3].cloud_path == first.cloud_path
+    assert {sweep.cloud_path for sweep in second.sweeps} <= set(second.input_paths)
+
+
+def test_a_sweep_moves_to_its_keyframe_by_both_poses(swept: Path):
+    """global_from_ego @ ego_from_lidar of both times, from the tables, by a computation of its own."""
+    adapter = NuScenes(swept)
+    adapter.sweeps = 5
+    sample = adapter.scenes("all", None)[0].samples[1]
+    readings = {row["filename"]: row for row in table(swept, "sample_data")}
+    poses, mounts = ({row["token"]: row for row in table(swept, name)} for name in ("ego_pose", "calibrated_sensor"))
+
+    def to_global(path: str, point: NDArray) -> NDArray:
+        for row in (mounts[readings[path]["calibrated_sensor_token"]], poses[readings[path]["ego_pose_token"]]):
+            w, vector = row["rotation"][0], np.array(row["rotation"][1:])
+            point = point + 2 * np.cross(vector, np.cross(vector, point) + w * point) + row["translation"]
+        return point
+
+    point = np.array([3.0, 20.0, -1.0])
+    for sweep in sample.sweeps:
+        in_keyframe = sweep.keyframe_from_sweep[:3, :3] @ point + sweep.keyframe_from_sweep[:3, 3]
+        np.testing.assert_allclose(
+            to_global(sample.cloud_path, in_keyframe), to_global(sweep.cloud_path, point), atol=1e-6
+        )
+    assert np.linalg.norm(sample.sweeps[4].keyframe_from_sweep[:3, 3]) > 0.5, "the car should have moved in 0.55 s"
+
+
+def test_sweeps_without_files_and_broken_chains_are_named(swept: Path, tmp_path: Path):
+    adapter = NuScenes(shutil.copytree(swept, tmp_path / "copy"))
+    adapter.sweeps = 2
+    file = adapter.data / "v1.0-mini" / "sample_data.json"
+    rows = json.loads(file.read_text())
+    gone = next(row for row in rows if row["filename"].startswith("sweeps/") and row["prev"])
+    file.write_text(json.dumps([row for row in rows if row["token"] != gone["token"]]))
+    defects = [sample.defect for sample in adapter.scenes("all", None)[0].samples]
+    assert any(defect and gone["token"] in defect and "extract them again" in defect for defect in defects)

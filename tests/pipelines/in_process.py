@@ -15,7 +15,7 @@ from pipelines.resolve import open_dataset, resolve
 
 def build_cache(config: RunConfig, data: Path, url: str) -> None:
     """Make a whole cache of a dataset."""
-    adapter = open_dataset(config.dataset, data)
+    adapter = open_dataset(config.dataset, data, config.sweeps.count)
     resolved = resolve(config, adapter)
     cache = Cache.create(url, make_manifest(resolved))
     planner = Planner(data, cache, resolved)

@@ -2,6 +2,8 @@
 
 import json
 import os
+import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -65,12 +67,27 @@ def workers(folder: Path, actors: bool) -> list[int]:
     ]
 
 
-def wait_for(what: Callable[[], bool], seconds: float = 120.0) -> None:
-    """Wait until something holds; fails if it does not in time."""
+def wait_for(what: Callable[[], bool], seconds: float = 120.0, run: "subprocess.Popen[str] | None" = None) -> None:
+    """Wait until something holds; fails if it does not in time, and shows what `run` said so far."""
     deadline = time.monotonic() + seconds
     while not what():
-        assert time.monotonic() < deadline, f"not so after {seconds:.0f} s"
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not so after {seconds:.0f} s" + (f"; the run said:\n{_kill(run)}" if run else ""))
         time.sleep(0.05)
+
+
+def said_by(run: "subprocess.Popen[str]", seconds: float = 240.0) -> str:
+    """Wait until a run ends, and return its standard error; a run that does not end in time is killed and shown."""
+    try:
+        return run.communicate(timeout=seconds)[1]
+    except subprocess.TimeoutExpired:
+        raise AssertionError(f"not finished after {seconds:.0f} s; it said:\n{_kill(run)}") from None
+
+
+def _kill(run: "subprocess.Popen[str]") -> str:
+    """Kill the processes of a run, and return its standard error."""
+    os.killpg(run.pid, signal.SIGKILL)
+    return run.communicate()[1]
 
 
 def seals(cache: Path, shards: str = "*") -> Seals:

@@ -59,6 +59,34 @@ def ask(pool: ActorPool, *calls: tuple[Any, ...]) -> list[Any]:
     return asyncio.run(every())
 
 
+@ray.remote(num_cpus=1)
+def number(value: int) -> int:
+    return value
+
+
+def test_an_actor_that_is_given_up_frees_its_cores_for_what_its_own_calls_wait_for(tmp_path: Path) -> None:
+    """Two actors hold all cores, so the tasks that make their numbers cannot run, until one actor is gone."""
+    cores = ray.cluster_resources()["CPU"] / 2
+    pool = ActorPool("doubler", lambda: Doubler.options(num_cpus=cores).remote(str(tmp_path)), 2, 0, print)
+
+    async def one(value: int) -> int:
+        _, result = await pool.call(lambda actor: actor.double.remote(number.remote(value)))
+        return await result
+
+    async def every() -> list[int]:
+        await pool.wait_until_ready()
+        calls = asyncio.gather(*map(one, range(4)))
+        await asyncio.sleep(1)
+        assert not list(tmp_path.iterdir())
+        pool.give_up_one()
+        return await asyncio.wait_for(calls, 30)
+
+    try:
+        assert asyncio.run(every()) == [0, 2, 4, 6]
+    finally:
+        pool.close()
+
+
 def tries_of(marks: Path, number: int) -> int:
     return len(list(marks.glob(f"{number}-*")))
 

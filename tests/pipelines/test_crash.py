@@ -18,7 +18,7 @@ from cache_schemas.group_path import LOCKS, GroupPath
 from cache_schemas.lock import run_lock
 from cache_schemas.store import Cache
 from cache_schemas.validate import validate
-from tests.pipelines.processes import Seals, left_in, seals, users_of, wait_for, workers
+from tests.pipelines.processes import Seals, left_in, said_by, seals, users_of, wait_for, workers
 
 pytestmark = [pytest.mark.kill, pytest.mark.ray]
 
@@ -63,7 +63,7 @@ class Attack:
         print(f"kill {self.kills.total()}: {kind}, {self.finished} caches finished", flush=True)
         self.look()
         if kind == "driver":
-            self.run.communicate(timeout=60)
+            said_by(self.run, 60)
             wait_for(lambda: not users_of(self.temp))
             self.look()
             self.start()
@@ -93,7 +93,7 @@ class Attack:
 
     def end(self) -> None:
         """Check what a run that ended by itself has to say and leaves."""
-        _, said = self.run.communicate(timeout=60)
+        said = said_by(self.run, 60)
         self.look()
         assert not users_of(self.temp)
         assert left_in(self.temp) == []

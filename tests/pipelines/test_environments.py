@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.pipelines.processes import left_in, users_of, wait_for
+from tests.pipelines.processes import left_in, said_by, users_of, wait_for
 from tests.pipelines.simulated_cluster import SimulatedCluster
 
 pytestmark = pytest.mark.ray
@@ -50,7 +50,7 @@ def test_the_address_local_starts_a_local_cluster_that_leaves_nothing(
     run = labelgen.start(made / "nuscenes", tmp_path / "cache.zarr", "--ray-address=local", *ONE_SHARD)
     wait_for(lambda: run.poll() is not None or list(temp.glob("labels-ray-*/r/session_latest")))
     assert list(temp.glob("labels-ray-*")), "Ray's folder is not in the folder of a local cluster"
-    _, said = run.communicate(timeout=240)
+    said = said_by(run)
     assert run.returncode == 0, said
     assert left_in(temp) == []
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.pipelines.processes import seals, wait_for
+from tests.pipelines.processes import said_by, seals, wait_for
 
 pytestmark = pytest.mark.ray
 
@@ -191,9 +191,28 @@ def test_a_clock_that_jumps_lets_no_second_run_in_and_harms_nothing(
     second = labelgen.run(made / "nuscenes", cache, "--shards", ONE_SHARD)
     assert second.returncode == 1
     assert "is already writing this cache" in errors_of(second.stderr)[0]
-    _, said = running.communicate(timeout=240)
+    said = said_by(running)
     assert running.returncode == 0, said
     assert seals(cache).keys() == seals(built, ONE_SHARD).keys()
+
+
+def test_a_folder_of_ray_that_vanishes_is_named_and_a_sweep_leaves_that_of_a_live_run(
+    made: Path, tmp_path: Path, temp: Path, labelgen
+) -> None:
+    cache = tmp_path / "cache.zarr"
+    run = labelgen.start(made / "nuscenes", cache)
+    wait_for(lambda: len(seals(cache)) > 1, run=run)
+    (folder,) = temp.glob("labels-ray-*")
+    sweep = [sys.executable, "-c", "from pipelines.local_cluster import sweep_dead_clusters as sweep; sweep()"]
+    subprocess.run(sweep, cwd=REPOSITORY, check=True)
+    assert list((folder / "r").iterdir())
+
+    shutil.rmtree(folder / "r", ignore_errors=True)
+    (error,) = errors_of(said_by(run))
+    assert run.returncode == 1
+    assert error.startswith(f"error: {folder}/r/")
+    assert "has vanished during the run; find out what removes files there, then run the same command" in error
+    assert str(cache) not in error
 
 
 def test_of_two_runs_started_at_once_one_goes_on(made: Path, built: Path, tmp_path: Path, labelgen) -> None:
@@ -201,7 +220,7 @@ def test_of_two_runs_started_at_once_one_goes_on(made: Path, built: Path, tmp_pa
     (tmp_path / "link.zarr").symlink_to(cache)
     places = (cache, tmp_path / "link.zarr")
     runs = [labelgen.start(made / "nuscenes", place, "--shards", ONE_SHARD) for place in places]
-    said = [run.communicate(timeout=240)[1] for run in runs]
+    said = [said_by(run) for run in runs]
     assert sorted(run.returncode for run in runs) == [0, 1], said
     (error,) = errors_of(said[[run.returncode for run in runs].index(1)])
     assert "is already writing this cache; wait for it to end" in error

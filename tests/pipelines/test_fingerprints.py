@@ -25,6 +25,7 @@ RECIPES = {
     "pairs": "c9ea0e4b8fc62cad",
     "labels": "b01dd00edce53f82",
     "truth": "1e3f4fff1a24304d",
+    "sweeps": "34aab59df7e71dc0",
 }
 
 FINGERPRINTS = {
@@ -34,7 +35,7 @@ FINGERPRINTS = {
     "points": "d4ae7dc705096537",
     "pairs": "1fd3046516f8757c",
     "labels": "5305b8cca55baa7b",
-    "truth": "8a1bd0e6b838cc4b",
+    "truth": "0c891135397a2f7e",
 }
 
 
@@ -57,13 +58,17 @@ def sizes(paths: tuple[str, ...]) -> dict[str, int | None]:
     return dict.fromkeys(paths, 7)
 
 
+def digests(paths: tuple[str, ...]) -> dict[str, str | None]:
+    return dict.fromkeys(paths, "d1")
+
+
 def test_recipes_are_those_of_existing_caches(resolved: ResolvedSettings) -> None:
     assert {name: recipe_of(name, resolved)[:16] for name in STAGES} == RECIPES
     assert {name: value[:16] for name, value in root_fingerprints(resolved).items()} == {"text": RECIPES["text"]}
 
 
 def test_fingerprints_are_those_of_existing_caches(resolved: ResolvedSettings) -> None:
-    found = shard_fingerprints([sample(truth=True)], sizes, resolved, {})
+    found = shard_fingerprints([sample(truth=True)], sizes, digests, resolved, {})
     assert {name: value[:16] for name, value in found.items()} == FINGERPRINTS
 
 
@@ -78,15 +83,15 @@ def test_the_second_box_threshold_only_redoes_masks_that_it_shapes(made: Path) -
 
 
 def test_samples_without_truth_have_no_group_of_truth(resolved: ResolvedSettings) -> None:
-    assert set(FINGERPRINTS) - set(shard_fingerprints([sample(truth=False)], sizes, resolved, {})) == {"truth"}
+    assert set(FINGERPRINTS) - set(shard_fingerprints([sample(truth=False)], sizes, digests, resolved, {})) == {"truth"}
 
 
 def test_an_accepted_fingerprint_replaces_that_of_its_group_and_shapes_what_follows(resolved: ResolvedSettings) -> None:
-    plain = shard_fingerprints([sample(truth=True)], sizes, resolved, {})
-    accepted = shard_fingerprints([sample(truth=True)], sizes, resolved, {"points": "sealed"})
+    plain = shard_fingerprints([sample(truth=True)], sizes, digests, resolved, {})
+    accepted = shard_fingerprints([sample(truth=True)], sizes, digests, resolved, {"points": "sealed"})
     assert accepted["points"] == "sealed"
     assert {name for name in plain if plain[name] != accepted[name]} == {"points", "pairs", "truth", "labels"}
 
 
 def test_a_shard_without_samples_has_no_groups(resolved: ResolvedSettings) -> None:
-    assert shard_fingerprints([], sizes, resolved, {}) == {}
+    assert shard_fingerprints([], sizes, digests, resolved, {}) == {}

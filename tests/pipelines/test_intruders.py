@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.pipelines.processes import title, users_of, wait_for
+from tests.pipelines.processes import said_by, title, users_of, wait_for
 
 pytestmark = pytest.mark.ray
 
@@ -62,7 +62,7 @@ def test_another_user_is_refused_by_the_cluster_of_a_run(
     assert stat.S_IMODE(token.stat().st_mode) == 0o600
     assert not [named for named in users_of(temp).values() if token.read_text() in named]
 
-    _, said = run.communicate(timeout=240)
+    said = said_by(run)
     assert run.returncode == 0, said
     assert list((labelgen.made / "home").iterdir()) == [], "Ray has left no token in HOME"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.pipelines.caches import checksums, problems
-from tests.pipelines.processes import seals, wait_for
+from tests.pipelines.processes import said_by, seals, wait_for
 from tests.pipelines.simulated_cluster import SimulatedCluster
 
 pytestmark = [pytest.mark.kill, pytest.mark.ray]
@@ -40,19 +40,19 @@ def head(temp: Path, environment: dict[str, str]) -> Iterator[SimulatedCluster]:
 def test_a_run_that_loses_a_node_ends_with_the_arrays_of_an_undisturbed_one(
     made: Path, built: Path, tmp_path: Path, labelgen, head: SimulatedCluster, seed: int
 ) -> None:
-    """Three SAM actors need a core each and one more for tasks: after a node is lost, there is no place for one."""
+    """Two SAM actors need a core each, and tasks another one: after a node is lost, there is no place for one actor."""
     for name in ("a", "b"):
-        head.add(name, num_cpus=2)
+        head.add(name, num_cpus=1)
     chosen = random.Random(seed)
     cache = tmp_path / "cache.zarr"
-    pools = ["--set", "ray.sam.actors=4", "--set", "ray.sam.num_cpus=1", "--set", "ray.clip.actors=2"]
+    pools = ["--set", "ray.sam.actors=2", "--set", "ray.sam.num_cpus=1", "--set", "ray.clip.actors=2"]
     run = labelgen.start(made / "nuscenes", cache, "--ray-address", head.address, *ON_CPUS, *pools)
     groups, seconds = chosen.randint(1, 8), chosen.uniform(0, 2)
-    wait_for(lambda: run.poll() is not None or len(seals(cache)) >= groups)
+    wait_for(lambda: run.poll() is not None or len(seals(cache)) >= groups, run=run)
     time.sleep(seconds)
     running = run.poll() is None
     head.kill(chosen.choice("ab"))
-    _, said = run.communicate(timeout=150)
+    said = said_by(run, 160)
     print(f"seed {seed}: killed after {groups} groups and {seconds:.1f} s, running: {running}")
     assert run.returncode == 0, said
     assert "Traceback" not in said
@@ -71,7 +71,7 @@ def test_a_run_starts_with_the_gpu_that_is_free_and_takes_the_other_when_it_come
     assert run.poll() is None
     assert not seals(cache), "no GPU, and no setting to go on without"
     head.add("gpu", num_cpus=1, num_gpus=1)
-    _, said = run.communicate(timeout=150)
+    said = said_by(run, 160)
     assert run.returncode == 0, said
     assert "the cluster has no GPU; waiting for one (to work on its CPUs: --set ray.clip.num_gpus=0" in said
     assert checksums(cache) == checksums(built)

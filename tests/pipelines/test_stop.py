@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cache_schemas.lock import run_lock
-from tests.pipelines.processes import Seals, left_in, seals, users_of, wait_for
+from tests.pipelines.processes import Seals, left_in, said_by, seals, users_of, wait_for
 
 pytestmark = [pytest.mark.kill, pytest.mark.ray]
 
@@ -22,7 +22,7 @@ def stop(run, how: tuple[Callable[[int, int], None], int]) -> None:
     """Tell a run to stop, and check that it does so as promised."""
     tell, what = how
     tell(run.pid, what)
-    _, said = run.communicate(timeout=120)
+    said = said_by(run, 120)
     # Python ends by SIGINT itself if that met an `exec` of imported code; shells see 130 for both.
     assert run.returncode in (130, -signal.SIGINT), said
     assert "run the same command again to resume" in said.splitlines()[-1]

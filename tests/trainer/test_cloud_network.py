@@ -94,10 +94,28 @@ def test_every_voxel_gets_features_and_every_weight_a_gradient(name: str) -> Non
     assert all(parameter.grad is not None for parameter in network.parameters())
 
 
-def test_samples_of_a_batch_do_not_see_each_other() -> None:
-    features, voxels = cloud()
-    network = MinkUNet(SHAPES["small"])
-    joint = network(features, voxels, 2)
+@pytest.mark.parametrize("side", [5, 7, 12, 13])
+@pytest.mark.parametrize("name", ["small", "minkunet14"])
+def test_a_sample_alone_has_the_features_that_it_has_in_any_batch(name: str, side: int) -> None:
+    features, voxels = cloud(side=side)
+    network = MinkUNet(SHAPES[name]).eval()  # in training, batch norms do depend on the batch
     first = voxels[:, 0] == 0
-    # Norms of the small network do not depend on the batch, so a sample alone gives the same.
-    torch.testing.assert_close(network(features[first], voxels[first], 1), joint[first], atol=1e-5, rtol=1e-4)
+    alone = network(features[first], voxels[first], 1)
+    for far in (0, 3, 16):  # the other sample makes the extent of the batch larger
+        other = voxels + torch.tensor([0, far, far, far], dtype=torch.int32)
+        joint = network(features, torch.where(first[:, None], voxels, other), 2)
+        torch.testing.assert_close(joint[first], alone, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("side", [3, 5, 7, 12])
+def test_every_voxel_has_a_parent_at_every_level(side: int) -> None:
+    """The last planes of odd extents included; the parents of a voxel are its coordinates halved and rounded down."""
+    features, voxels = cloud(side=side)
+    network = MinkUNet(SHAPES["small"])
+    found: list[torch.Tensor] = []
+    for down in network.down:
+        down.register_forward_hook(lambda module, inputs, output: found.append(output.indices))
+    network(features, voxels, 2)
+    for level, indices in enumerate(found, start=1):
+        parents = torch.cat([voxels[:, :1], voxels[:, 1:] // 2**level], dim=1).unique(dim=0)
+        assert indices.unique(dim=0).tolist() == parents.tolist()

@@ -1,6 +1,7 @@
 """Scores of a run beside those of the cached labels, and predictions in the data set's file format."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,32 @@ def test_held_out_scenes_of_the_training_cache_are_scored_by_default(small_run: 
     assert set(found["point"]["iou"]) == {"car", "road", "tree"}
     refined = json.loads(run_cli("evaluate", small_run, toy, "--json", "--refine").stdout)
     assert refined["refined_predictions"] and refined["image"] != found["image"]
+
+
+@pytest.mark.parametrize("spelling", ["slash", "dot", "copy", "grown"])
+def test_training_scenes_are_recognised_wherever_the_cache_lies(
+    small_run: Path, toy: str, tmp_path: Path, make_cache, monkeypatch: pytest.MonkeyPatch, spelling: str
+) -> None:
+    monkeypatch.chdir(Path(toy).parent)
+    cache = {"slash": f"{toy}/", "dot": f"./{Path(toy).name}", "copy": str(tmp_path / "copy"), "grown": ""}[spelling]
+    if spelling == "copy":
+        shutil.copytree(toy, cache)
+    if spelling == "grown":
+        cache = make_cache(tmp_path / "grown", scenes=6)  # with its six scenes, hold_out=3 would hold out another too
+    found = json.loads(run_cli("evaluate", small_run, cache, "--json").stdout)
+    assert (found["scenes"], found["samples"]) == ("held-out", 2)
+    record = json.loads((small_run / "run.json").read_text())
+    assert list(record["held_out"]) == ["scene-2"]
+    assert sorted(record["trained"]) == ["scene-0", "scene-1", "scene-3", "scene-4"]
+
+
+def test_a_cache_that_the_run_was_not_trained_on_is_scored_as_a_whole(
+    small_run: Path, make_cache, tmp_path: Path
+) -> None:
+    other = make_cache(tmp_path / "other", scenes=2, seed=7)  # its scenes have the names of trained ones
+    assert json.loads(run_cli("evaluate", small_run, other, "--json").stdout)["scenes"] == "all"
+    refused = run_cli("evaluate", small_run, other, "--scenes", "training", exit_code=1)
+    assert "trained on none of them" in refused.stderr
 
 
 def test_cached_labels_are_scored_beside_the_networks(small_run: Path, toy: str) -> None:

@@ -64,11 +64,27 @@ def test_a_resumed_run_has_the_loss_curve_and_weights_of_an_undisturbed_one(
         assert torch.equal(tensor, states[1][name]), name
 
 
+@pytest.mark.slow
+def test_a_resumed_run_draws_the_same_dropout(toy: str, tmp_path: Path) -> None:
+    deeplab = ("networks.image=deeplabv3-mobilenet", "stream.batch_samples=2", "optimiser.epochs=2")
+    settings = load_settings("demo", overrides=[*SMALL, *deeplab])
+
+    def fail_after_one_epoch(line: str) -> None:
+        if line.startswith("epoch 1 finished"):
+            raise InterruptedError
+
+    fit(FitRequest(settings, toy, tmp_path / "whole"), lambda line: None)
+    with pytest.raises(InterruptedError):
+        fit(FitRequest(settings, toy, tmp_path / "broken"), fail_after_one_epoch)
+    fit(FitRequest(settings, toy, tmp_path / "broken", resume=True), lambda line: None)
+    assert history(tmp_path / "broken") == history(tmp_path / "whole")
+
+
 def test_a_folder_with_a_run_is_not_overwritten(small_run: Path, toy: str) -> None:
     before = (small_run / "last.pt").read_bytes()
     assert "--resume" in run_cli("fit", toy, "--out", small_run, exit_code=1).stderr
     changed = run_cli("fit", toy, "--out", small_run, "--resume", *overrides("optimiser.lr=0.2"), exit_code=1)
-    assert "other settings" in changed.stderr
+    assert "other settings (optimiser.lr = 0.01 in the run, 0.2 now)" in changed.stderr
     assert (small_run / "last.pt").read_bytes() == before
 
 

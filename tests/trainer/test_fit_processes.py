@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.trainer.runs import history, overrides
+from tests.trainer.runs import SMALL, history, overrides
+from trainer.fit import FitRequest, fit
+from trainer.settings import load_settings
 
 REPOSITORY = Path(__file__).parents[2]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -87,10 +89,35 @@ def test_a_run_that_is_asked_to_stop_keeps_all_finished_steps(
     assert state["step"] == len(history(tmp_path / "run")) >= 20
 
 
+TORCHRUN = ("-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ends_with", ["success", "an error"])
+def test_no_thread_of_the_process_group_outlives_a_training(toy: str, tmp_path: Path, ends_with: str) -> None:
+    """A thread of Gloo that is alive when the interpreter exits aborts the process now and then."""
+    code = (
+        "import os, sys; from pathlib import Path; from trainer.cli import main\n"
+        "try: main(sys.argv[1:])\n"
+        "except SystemExit as stop: print('exit code', stop.code, file=sys.stderr)\n"
+        "names = [(task / 'comm').read_text() for task in Path('/proc/self/task').iterdir()]\n"
+        "print('threads of Gloo:', sum('gloo' in name for name in names), file=sys.stderr)\n"
+    )
+    script = tmp_path / "script.py"
+    script.write_text(code)
+    more = ["optimiser.lr=1e12", "optimiser.max_gradient_norm=null"] if ends_with == "an error" else []
+    settings = overrides("optimiser.epochs=2", *more)
+    command = trainer("fit", toy, "--out", tmp_path / "run", *settings, launcher=(*TORCHRUN, str(script)))
+    done = subprocess.run(command, cwd=REPOSITORY, env=ENVIRONMENT, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("threads of Gloo: 0") == 2, done.stderr
+    assert done.stderr.count(f"exit code {0 if ends_with == 'success' else 1}") == 2, done.stderr
+
+
 @pytest.mark.slow
 def test_two_ranks_have_the_losses_of_one_rank_with_the_joint_batch(toy: str, tmp_path: Path) -> None:
     settings = ["optimiser.epochs=2", "method.stage2_epoch=1", "augment.images=false", "optimiser.lr=0.01"]
-    torchrun = ("-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", "-m", "trainer.cli")
+    torchrun = (*TORCHRUN, "-m", "trainer.cli")
     one, two = tmp_path / "one", tmp_path / "two"
     run(trainer("fit", toy, "--out", one, *overrides(*settings, "stream.batch_samples=2")))
     run(trainer("fit", toy, "--out", two, *overrides(*settings, "stream.batch_samples=1"), launcher=torchrun))
@@ -99,6 +126,42 @@ def test_two_ranks_have_the_losses_of_one_rank_with_the_joint_batch(toy: str, tm
         assert joint["loss"] == pytest.approx(alone["loss"], rel=2e-3)
         assert joint["image_source"] == alone["image_source"]
     assert history(two)[0]["loss"] == pytest.approx(history(one)[0]["loss"], rel=1e-5)
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_with_another_number_of_ranks_only_at_the_same_steps(toy: str, tmp_path: Path) -> None:
+    """The second rank has an empty folder of its own, as on nodes that share no disk."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import os, sys; from trainer.cli import main\n"
+        "main([word.replace('RANK', os.environ['RANK']) for word in sys.argv[1:]])\n"
+    )
+    settings = (*SMALL, "optimiser.epochs=3", "augment.images=false", "checkpoint_minutes=10")
+    batch_of_two = load_settings("demo", overrides=[*settings, "stream.batch_samples=2"])
+
+    def fail_after_two_epochs(line: str) -> None:
+        if line.startswith("epoch 2 finished"):
+            raise InterruptedError
+
+    fit(FitRequest(batch_of_two, toy, tmp_path / "whole"), lambda line: None)
+    with pytest.raises(InterruptedError):
+        fit(FitRequest(batch_of_two, toy, tmp_path / "0"), fail_after_two_epochs)
+    steps = len(history(tmp_path / "whole"))
+
+    def resume(batch_samples: int) -> subprocess.CompletedProcess[str]:
+        words = overrides(*settings[len(SMALL) :], f"stream.batch_samples={batch_samples}")
+        command = trainer("fit", toy, "--out", tmp_path / "RANK", "--resume", *words, launcher=(*TORCHRUN, str(script)))
+        return subprocess.run(command, cwd=REPOSITORY, env=ENVIRONMENT, capture_output=True, text=True, timeout=240)
+
+    refused = resume(2)
+    assert refused.returncode == 1
+    assert "takes 2 samples on all ranks together" in refused.stderr
+    assert "resume on 1 ranks or with --set stream.batch_samples=1" in refused.stderr
+    done = resume(1)
+    assert done.returncode == 0, done.stderr
+    assert len(history(tmp_path / "0")) == steps and not (tmp_path / "1").exists()
+    for alone, joint in zip(history(tmp_path / "whole"), history(tmp_path / "0"), strict=True):
+        assert joint["loss"] == pytest.approx(alone["loss"], rel=2e-3)
 
 
 @pytest.mark.slow

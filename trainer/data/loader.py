@@ -4,6 +4,7 @@ import signal
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import torch
 from torch.utils.data import DataLoader, Dataset
 
 from cache_schemas.errors import CacheError
@@ -28,6 +29,7 @@ def load_batches(dataset: BatchDataset, steps: Sequence[Step], *, workers: int, 
         num_workers=workers,
         pin_memory=pin_memory,
         worker_init_fn=_ignore_interrupt,
+        generator=torch.Generator(),  # without, the loader would draw from the generator that a checkpoint restored
         **options,
     )
     for batch in loader:

@@ -1,5 +1,6 @@
 """Reads the samples of a cache: which there are, and their arrays."""
 
+import hashlib
 from collections import OrderedDict
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -61,6 +62,25 @@ class CacheStream:
         """The fingerprints of all groups that are read, by path; equal fingerprints give equal training."""
         read = sorted(filter(self._is_read, self._seals), key=str)
         return {str(path): self._seals[path].fingerprint for path in read}
+
+    def scene_contents(self) -> dict[str, tuple[str, ...]]:
+        """Return digests of the pictures and of the clouds of each scene, by its name.
+
+        A copy of a cache has the same ones. Labels do not matter.
+        """
+        found: dict[str, dict[str, list[str]]] = {}
+        for key, record in sorted(self._records.items()):
+            arrays = found.setdefault(record.scene, {})
+            for group, name in (("images", "rgb"), ("points", "xyz")):
+                seal = self._seals.get(GroupPath(key, group))
+                if seal is not None and name in seal.arrays and 0 not in seal.arrays[name].shape:
+                    arrays.setdefault(name, []).append(seal.arrays[name].crc32c)
+        return {
+            scene: tuple(
+                f"{name}:{hashlib.sha256(' '.join(sums).encode()).hexdigest()[:16]}" for name, sums in arrays.items()
+            )
+            for scene, arrays in found.items()
+        }
 
     def text_embeddings(self) -> NDArray[np.float32]:
         """Return the text embedding of each class (C, D), of unit norm.

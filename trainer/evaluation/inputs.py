@@ -1,11 +1,10 @@
 """What a run is scored on: the stream of a cache for its networks, and the samples to use."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from trainer.data.sampler import split_scenes
 from trainer.data.stream import CacheStream, SampleRef
 from trainer.errors import UnfitCacheError
-from trainer.run_folder import RunRecord
+from trainer.run_record import RunRecord
 
 INPUT_ARRAYS = ("images/rgb", "sam/mask_ids", "points/xyz", "points/intensity", "labels/image", "labels/point")
 PAIR_ARRAYS = ("pairs/point", "pairs/image", "pairs/row", "pairs/col")
@@ -33,22 +32,29 @@ def open_for_prediction(record: RunRecord, cache: str) -> CacheStream:
 def choose_scenes(stream: CacheStream, record: RunRecord, scenes: str | None) -> tuple[list[SampleRef], str]:
     """Return the samples of the `scenes` asked for (`held-out`, `training` or `all`), and which these are.
 
-    None chooses the held-out scenes if the run was trained on this cache and held some out, else all.
+    Scenes are recognised by their pictures and clouds, wherever the cache lies and however it grew. Held-out scenes are
+    those of the run, or else all that it was not trained on. None chooses all scenes if the run was trained on none of
+    them, else the held-out ones, or the training scenes where there are no others.
 
     Raises:
-        UnfitCacheError: if the run held out no scene and all are not asked for.
+        UnfitCacheError: if no scene is held out, or none was trained on, and those are asked for.
     """
-    hold_out = record.settings.stream.hold_out
+    contents = stream.scene_contents()
+    trained = _known(contents, record.trained)
+    held_out = (_known(contents, record.held_out) or set(contents)) - trained
     if scenes is None:
-        scenes = "held-out" if hold_out and stream.url == record.cache else "all"
-    if scenes == "all":
-        return stream.samples, scenes
-    if not hold_out:
-        raise UnfitCacheError(
-            f"--scenes {scenes}: the run held out no scene (stream.hold_out = 0); choose --scenes all"
-        )
-    training, held_out = split_scenes(stream.samples, hold_out)
-    return (training if scenes == "training" else held_out), scenes
+        scenes = "all" if not trained else "held-out" if held_out else "training"
+    chosen = {"all": set(contents), "held-out": held_out, "training": trained}[scenes]
+    if not chosen:
+        reason = "the run was trained on all of them" if trained else "the run was trained on none of them"
+        raise UnfitCacheError(f"--scenes {scenes}: {stream.url} has no such scenes, {reason}; choose --scenes all")
+    return [ref for ref in stream.samples if ref.scene in chosen], scenes
+
+
+def _known(contents: Mapping[str, Sequence[str]], recorded: Mapping[str, Sequence[str]]) -> set[str]:
+    """Return the scenes of a cache whose pictures or clouds are those of a recorded scene."""
+    digests = {digest for found in recorded.values() for digest in found}
+    return {scene for scene, found in contents.items() if digests.intersection(found)}
 
 
 def _open(record: RunRecord, cache: str, more: Sequence[str], optional: Sequence[str]) -> CacheStream:

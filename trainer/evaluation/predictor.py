@@ -11,7 +11,8 @@ from trainer.data.builder import BatchDataset
 from trainer.data.sampler import Step
 from trainer.data.stream import CacheStream, SampleRef
 from trainer.networks.model import CnsModel, Outputs
-from trainer.run_folder import RunFolder, RunRecord
+from trainer.run_folder import RunFolder
+from trainer.run_record import RunRecord
 from trainer.settings import RunSettings
 from trainer.targets import refine_points
 from trainer.training.step import predicted_classes

@@ -93,9 +93,12 @@ class MinkUNet(nn.Module):
             voxels: (V, 4) i32 as (sample, z, y, x).
             batch_size: the number of samples.
         """
-        extent = (voxels[:, 1:].amax(dim=0) + 1).tolist()
-        min_side = 2 ** len(self.down)
-        x = spconv.SparseConvTensor(features, voxels, [max(min_side, side) for side in extent], batch_size)
+        # A convolution of stride 2 drops the last plane of an odd extent. With extents that stay even, each voxel has a
+        # parent at every level, and samples do not depend on the largest one of their batch.
+        multiple = 2 ** len(self.down)
+        highest = voxels[:, 1:].amax(dim=0).tolist()
+        extent = [(side // multiple + 1) * multiple for side in highest]
+        x = spconv.SparseConvTensor(features, voxels, extent, batch_size)
         x = self.stem(x)
         skips = []
         for down in self.down:

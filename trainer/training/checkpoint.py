@@ -3,10 +3,15 @@
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
-from trainer.run_folder import RunFolder
+from trainer.errors import RunFolderError
+from trainer.training.plan import Plan
+
+Checkpoint = dict[str, Any]
+"""Tensors and plain values, as `checkpoint` makes them."""
 
 
 @dataclass
@@ -17,28 +22,56 @@ class RunState:
     best_agreement: float = -1.0
 
 
-def checkpoint(model: nn.Module, optimiser: torch.optim.Optimizer, state: RunState) -> dict[str, Any]:
-    """Return everything that a resumed run needs, as tensors and plain values."""
-    values = {
+def checkpoint(model: nn.Module, optimiser: torch.optim.Optimizer, state: RunState, plan: Plan) -> Checkpoint:
+    """Return everything that a resumed run needs, as tensors and plain values. All ranks must call this together."""
+    generators = {"torch": torch.get_rng_state()}
+    if plan.ranks.device.type == "cuda":
+        generators["cuda"] = torch.cuda.get_rng_state()
+    return {
         "model": model.state_dict(),
         "optimiser": optimiser.state_dict(),
-        "torch_rng": torch.get_rng_state(),
+        "generators": plan.ranks.gather(generators),
         "step": state.steps_done,
+        "joint_batch": plan.joint_batch,
         "best": state.best_agreement,
     }
-    return values | ({"cuda_rng": torch.cuda.get_rng_state()} if torch.cuda.is_available() else {})
 
 
-def resume(folder: RunFolder, model: nn.Module, optimiser: torch.optim.Optimizer) -> RunState:
-    """Load the last checkpoint into the model, the optimiser and torch's random number generators.
+def restore(values: Checkpoint, model: nn.Module, optimiser: torch.optim.Optimizer, plan: Plan) -> RunState:
+    """Load a checkpoint into the model, the optimiser and this rank's random number generators.
+
+    Steps are counted by the run, so they must take the same samples as before: on another number of ranks with as many
+    samples on all of them together.
 
     Raises:
-        RunFolderError: if the checkpoint cannot be read.
+        RunFolderError: if the steps of `plan` take another number of samples, or it ends before the checkpoint.
     """
-    values = folder.load("last")
+    _refuse_other_steps(values, plan)
     model.load_state_dict(values["model"])
     optimiser.load_state_dict(values["optimiser"])
-    torch.set_rng_state(values["torch_rng"])
-    if torch.cuda.is_available() and "cuda_rng" in values:
-        torch.cuda.set_rng_state(values["cuda_rng"])
+    generators, ranks = values["generators"], plan.ranks
+    if len(generators) == ranks.world:
+        torch.set_rng_state(generators[ranks.rank]["torch"])
+        if ranks.device.type == "cuda" and "cuda" in generators[ranks.rank]:
+            torch.cuda.set_rng_state(generators[ranks.rank]["cuda"])
+    else:  # there is no state for each rank; none may repeat the numbers of the first steps
+        torch.manual_seed(
+            int(np.random.SeedSequence([plan.settings.seed, values["step"], ranks.rank]).generate_state(1)[0])
+        )
     return RunState(values["step"], values["best"])
+
+
+def _refuse_other_steps(values: Checkpoint, plan: Plan) -> None:
+    then, batch, world = values["joint_batch"], plan.settings.stream.batch_samples, plan.ranks.world
+    if then != plan.joint_batch:
+        ways = [f"on {then // batch} ranks"] if then % batch == 0 else []
+        ways += [f"with --set stream.batch_samples={then // world}"] if then % world == 0 else []
+        raise RunFolderError(
+            f"a step of this run takes {then} samples on all ranks together, but stream.batch_samples = {batch} on "
+            f"{world} ranks makes {plan.joint_batch}; resume {' or '.join(ways) or 'on another number of ranks'}"
+        )
+    if values["step"] > plan.total_steps:
+        done = values["step"] // plan.steps_per_epoch
+        raise RunFolderError(
+            f"the run has finished {done} epochs and optimiser.epochs = {plan.epochs} is less; resume with more"
+        )

@@ -10,7 +10,8 @@ import torch
 
 from trainer.data.batch import Batch
 from trainer.errors import DivergedError
-from trainer.run_folder import RunFolder, RunRecord
+from trainer.run_folder import RunFolder
+from trainer.run_record import RunRecord
 from trainer.targets import Predictions, draw_sources
 from trainer.training.agreement import agreement_iou
 from trainer.training.checkpoint import RunState, checkpoint
@@ -92,9 +93,13 @@ class Monitor:
         return self._ranks.any(due)
 
     def save(self, name: str, trainer: Trainer, state: RunState) -> None:
-        """Write a checkpoint on the first rank. Call `flush` before, so that no step in it has diverged."""
+        """Write a checkpoint on the first rank; all ranks must call this together.
+
+        Call `flush` before, so that no step in it has diverged.
+        """
+        values = checkpoint(trainer.model, trainer.optimiser, state, self._plan)
         if self._ranks.is_first:
-            self._folder.save(name, checkpoint(trainer.model, trainer.optimiser, state))
+            self._folder.save(name, values)
         if name == "last":
             self._saved_s = time.monotonic()
 

@@ -23,6 +23,11 @@ class Plan:
         """The number of epochs."""
         return self.settings.optimiser.epochs
 
+    @property
+    def joint_batch(self) -> int:
+        """The number of samples of a step on all ranks together; equal numbers give equal steps."""
+        return self.settings.stream.batch_samples * self.ranks.world
+
     @cached_property
     def steps_per_epoch(self) -> int:
         """The number of steps in an epoch; see `steps_of_epoch` for the errors."""

@@ -1,11 +1,20 @@
 """The processes (ranks) of one training: this process alone, or those that torchrun or Ray Train started."""
 
+import gc
 import os
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
+
+from cache_schemas.errors import UserError
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -39,6 +48,39 @@ class Ranks:
         """Return on all ranks whether `value` is true on any."""
         return value if self.world == 1 else bool(self.sum(torch.tensor(int(value), device=self.device)))
 
+    def from_first(self, make: Callable[[], T]) -> T:
+        """Return on all ranks what `make` returns on the first; only there it is called.
+
+        Raises:
+            UserError: on all ranks, if `make` raises one.
+        """
+        if self.world == 1:
+            return make()
+        outcome: list[T | UserError | None] = [None]
+        if self.is_first:
+            try:
+                outcome[0] = make()
+            except UserError as error:
+                outcome[0] = error
+        distributed.broadcast_object_list(outcome, src=0)
+        (value,) = outcome
+        if isinstance(value, UserError):
+            raise value
+        return value  # type: ignore[return-value]  # None only if `make` returned it
+
+    def gather(self, value: T) -> list[T]:
+        """Return the values of all ranks in their order, on all ranks."""
+        if self.world == 1:
+            return [value]
+        values: list[T | None] = [None] * self.world
+        distributed.all_gather_object(values, value)
+        return values  # type: ignore[return-value]  # all are filled
+
+    def wait_for_all(self) -> None:
+        """Return when all ranks have called this."""
+        if self.world > 1:
+            distributed.barrier()
+
     def wrap(self, model: nn.Module) -> nn.Module:
         """Move the model to this rank's device; with several ranks, make gradients the average over ranks."""
         model = model.to(self.device)
@@ -49,6 +91,25 @@ class Ranks:
         return DistributedDataParallel(model)
 
 
+@contextmanager
+def joined_ranks() -> Iterator[Ranks]:
+    """Join the ranks, and leave them at the end.
+
+    With the group, Gloo's threads end. One that is still alive when the interpreter exits can abort the process, since
+    it may have to free a tensor of Python. The threads end only if nothing refers to the group: what holds a wrapped
+    model must be a local variable of functions that have returned or raised.
+    """
+    try:
+        yield join_ranks()
+    except BaseException as error:
+        _clear_frames(error)
+        raise
+    finally:
+        if distributed.is_initialized():
+            distributed.destroy_process_group()
+            gc.collect()  # a wrapped model is in reference cycles
+
+
 def join_ranks() -> Ranks:
     """Join the process group of torchrun or Ray Train, or be the only rank; each rank takes a GPU if there are any."""
     local = int(os.environ.get("LOCAL_RANK", 0))
@@ -56,13 +117,18 @@ def join_ranks() -> Ranks:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     if not distributed.is_initialized() and "WORLD_SIZE" in os.environ:
+        # The wrapper of models imports this module, whose default arguments are the group that exists then: they would
+        # keep it to the end of the process.
+        from torch.distributed.nn import functional  # noqa: F401
+
         distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     if not distributed.is_initialized():
         return Ranks(0, 1, device)
     return Ranks(distributed.get_rank(), distributed.get_world_size(), device)
 
 
-def leave_ranks() -> None:
-    """Leave the process group, if there is one."""
-    if distributed.is_initialized():
-        distributed.destroy_process_group()
+def _clear_frames(error: BaseException | None) -> None:
+    """Clear the local variables of the functions that an error, and those before it, came through."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__context__

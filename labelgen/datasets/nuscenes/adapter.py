@@ -34,11 +34,12 @@ from labelgen.datasets.nuscenes.tables import (
     SensorRow,
     read_ego_poses,
     read_keyframe_data,
+    read_sensor_data,
     read_table,
 )
 from labelgen.errors import DatasetError, SampleError
 from labelgen.geometry import check_intrinsics, invert_rigid, rigid_from_quaternion
-from labelgen.samples import Camera, Cloud, Sample, Scene, unreadable
+from labelgen.samples import Camera, Cloud, Sample, Scene, Sweep, unreadable
 
 CAMERAS = ("CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_BACK_RIGHT", "CAM_BACK", "CAM_BACK_LEFT", "CAM_FRONT_LEFT")
 LIDAR = "LIDAR_TOP"
@@ -74,6 +75,7 @@ class NuScenes(Adapter):
     """The nuScenes data set: a folder with `samples/` and one or more version folders of tables."""
 
     taxonomy_name = "nuscenes16"
+    has_sweeps = True
     remedy = "give the nuScenes folder that holds samples/ and v1.0-*/"
     """End of the error message for a missing folder `{data}`: what to do."""
 
@@ -108,7 +110,7 @@ class NuScenes(Adapter):
         if not wanted:
             raise DatasetError(f"{folder}: holds no scene of split {split!r}; choose another split or version")
         _check_names(folder, "scene", wanted.values())
-        samples = _assemble_samples(folder, wanted)
+        samples = _assemble_samples(folder, wanted, self.sweeps)
         _check_any_usable(folder, samples)
         by_scene: dict[str, list[Sample]] = defaultdict(list)
         for sample in samples:
@@ -125,7 +127,14 @@ class NuScenes(Adapter):
     def read_cloud(self, sample: Sample) -> Cloud:
         """Read a `.pcd.bin` file of x, y, z, intensity (0..255), ring; see `Adapter.read_cloud`."""
         assert sample.cloud_path is not None
-        points = points_of(self.read_bytes(sample.cloud_path), self.data / sample.cloud_path)
+        return self._read_lidar(sample.cloud_path)
+
+    def read_sweep(self, sweep: Sweep) -> Cloud:
+        """Read a file like that of a keyframe; see `Adapter.read_sweep`."""
+        return self._read_lidar(sweep.cloud_path)
+
+    def _read_lidar(self, path: str) -> Cloud:
+        points = points_of(self.read_bytes(path), self.data / path)
         return Cloud(xyz=points[:, :3].copy(), intensity=points[:, 3] / np.float32(MAX_INTENSITY))
 
     def read_point_truth(self, sample: Sample, points: int) -> NDArray[np.uint8]:
@@ -156,8 +165,11 @@ class NuScenes(Adapter):
         raise DatasetError(f"{self.data}: no version folder {version!r}; {listing}")
 
 
-def _assemble_samples(folder: Path, scene_names: dict[str, str]) -> list[Sample]:
-    """Join the tables into the samples of the given scenes, in time order; a bad row sets `Sample.defect`."""
+def _assemble_samples(folder: Path, scene_names: dict[str, str], sweeps: int) -> list[Sample]:
+    """Join the tables into the samples of the given scenes, in time order; a bad row sets `Sample.defect`.
+
+    Each sample gets the clouds before its own, at most `sweeps` of them.
+    """
     rows = [row for row in read_table(folder, "sample", SampleRow) if row.scene_token in scene_names]
     wanted = {row.token for row in rows}
     _check_names(folder, "sample", wanted)
@@ -165,16 +177,66 @@ def _assemble_samples(folder: Path, scene_names: dict[str, str]) -> list[Sample]
     for reading in read_keyframe_data(folder):
         if reading.sample_token in wanted:
             readings[reading.sample_token].append(reading)
-    calibrations = _Calibrations(folder, {r.ego_pose_token for group in readings.values() for r in group})
+    earlier = _EarlierReadings(folder, sweeps)
+    used = {r.ego_pose_token for group in readings.values() for r in group}
+    calibrations = _Calibrations(folder, used | earlier.ego_pose_tokens)
     truth = _lidarseg_files(folder)
     return [
-        _assemble_sample(row.token, scene_names[row.scene_token], readings[row.token], calibrations, truth)
+        _assemble_sample(row.token, scene_names[row.scene_token], readings[row.token], calibrations, truth, earlier)
         for row in sorted(rows, key=lambda row: row.timestamp)
     ]
 
 
+class _EarlierReadings:
+    """The lidar's readings, by which a keyframe's preceding sweeps are found; empty if no sweep is asked for."""
+
+    def __init__(self, folder: Path, sweeps: int) -> None:
+        self._folder, self._sweeps = folder, sweeps
+        self._by_token: dict[str, SampleDataRow] = {}
+        if sweeps:
+            lidars = {row.token for row in read_table(folder, "sensor", SensorRow) if row.channel == LIDAR}
+            mounted = read_table(folder, "calibrated_sensor", CalibratedSensorRow)
+            rows = read_sensor_data(folder, {row.token for row in mounted if row.sensor_token in lidars})
+            self._by_token = {row.token: row for row in rows}
+
+    @property
+    def ego_pose_tokens(self) -> set[str]:
+        return {row.ego_pose_token for row in self._by_token.values()}
+
+    def before(self, keyframe: SampleDataRow, calibrations: "_Calibrations") -> tuple[Sweep, ...]:
+        """Return the sweeps before a keyframe, latest first, as many as are asked for and exist.
+
+        Raises:
+            SampleError: if a row of one is broken.
+        """
+        found: list[Sweep] = []
+        keyframe_from_global = invert_rigid(calibrations.global_from_sensor(keyframe))
+        reading = keyframe
+        while len(found) < self._sweeps and reading.prev:
+            if reading.prev not in self._by_token:
+                raise SampleError(
+                    f"{self._folder / 'sample_data.json'}: token {reading.prev!r} is used but not in the table; "
+                    "the tables are incomplete or of two versions, extract them again"
+                )
+            reading = self._by_token[reading.prev]
+            if not stays_inside(reading.filename):
+                raise SampleError(
+                    f"{self._folder / 'sample_data.json'}: {reading.filename!r} is not a file inside the dataset; "
+                    "extract the tables again"
+                )
+            keyframe_from_sweep = keyframe_from_global @ calibrations.global_from_sensor(reading)
+            lag_s = (keyframe.timestamp - reading.timestamp) * 1e-6
+            found.append(Sweep(reading.filename, keyframe_from_sweep, lag_s))
+        return tuple(found)
+
+
 def _assemble_sample(
-    token: str, scene: str, readings: list[SampleDataRow], calibrations: "_Calibrations", truth: dict[str, str]
+    token: str,
+    scene: str,
+    readings: list[SampleDataRow],
+    calibrations: "_Calibrations",
+    truth: dict[str, str],
+    earlier: _EarlierReadings,
 ) -> Sample:
     try:
         by_channel = {calibrations.channel(reading): reading for reading in readings}
@@ -201,6 +263,7 @@ def _assemble_sample(
             truth.get(lidar.token),
             lidar.token,
             world_from_cloud=global_from_lidar,
+            sweeps=earlier.before(lidar, calibrations),
         )
     except SampleError as error:
         return Sample(token, scene, "", (), defect=str(error))

@@ -1,7 +1,7 @@
-"""Reading the official nuScenes JSON tables, keyframes only.
+"""Reading the official nuScenes JSON tables.
 
-The tables of v1.0-trainval have 2.6 million rows of sample_data and as many of ego_pose. Only rows of keyframes are
-decoded, and only the fields declared here.
+The tables of v1.0-trainval have 2.6 million rows of sample_data and as many of ego_pose. Only rows of keyframes, and
+those of sweeps if they are asked for, are decoded, and of them only the fields declared here.
 """
 
 import gc
@@ -35,7 +35,7 @@ class SampleRow(msgspec.Struct, gc=False):
 
 
 class SampleDataRow(msgspec.Struct, gc=False):
-    """A row of sample_data.json: one sensor reading."""
+    """A row of sample_data.json: one sensor reading; `prev` is the token of the same sensor's reading before it."""
 
     token: str
     sample_token: str
@@ -45,6 +45,8 @@ class SampleDataRow(msgspec.Struct, gc=False):
     is_key_frame: bool
     width: int = 0
     height: int = 0
+    timestamp: int = 0
+    prev: str = ""
 
 
 class EgoPoseRow(msgspec.Struct, gc=False):
@@ -94,6 +96,10 @@ class _Token(msgspec.Struct, gc=False):
     token: str
 
 
+class _SensorMark(msgspec.Struct, gc=False):
+    calibrated_sensor_token: str
+
+
 Row = TypeVar("Row", bound=msgspec.Struct)
 Mark = TypeVar("Mark", bound=msgspec.Struct)
 
@@ -117,6 +123,21 @@ def read_keyframe_data(folder: Path) -> list[SampleDataRow]:
         DatasetError: as `read_table`.
     """
     return _read_rows_where(folder, "sample_data", SampleDataRow, _KeyframeMark, lambda mark: mark.is_key_frame)
+
+
+def read_sensor_data(folder: Path, calibrated_sensors: set[str]) -> list[SampleDataRow]:
+    """Return all rows of sample_data.json of the given calibrated sensors, sweeps included.
+
+    Raises:
+        DatasetError: as `read_table`.
+    """
+    return _read_rows_where(
+        folder,
+        "sample_data",
+        SampleDataRow,
+        _SensorMark,
+        lambda mark: mark.calibrated_sensor_token in calibrated_sensors,
+    )
 
 
 def read_ego_poses(folder: Path, tokens: set[str]) -> dict[str, EgoPoseRow]:
