@@ -4,10 +4,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cache_schemas.label_files.formats import point_format, usual_format
+from cache_schemas.label_files.nuscenes_lidarseg import SPLITS, NuscenesLidarseg
 from cache_schemas.label_files.output_folder import OutputFolder
 from cache_schemas.label_files.point_format import CloudName, LabelledCloud
+from trainer.errors import TrainerError
 from trainer.evaluation.inputs import choose_scenes, open_for_prediction
-from trainer.evaluation.predictor import Predictor
+from trainer.evaluation.predictor import PointLabeller
 from trainer.run_folder import RunFolder
 
 
@@ -31,22 +33,27 @@ def predict(
         CacheError, UnfitCacheError: if the cache cannot be read, has other classes than the run, does not fit the
             format, or `out` cannot be written.
         RunFolderError: if there is no such run or checkpoint.
+        TrainerError: if the official evaluation does not know the split of the cache.
     """
     record = run.record()
     stream = open_for_prediction(record, cache)
     taxonomy, split = stream.manifest.taxonomy, stream.manifest.split
     labels = point_format(file_format, taxonomy) if file_format else usual_format(taxonomy)
+    if labels.name == NuscenesLidarseg.name and split not in SPLITS:
+        raise TrainerError(
+            f"{cache}: {labels.name} has no split {split!r}; make a cache of one of {', '.join(SPLITS)} with "
+            "`labelgen run --split`, or choose --format pointcept"
+        )
     samples, _ = choose_scenes(stream, record, scenes or "all")
     names = [CloudName(split, ref.scene, ref.token, stream.cloud_name(ref)) for ref in samples]
     for name in names:
         labels.label_file(name)
-    predictor = Predictor(run, record, stream, samples, checkpoint)
+    labeller = PointLabeller(run, record, stream, samples, checkpoint)
     output = OutputFolder(out, overwrite=overwrite)
     files = [output.write(steps, content) for steps, content in labels.files_of_split(split)]
     for number, (ref, name) in enumerate(zip(samples, names, strict=True)):
-        cloud = stream.read(ref, only=("points/xyz", "points/intensity"))
-        found = predictor.predict(number).point
-        labelled = LabelledCloud(name, found, cloud["points/xyz"], cloud.get("points/intensity"))
+        cloud = stream.read(ref)
+        labelled = LabelledCloud(name, labeller.label(number), cloud["points/xyz"], cloud.get("points/intensity"))
         files += [output.write(steps, content) for steps, content in labels.files_of_cloud(labelled)]
         say(f"labelled {number + 1} of {len(names)} clouds")
     return files

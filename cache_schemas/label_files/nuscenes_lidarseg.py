@@ -14,6 +14,9 @@ from typing_extensions import override
 from cache_schemas.errors import LabelFileError
 from cache_schemas.label_files.point_format import CloudName, PointFormat, Steps
 
+SPLITS = ("train", "val", "test", "mini_train", "mini_val")
+"""The splits that the official evaluation knows."""
+
 META = {"use_camera": True, "use_lidar": True, "use_radar": False, "use_map": False, "use_external": True}
 
 

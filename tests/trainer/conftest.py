@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cache_schemas.taxonomy import load_taxonomy
 from tests.toy_cache import create_toy_cache, toy_manifest, write_toy_shard
 from tests.trainer.runs import overrides, run_cli
 
@@ -21,7 +22,7 @@ IMAGES = 2
 MakeCache = Callable[..., str]
 
 
-def make_shard(rng: np.random.Generator, samples: int) -> dict[str, dict[str, np.ndarray]]:
+def make_shard(rng: np.random.Generator, samples: int, classes: int = 3) -> dict[str, dict[str, np.ndarray]]:
     """Return the groups of a shard of `samples` samples with two images and `POINTS` points each."""
     images, points = samples * IMAGES, samples * POINTS
     bands = rng.integers(0, 3, (images, WIDTH // BAND))
@@ -47,7 +48,7 @@ def make_shard(rng: np.random.Generator, samples: int) -> dict[str, dict[str, np
             "cam_from_cloud": np.tile(np.eye(4), (images, 1, 1)),
             "offsets": ends * IMAGES,
         },
-        "clip": {"logits": rng.uniform(0, 1, (images, 3, 3, 4)).astype(np.float16)},
+        "clip": {"logits": rng.uniform(0, 1, (images, classes, 3, 4)).astype(np.float16)},
         "sam": {
             "mask_ids": np.tile(masks, (images, 1, 1)).astype(np.uint16),
             "features": features,
@@ -82,14 +83,12 @@ def make_cache() -> MakeCache:
     def make(place: Path | str, scenes: int = 3, samples: int = 2, seed: int = 0, **manifest_fields: object) -> str:
         rng = np.random.default_rng(seed)
         manifest = toy_manifest(**{"dataset": "demo", "software": {}, **manifest_fields})
-        # `trainer predict` knows a file format for the taxonomy of this name.
-        taxonomy = manifest.taxonomy.model_copy(update={"name": "nuscenes16"})
-        manifest = manifest.model_copy(update={"taxonomy": taxonomy})
-        cache = create_toy_cache(str(place), manifest, embedding_size=8)
+        classes = len(manifest.taxonomy.classes)
+        cache = create_toy_cache(str(place), manifest, embedding_size=max(8, classes))
         for number in range(scenes):
             scene = f"scene-{number}"
             tokens, clouds = ([f"{scene}-{kind}{i}" for i in range(samples)] for kind in ("s", "c"))
-            write_toy_shard(cache, scene, make_shard(rng, samples), tokens, clouds=clouds)
+            write_toy_shard(cache, scene, make_shard(rng, samples, classes), tokens, clouds=clouds)
         return str(place)
 
     return make
@@ -107,6 +106,14 @@ def template(tmp_path_factory: pytest.TempPathFactory, make_cache: MakeCache) ->
     return make_cache(tmp_path_factory.mktemp("template") / "cache")
 
 
+@pytest.fixture(scope="session")
+def lidarseg(tmp_path_factory: pytest.TempPathFactory, make_cache: MakeCache) -> str:
+    """A toy cache like `toy`, but with the classes of the lidarseg challenge, and of its split `val`."""
+    taxonomy = load_taxonomy("nuscenes16")
+    fields = {"taxonomy": taxonomy, "taxonomy_digest": taxonomy.digest, "split": "val"}
+    return make_cache(tmp_path_factory.mktemp("lidarseg") / "cache", scenes=5, **fields)
+
+
 @pytest.fixture
 def own(tmp_path: Path, template: str) -> str:
     """A toy cache of three scenes that a test may damage."""
@@ -119,4 +126,12 @@ def small_run(toy: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "small"
     done = run_cli("fit", toy, "--out", out, *overrides())
     assert "images/s" in done.stderr and "waiting for data" in done.stderr
+    return out
+
+
+@pytest.fixture(scope="session")
+def lidarseg_run(lidarseg: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of one epoch on `lidarseg`, for tests that only read it."""
+    out = tmp_path_factory.mktemp("runs") / "lidarseg"
+    run_cli("fit", lidarseg, "--out", out, *overrides("optimiser.epochs=1"))
     return out

@@ -13,19 +13,23 @@ from tests.trainer.runs import history, overrides, run_cli
 
 
 @pytest.mark.slow
-def test_both_networks_learn_what_tells_the_classes(toy: str, tmp_path: Path) -> None:
+def test_both_networks_learn_what_tells_the_classes(lidarseg: str, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    run_cli("fit", toy, "--out", run, *overrides("optimiser.epochs=30", "method.stage2_epoch=15", "optimiser.lr=0.05"))
+    run_cli(
+        "fit", lidarseg, "--out", run, *overrides("optimiser.epochs=30", "method.stage2_epoch=15", "optimiser.lr=0.05")
+    )
     rows = history(run)
     assert rows[-1]["loss"] < 0.5 * rows[0]["loss"]
-    found = json.loads(run_cli("evaluate", run, toy, "--json").stdout)
+    found = json.loads(run_cli("evaluate", run, lidarseg, "--json").stdout)
     assert found["image"]["miou"] > 0.85
     assert found["point"]["miou"] > 0.85
     assert found["agreement"]["accuracy"] > 0.85
-    run_cli("predict", run, toy, "--out", tmp_path)
-    files = sorted((tmp_path / "lidarseg/all").glob("*_lidarseg.bin"))
+    run_cli("predict", run, lidarseg, "--out", tmp_path)
+    files = sorted((tmp_path / "lidarseg/val").glob("*_lidarseg.bin"))
     labels = np.concatenate([np.fromfile(file, np.uint8) for file in files]) - 1
-    truth = np.concatenate([Cache(toy).read(GroupPath(key, "truth"))["point"] for key in Cache(toy).shard_keys()])
+    truth = np.concatenate(
+        [Cache(lidarseg).read(GroupPath(key, "truth"))["point"] for key in Cache(lidarseg).shard_keys()]
+    )
     assert (labels == truth).mean() > 0.85
 
 
@@ -89,14 +93,57 @@ def test_evaluate_prints_a_table_with_a_row_for_each_class(small_run: Path, toy:
     assert rows["tree"][1] == f"{100 * found['point']['iou']['tree']:.1f}"
 
 
-def test_predictions_are_written_in_the_official_format(small_run: Path, toy: str, tmp_path: Path) -> None:
-    run_cli("predict", small_run, toy, "--out", tmp_path)
-    files = sorted((tmp_path / "lidarseg/all").glob("*_lidarseg.bin"))
+def test_predictions_are_written_in_the_official_format(lidarseg_run: Path, lidarseg: str, tmp_path: Path) -> None:
+    run_cli("predict", lidarseg_run, lidarseg, "--out", tmp_path)
+    files = sorted((tmp_path / "lidarseg/val").glob("*_lidarseg.bin"))
     assert [file.name for file in files][:2] == ["scene-0-c0_lidarseg.bin", "scene-0-c1_lidarseg.bin"]
     assert len(files) == 10
     labels = np.stack([np.fromfile(file, np.uint8) for file in files])
-    assert labels.shape == (10, 240) and labels.min() >= 1 and labels.max() <= 3
-    assert json.loads((tmp_path / "all/submission.json").read_text())["meta"]["use_lidar"] is True
+    assert labels.shape == (10, 240) and labels.min() >= 1 and labels.max() <= 16
+    assert json.loads((tmp_path / "val/submission.json").read_text())["meta"]["use_lidar"] is True
+
+
+def test_prediction_needs_points_alone(lidarseg_run: Path, lidarseg: str, tmp_path: Path) -> None:
+    bare = str(shutil.copytree(lidarseg, tmp_path / "bare"))
+    for group in Path(bare).glob("shards/*/*"):
+        if group.is_dir() and group.name != "points":
+            shutil.rmtree(group)
+    shutil.rmtree(Path(bare) / "text")
+    run_cli("predict", lidarseg_run, bare, "--out", tmp_path / "bare-labels")
+    run_cli("predict", lidarseg_run, lidarseg, "--out", tmp_path / "labels")
+    files = sorted((tmp_path / "labels/lidarseg/val").iterdir())
+    assert len(files) == 10
+    for file in files:
+        assert (tmp_path / "bare-labels/lidarseg/val" / file.name).read_bytes() == file.read_bytes()
+
+
+def test_predictions_of_other_classes_are_written_for_pointcept(small_run: Path, toy: str, tmp_path: Path) -> None:
+    assert "30 files" in run_cli("predict", small_run, toy, "--out", tmp_path).stdout
+    folder = tmp_path / "all/scene-0-s1"
+    segment, coord, strength = (np.load(folder / f"{name}.npy") for name in ("segment", "coord", "strength"))
+    points = Cache(toy).read(GroupPath("scene-0-000", "points"))
+    np.testing.assert_array_equal(coord, points["xyz"][240:])
+    np.testing.assert_array_equal(strength, points["intensity"][240:, None])
+    assert segment.dtype == np.int16 and set(np.unique(segment)) <= {0, 1, 2}
+
+
+@pytest.mark.parametrize("other", ["split", "classes"])
+def test_what_the_official_format_does_not_have_is_not_predicted(
+    lidarseg_run: Path, small_run: Path, lidarseg: str, toy: str, tmp_path: Path, other: str
+) -> None:
+    run, cache = lidarseg_run, str(shutil.copytree(lidarseg, tmp_path / "cache"))
+    if other == "split":
+        document = Path(cache) / "zarr.json"
+        document.write_text(document.read_text().replace('"val"', '"all"'))
+    else:  # three classes under the name of the official sixteen
+        run, cache = tmp_path / "run", str(shutil.copytree(toy, tmp_path / "three"))
+        shutil.copytree(small_run, run)
+        for document in (Path(cache) / "zarr.json", run / "run.json"):
+            text = document.read_text()
+            document.write_text(text.replace('"name": "toy"', '"name": "nuscenes16"'))
+    done = run_cli("predict", run, cache, "--out", tmp_path / "out", "--format", "nuscenes-lidarseg", exit_code=1)
+    assert ("has no split 'all'" if other == "split" else "no id for class 'road' of 'nuscenes16'") in done.stderr
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("place", ["split", "clouds", "samples", "scene"])
@@ -126,11 +173,10 @@ def test_a_cache_with_other_classes_is_not_scored(small_run: Path, make_cache, t
     assert "car, road, house" in done.stderr and "car, road, tree" in done.stderr
 
 
-def test_a_cache_without_truth_is_not_scored_but_predicted(small_run: Path, own: str, tmp_path: Path) -> None:
+def test_a_cache_without_truth_is_not_scored(small_run: Path, own: str) -> None:
     for key in Cache(own).shard_keys():
         Cache(own, "a").remove_group(GroupPath(key, "truth"))
     assert "truth: not sealed" in run_cli("evaluate", small_run, own, exit_code=1).stderr
-    assert "6 files" in run_cli("predict", small_run, own, "--out", tmp_path / "labels").stdout
 
 
 def test_a_missing_checkpoint_is_refused(small_run: Path, toy: str, tmp_path: Path) -> None:

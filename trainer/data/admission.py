@@ -4,20 +4,21 @@ from collections.abc import Sequence
 
 from cache_schemas.audit import audit
 from cache_schemas.documents import CacheManifest, GroupSeal, ShardRecord
-from cache_schemas.group_path import GroupPath
-from cache_schemas.layout import SOURCE_PREFIX
+from cache_schemas.group_path import SHARDS, GroupPath
+from cache_schemas.layout import ROOT_GROUPS, SOURCE_PREFIX
 from cache_schemas.problems import ProblemKind
 from cache_schemas.store import Cache
 from trainer.errors import UnfitCacheError
 
 
 def admit(
-    cache: Cache, manifest: CacheManifest, arrays: Sequence[str]
+    cache: Cache, manifest: CacheManifest, arrays: Sequence[str], *, only_their_groups: bool = False
 ) -> tuple[dict[str, ShardRecord], dict[GroupPath, GroupSeal]]:
     """Check a cache and return the records of its shards that hold samples, by key, and their seals, by group path.
 
     Each of `arrays`, given as `<group>/<name>`, must be present in every such shard. Stray files are accepted:
-    training does not read them, and `labelgen verify` reports them.
+    training does not read them, and `labelgen verify` reports them. With `only_their_groups`, so are problems of groups
+    of which no array is asked for.
 
     Raises:
         UnfitCacheError: if a group is unsealed, stale or damaged, or an array is missing; it names the first problem.
@@ -26,7 +27,9 @@ def admit(
     seals: dict[GroupPath, GroupSeal] = {}
     for part in audit(cache, manifest):
         for problem in part.problems:
-            if problem.kind not in (ProblemKind.STRAY_FILE, ProblemKind.UNRELATED_FILE):
+            if problem.kind in (ProblemKind.STRAY_FILE, ProblemKind.UNRELATED_FILE):
+                continue
+            if not only_their_groups or _concerns(problem.path, {name.split("/")[0] for name in arrays}):
                 raise UnfitCacheError(f"{cache.url}/{problem}")
         if part.record is not None and part.record.samples:
             records[part.key] = part.record
@@ -37,6 +40,14 @@ def admit(
         )
     _check_arrays_present(arrays, records, seals, cache.url)
     return records, seals
+
+
+def _concerns(path: str, groups: set[str]) -> bool:
+    """Return whether a path in a cache belongs to one of these groups of a shard, or to no group at all."""
+    first, *rest = path.split("/")
+    if first == SHARDS:
+        return len(rest) < 2 or rest[1] in groups
+    return first not in ROOT_GROUPS
 
 
 def _check_arrays_present(

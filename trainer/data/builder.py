@@ -89,7 +89,7 @@ def _prepare(arrays: SampleArrays, settings: RunSettings, rng: np.random.Generat
         "pixel_labels": _crop_ids(arrays[f"labels/image{_label_suffix(settings)}"], crops),
         "mask_ids": _crop_ids(arrays["sam/mask_ids"], crops).astype(np.int32),
         "point_labels": arrays[point_labels(settings)],
-        **_voxel_arrays(arrays["points/xyz"] @ rotation.T, arrays["points/intensity"], settings.networks.voxel_m),
+        **voxel_arrays(arrays["points/xyz"] @ rotation.T, arrays["points/intensity"], settings.networks.voxel_m),
         **_pair_arrays(arrays, crops, (height, width)),
     }
     tensors = {name: torch.from_numpy(values) for name, values in found.items()}
@@ -150,7 +150,7 @@ def _pair_arrays(arrays: SampleArrays, crops: Sequence[Crop], size: tuple[int, i
     }
 
 
-def _voxel_arrays(xyz: NDArray[np.float32], intensity: NDArray[np.float32], voxel_m: float) -> dict[str, NDArray[Any]]:
+def voxel_arrays(xyz: NDArray[np.float32], intensity: NDArray[np.float32], voxel_m: float) -> dict[str, NDArray[Any]]:
     """Return voxels of rotated points (P, 3), in metres, with the mean intensity and height of each."""
     voxels, point_voxel = voxelise(xyz, voxel_m)
     count = np.bincount(point_voxel, minlength=len(voxels))

@@ -35,11 +35,19 @@ class SampleRef:
 class CacheStream:
     """The samples of a cache, read array by array as `<group>/<name>`."""
 
-    def __init__(self, url: str, arrays: Sequence[str], *, optional: Sequence[str] = (), open_shards: int = 16) -> None:
+    def __init__(
+        self,
+        url: str,
+        arrays: Sequence[str],
+        *,
+        optional: Sequence[str] = (),
+        open_shards: int = 16,
+        only_their_groups: bool = False,
+    ) -> None:
         """Open the cache and check its documents and file sizes; values of arrays are read later.
 
         `arrays` must be present in every shard; `optional` ones are read where they are present. The chunk indices of
-        the last `open_shards` shards are kept in memory.
+        the last `open_shards` shards are kept in memory. With `only_their_groups`, the cache may lack all other groups.
 
         Raises:
             CacheError: if there is no cache at `url`, or it has another schema version.
@@ -48,7 +56,7 @@ class CacheStream:
         cache, self.manifest = Cache.open(url)
         self.url, self._open_shards = url, open_shards
         self._arrays = sorted({*arrays, *optional, *_offsets([*arrays, *optional])})
-        self._records, self._seals = admit(cache, self.manifest, arrays)
+        self._records, self._seals = admit(cache, self.manifest, arrays, only_their_groups=only_their_groups)
         self._reader = RowReader(url)
         self._opened: OrderedDict[str, _OpenShard] = OrderedDict()
         self.samples = [
@@ -103,7 +111,7 @@ class CacheStream:
         """
         shard = self._open(ref.shard)
         bounds = {axis: (int(ends[ref.index]), int(ends[ref.index + 1])) for axis, ends in shard.offsets.items()}
-        chosen = range(bounds["I"][1] - bounds["I"][0]) if images is None else images
+        chosen = range(self.image_count(ref)) if images is None else images
         spans, names = [], []
         for path in shard.arrays if only is None else only:
             axis = _first_axis(path)
@@ -118,8 +126,8 @@ class CacheStream:
         return _localise_pairs(arrays, bounds, chosen)
 
     def image_count(self, ref: SampleRef) -> int:
-        """Return the number of images of a sample."""
-        ends = self._open(ref.shard).offsets["I"]
+        """Return the number of images of a sample; 0 if the stream reads no array of images."""
+        ends = self._open(ref.shard).offsets.get("I", [0] * (ref.index + 2))
         return int(ends[ref.index + 1] - ends[ref.index])
 
     def cloud_name(self, ref: SampleRef) -> str:
@@ -165,8 +173,11 @@ class _OpenShard:
 
 def _offsets(arrays: Sequence[str]) -> Iterator[str]:
     for name in arrays:
-        yield OFFSETS[_first_axis(name)]
-    yield OFFSETS["I"]
+        axis = _first_axis(name)
+        yield OFFSETS[axis]
+        if axis == "N":  # indices of pairs count the images and points of their shard
+            yield OFFSETS["I"]
+            yield OFFSETS["P"]
 
 
 def _first_axis(path: str) -> str:

@@ -6,7 +6,8 @@ from trainer.data.stream import CacheStream, SampleRef
 from trainer.errors import UnfitCacheError
 from trainer.run_record import RunRecord
 
-INPUT_ARRAYS = ("images/rgb", "sam/mask_ids", "points/xyz", "points/intensity", "labels/image", "labels/point")
+POINT_ARRAYS = ("points/xyz", "points/intensity")
+INPUT_ARRAYS = ("images/rgb", "sam/mask_ids", *POINT_ARRAYS, "labels/image", "labels/point")
 PAIR_ARRAYS = ("pairs/point", "pairs/image", "pairs/row", "pairs/col")
 SCORED_ARRAYS = ("labels/image_raw", "labels/point_raw", "truth/point")
 
@@ -17,16 +18,20 @@ def open_for_scoring(record: RunRecord, cache: str) -> CacheStream:
     Raises:
         CacheError, UnfitCacheError: if it cannot be read, has no truth, or has other classes than the run.
     """
-    return _open(record, cache, SCORED_ARRAYS, optional=["truth/image"])
+    stream = CacheStream(cache, [*INPUT_ARRAYS, *PAIR_ARRAYS, *SCORED_ARRAYS], optional=["truth/image"])
+    _refuse_other_classes(stream, record, cache)
+    return stream
 
 
 def open_for_prediction(record: RunRecord, cache: str) -> CacheStream:
-    """Return the stream of a cache, with or without truth, for a run's networks.
+    """Return the stream of a cache's points for a run's 3D network; no other group of the cache is needed.
 
     Raises:
         CacheError, UnfitCacheError: if it cannot be read, or has other classes than the run.
     """
-    return _open(record, cache, (), optional=[])
+    stream = CacheStream(cache, POINT_ARRAYS, only_their_groups=True)
+    _refuse_other_classes(stream, record, cache)
+    return stream
 
 
 def choose_scenes(stream: CacheStream, record: RunRecord, scenes: str | None) -> tuple[list[SampleRef], str]:
@@ -57,12 +62,10 @@ def _known(contents: Mapping[str, Sequence[str]], recorded: Mapping[str, Sequenc
     return {scene for scene, found in contents.items() if digests.intersection(found)}
 
 
-def _open(record: RunRecord, cache: str, more: Sequence[str], optional: Sequence[str]) -> CacheStream:
-    stream = CacheStream(cache, [*INPUT_ARRAYS, *PAIR_ARRAYS, *more], optional=optional)
+def _refuse_other_classes(stream: CacheStream, record: RunRecord, cache: str) -> None:
     taxonomy = stream.manifest.taxonomy
     if taxonomy.digest != record.taxonomy.digest:
         raise UnfitCacheError(
             f"{cache}: its classes are those of {taxonomy.name!r} ({', '.join(taxonomy.names)}), but the run was "
             f"trained on {record.taxonomy.name!r} ({', '.join(record.taxonomy.names)}); use a cache with these classes"
         )
-    return stream

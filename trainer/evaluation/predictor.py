@@ -6,10 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.nn import functional
 
-from trainer.data.builder import BatchDataset
+from cache_schemas.group_path import shard_path
+from trainer.data.builder import BatchDataset, voxel_arrays
 from trainer.data.sampler import Step
 from trainer.data.stream import CacheStream, SampleRef
+from trainer.errors import UnfitCacheError
 from trainer.networks.model import CnsModel, Outputs
 from trainer.run_folder import RunFolder
 from trainer.run_record import RunRecord
@@ -38,15 +41,11 @@ class Predictor:
         Raises:
             RunFolderError: if there is no such checkpoint, or it cannot be read.
         """
-        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._device = _device()
         settings = _inference_settings(record.settings)
         self._precision = settings.optimiser.precision
         self._batches = BatchDataset(stream, samples, settings)
-        self._model = CnsModel(settings, torch.from_numpy(stream.text_embeddings()), {})
-        state = run.load(checkpoint)["model"]
-        wanted = self._model.state_dict()
-        self._model.load_state_dict({name: tensor for name, tensor in state.items() if name in wanted})
-        self._model.to(self._device).eval()
+        self._model = _load_model(run, settings, checkpoint, self._device)
 
     @torch.inference_mode()
     def predict(self, number: int, *, refine: bool = False) -> SamplePrediction:
@@ -65,6 +64,57 @@ class Predictor:
             pixels = refine_pixels(pixels, batch.mask_ids, batch.mask_count, classes)
             points = refine_points(points, batch, classes)
         return SamplePrediction(pixels.cpu().numpy(), points.cpu().numpy())
+
+
+class PointLabeller:
+    """The 3D network of a run, with the weights of one of its checkpoints; it needs points alone."""
+
+    def __init__(
+        self, run: RunFolder, record: RunRecord, stream: CacheStream, samples: Sequence[SampleRef], checkpoint: str
+    ) -> None:
+        """Load a checkpoint onto the GPU, or onto the CPU if there is none.
+
+        Raises:
+            RunFolderError: if there is no such checkpoint, or it cannot be read.
+        """
+        self._device = _device()
+        settings = _inference_settings(record.settings)
+        self._voxel_m = settings.networks.voxel_m
+        self._stream, self._samples = stream, samples
+        self._model = _load_model(run, settings, checkpoint, self._device)
+
+    @torch.inference_mode()
+    def label(self, number: int) -> NDArray[np.uint8]:
+        """Return the class ids (P,) of the points of sample `number`.
+
+        Raises:
+            DamagedGroupError: if bytes of the cache are not those that were written.
+            UnfitCacheError: if the cloud spans too many voxels.
+        """
+        ref = self._samples[number]
+        arrays = self._stream.read(ref)
+        try:
+            found = voxel_arrays(arrays["points/xyz"], arrays["points/intensity"], self._voxel_m)
+        except ValueError as error:
+            raise UnfitCacheError(f"{self._stream.url}/{shard_path(ref.shard)}: sample {ref.token}: {error}") from error
+        tensors = {name: torch.from_numpy(values).to(self._device) for name, values in found.items()}
+        voxels = functional.pad(tensors["voxels"], (1, 0))  # the number of the only sample
+        features = self._model.cloud(tensors["voxel_features"], voxels, 1)
+        scores = self._model.point_scores(features, tensors["point_voxel"])
+        labels: NDArray[np.uint8] = scores.argmax(dim=1).to(torch.uint8).cpu().numpy()
+        return labels
+
+
+def _device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _load_model(run: RunFolder, settings: RunSettings, checkpoint: str, device: torch.device) -> CnsModel:
+    """Return the networks of a checkpoint without the latent heads; text embeddings are those of the training."""
+    state = run.load(checkpoint)["model"]
+    model = CnsModel(settings, state["text"], {})
+    model.load_state_dict({name: tensor for name, tensor in state.items() if name in model.state_dict()})
+    return model.to(device).eval()
 
 
 def _inference_settings(settings: RunSettings) -> RunSettings:

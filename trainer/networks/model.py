@@ -111,9 +111,13 @@ class CnsModel(nn.Module):
         """Return point scores (P, C), and by teacher mapped features (N, K) of the pairs' points; always in fp32."""
         with torch.autocast(batch.rgb.device.type, enabled=False):
             features = self.cloud(batch.voxel_features, batch.voxels, batch.batch_size)
-            scores = class_scores(features, self.phi_s, self.text)[batch.point_voxel]
+            scores = self.point_scores(features, batch.point_voxel)
             voxel_of_pair = batch.point_voxel[batch.pair_point]
             return scores, {name: head.phi_f(features)[voxel_of_pair] for name, head in self._latent_heads()}
+
+    def point_scores(self, features: Tensor, point_voxel: Tensor) -> Tensor:
+        """Return class scores (P, C) of points from the features (V, F) of voxels and each point's voxel (P,)."""
+        return class_scores(features, self.phi_s, self.text)[point_voxel]
 
     def _frozen_latents(self, name: str, head: LatentHead, batch: Batch) -> Tensor:
         """Return a teacher's mapped features (N, K) at the pairs."""
