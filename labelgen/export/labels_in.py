@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache_schemas.documents import CacheManifest, LabelOrigin, Provenance, ShardRecord
-from cache_schemas.errors import CacheError, LabelFileError
+from cache_schemas.errors import LabelFileError
 from cache_schemas.group_path import GroupPath
 from cache_schemas.label_files.formats import point_format
 from cache_schemas.label_files.point_format import PointFormat
@@ -191,16 +191,3 @@ def _join(read: Sequence[tuple[NDArray[np.int64] | None, int]], points: PointFor
         for official, count in read
     ]
     return np.concatenate(parts)
-
-
-def check_source(cache: Cache, keys: Sequence[str], name: str) -> None:
-    """Check that one of some shards has labels of a source.
-
-    Raises:
-        CacheError: if none has.
-    """
-    if not cache.seals(GroupPath(key, SOURCE_PREFIX + name) for key in keys if name):
-        raise CacheError(
-            f"{cache.url}: no finished shard has labels of source {name!r}; import them with `labelgen import-labels "
-            f"{cache.url} DIR --format .. --name {name}`"
-        )

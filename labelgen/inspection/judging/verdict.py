@@ -1,6 +1,8 @@
 """Say what speaks against a cache being complete, whole and plausible."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+
+import numpy as np
 
 from cache_schemas.names import printable
 from cache_schemas.problems import Problem
@@ -40,9 +42,19 @@ def judge_wholeness(broken: Collection[Problem], damaged: Sequence[DamagedShard]
 
 
 def judge_plausibility(
-    statistics: LabelStatistics | None, outliers: Sequence[Outlier], *, untrained: bool, all_samples: bool
+    statistics: LabelStatistics | None,
+    outliers: Sequence[Outlier],
+    *,
+    untrained: bool,
+    foreign: Sequence[str],
+    all_samples: bool,
+    counts_misses: bool,
 ) -> tuple[str, ...]:
-    """Return what is unlikely about the labels; `all_samples` tells whether all samples of the cache were counted."""
+    """Return what is unlikely about the labels.
+
+    `foreign` says of each teacher that was made for other data sets what it is. `all_samples` tells whether all samples
+    of the cache were counted, and `counts_misses` whether elements without a label are wrong.
+    """
     if statistics is None:
         return ("there are no labels to judge",)
     counts = {name: count for name, count in statistics.labels.image.refined.items() if name != "ignore"}
@@ -53,6 +65,7 @@ def judge_plausibility(
     shards = {outlier.shard for outlier in outliers}
     found = {
         "the teachers are untrained: the labels mean nothing": untrained,
+        **dict.fromkeys(foreign, True),
         f"{percent(ratio(counts[largest], pixels))} of all pixels have the label {largest}": (
             counts[largest] > _LARGEST_CLASS_SHARE * pixels
         ),
@@ -64,7 +77,27 @@ def judge_plausibility(
         ),
         f"shards that are outliers: {len(shards)}, see below": bool(shards),
     }
-    return _that_hold(found)
+    no_better = () if untrained else _no_better_than_chance(statistics, counts_misses)
+    return (*_that_hold(found), *no_better)
+
+
+def _no_better_than_chance(statistics: LabelStatistics, counts_misses: bool) -> Iterator[str]:
+    """Yield a sentence for pixels, and one for points, if a guess without looking would score as well."""
+    for unit, truth in statistics.truth.by_unit:
+        if truth is None or truth.refined.accuracy is None or truth.refined.miou is None:
+            continue
+        scores, names = truth.refined, list(truth.refined.iou)
+        by_class = np.array(scores.confusion).sum(axis=1)
+        if counts_misses:
+            by_class += np.array(list(scores.unlabelled.values()))
+        share = ratio(by_class.max(), by_class.sum())
+        found = {
+            f"{percent(scores.accuracy)} are right, and {percent(share)} would be if all were called "
+            f"{names[by_class.argmax()]}": scores.accuracy <= share,
+            f"mIoU {percent(scores.miou)} is not above 1 / {len(names)}": scores.miou <= 1 / len(names),
+        }
+        if len(names) > 1 and (reasons := _that_hold(found)):
+            yield f"labels of {unit} are no better than chance: {'; '.join(reasons)}"
 
 
 def _that_hold(found: dict[str, bool]) -> tuple[str, ...]:
