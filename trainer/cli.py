@@ -3,10 +3,14 @@
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from cache_schemas.command_line import CONTEXT, load_attribute, reports_errors, say, text_width
+
+if TYPE_CHECKING:
+    from cache_schemas.scoring import Absent, Unlabelled
 
 RAY_LAUNCHER = "pipelines.ray_train:fit_on_ray"
 """What starts training on a Ray cluster. It is loaded by name, since the trainer does not import `pipelines`."""
@@ -94,9 +98,32 @@ def fit(
 @SCENES
 @CHECKPOINT
 @click.option("--refine", is_flag=True, help="Vote predictions within SAM's masks first (Post-Refine).")
+@click.option(
+    "--unlabelled",
+    default="ignore",
+    show_default=True,
+    type=click.Choice(["ignore", "miss"]),
+    help="Where cached labels have none, they are not scored, or count as wrong.",
+)
+@click.option(
+    "--absent",
+    default="leave",
+    show_default=True,
+    type=click.Choice(["leave", "zero"]),
+    help="Classes in neither truth nor labels leave the mean of IoU, or count as 0.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @reports_errors("run the same command again")
-def evaluate(run: Path, cache: str, scenes: str | None, checkpoint: str, refine: bool, as_json: bool) -> None:
+def evaluate(
+    run: Path,
+    cache: str,
+    scenes: str | None,
+    checkpoint: str,
+    refine: bool,
+    unlabelled: "Unlabelled",
+    absent: "Absent",
+    as_json: bool,
+) -> None:
     """Score a run's 2D and 3D network, and the cached labels, on a cache with truth.
 
     Without --scenes: the held-out scenes if CACHE was used for training and scenes were held out, otherwise all.
@@ -106,11 +133,13 @@ def evaluate(run: Path, cache: str, scenes: str | None, checkpoint: str, refine:
       trainer evaluate runs/cns out/demo.zarr
       trainer evaluate runs/cns out/nuscenes-val.zarr --json | jq .point.miou
     """
+    from cache_schemas.scoring import ScoringRule
     from trainer.evaluate import evaluate as score_run
     from trainer.evaluation.report import render
     from trainer.run_folder import RunFolder
 
-    found = score_run(RunFolder(run), cache, scenes=scenes, checkpoint=checkpoint, refine=refine)
+    rule = ScoringRule(unlabelled, absent)
+    found = score_run(RunFolder(run), cache, scenes=scenes, checkpoint=checkpoint, refine=refine, rule=rule)
     click.echo(json.dumps(found, indent=2) if as_json else render(found, text_width()))
 
 

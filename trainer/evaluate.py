@@ -5,13 +5,15 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from cache_schemas.scoring import confusion_matrix, score
+from cache_schemas.scoring import ScoringRule, confusion_with_unlabelled
 from cache_schemas.taxonomy import IGNORE
 from trainer.data.stream import SampleArrays
 from trainer.evaluation.inputs import choose_scenes, open_for_scoring
 from trainer.evaluation.predictor import Predictor, SamplePrediction
 from trainer.evaluation.report import EvaluationReport, score_report
 from trainer.run_folder import RunFolder
+
+DEFAULT_RULE = ScoringRule()
 
 
 def evaluate(
@@ -21,11 +23,13 @@ def evaluate(
     scenes: str | None = None,
     checkpoint: str = "last",
     refine: bool = False,
+    rule: ScoringRule = DEFAULT_RULE,
     say: Callable[[str], None] = lambda _: None,
 ) -> EvaluationReport:
     """Return the scores of a run's networks on a cache.
 
-    With `refine`, predictions are voted within SAM's masks first ("Post-Refine" in the paper's table 2).
+    With `refine`, predictions are voted within SAM's masks first ("Post-Refine" in the paper's table 2). `rule` says
+    what counts; networks label everything, so that only cached labels can lack a label.
 
     Raises:
         CacheError, UnfitCacheError: if the cache cannot be read, has no truth, or has other classes than the run.
@@ -41,7 +45,7 @@ def evaluate(
         for name, matrix in _confusions(stream.read(ref), prediction, len(record.taxonomy.classes)):
             counts[name] = counts[name] + matrix if name in counts else matrix
         say(f"scored {number + 1} of {len(samples)} samples")
-    scores = {name: score_report(score(matrix), record.taxonomy.names) for name, matrix in counts.items()}
+    scores = {name: score_report(rule.score(matrix), record.taxonomy.names) for name, matrix in counts.items()}
     report = EvaluationReport(
         run=str(run.path),
         checkpoint=checkpoint,
@@ -49,6 +53,8 @@ def evaluate(
         scenes=scenes,
         samples=len(samples),
         refined_predictions=refine,
+        unlabelled=rule.unlabelled,
+        absent=rule.absent,
         point=scores["point"],
         point_seen=scores["point_seen"],
         agreement=scores["agreement"],
@@ -65,20 +71,20 @@ def evaluate(
 def _confusions(
     arrays: SampleArrays, prediction: SamplePrediction, classes: int
 ) -> Iterator[tuple[str, NDArray[np.int64]]]:
-    """Yield the confusion matrices (C, C) of a sample by name: predictions and labels against truth, and agreement.
+    """Yield the confusion matrices (C, C+1) of a sample by name: predictions and labels against truth, and agreement.
 
     `point` counts all points with truth, `point_seen` those that also have a cached label, hence that a camera sees.
     """
     truth = arrays["truth/point"]
     seen = np.where(arrays["labels/point"] == IGNORE, IGNORE, truth).astype(np.uint8)
-    yield "point", confusion_matrix(truth, prediction.point, classes)
-    yield "point_seen", confusion_matrix(seen, prediction.point, classes)
-    yield "raw/point_seen", confusion_matrix(truth, arrays["labels/point_raw"], classes)
-    yield "refined/point_seen", confusion_matrix(truth, arrays["labels/point"], classes)
+    yield "point", confusion_with_unlabelled(truth, prediction.point, classes)
+    yield "point_seen", confusion_with_unlabelled(seen, prediction.point, classes)
+    yield "raw/point_seen", confusion_with_unlabelled(truth, arrays["labels/point_raw"], classes)
+    yield "refined/point_seen", confusion_with_unlabelled(truth, arrays["labels/point"], classes)
     if "truth/image" in arrays:
         image_truth = arrays["truth/image"]
-        yield "image", confusion_matrix(image_truth, prediction.image, classes)
-        yield "raw/image", confusion_matrix(image_truth, arrays["labels/image_raw"], classes)
-        yield "refined/image", confusion_matrix(image_truth, arrays["labels/image"], classes)
+        yield "image", confusion_with_unlabelled(image_truth, prediction.image, classes)
+        yield "raw/image", confusion_with_unlabelled(image_truth, arrays["labels/image_raw"], classes)
+        yield "refined/image", confusion_with_unlabelled(image_truth, arrays["labels/image"], classes)
     pixel = prediction.image[arrays["pairs/image"], arrays["pairs/row"], arrays["pairs/col"]]
-    yield "agreement", confusion_matrix(pixel, prediction.point[arrays["pairs/point"]], classes)
+    yield "agreement", confusion_with_unlabelled(pixel, prediction.point[arrays["pairs/point"]], classes)

@@ -84,17 +84,20 @@ def judge_plausibility(
 def _no_better_than_chance(statistics: LabelStatistics, counts_misses: bool) -> Iterator[str]:
     """Yield a sentence for pixels, and one for points, if a guess without looking would score as well."""
     for unit, truth in statistics.truth.by_unit:
-        if truth is None or truth.refined.accuracy is None or truth.refined.miou is None:
+        if truth is None:
             continue
         scores, names = truth.refined, list(truth.refined.iou)
+        accuracy, miou = scores.accuracy, scores.miou
+        if accuracy is None or miou is None:
+            continue
         by_class = np.array(scores.confusion).sum(axis=1)
         if counts_misses:
             by_class += np.array(list(scores.unlabelled.values()))
         share = ratio(by_class.max(), by_class.sum())
         found = {
-            f"{percent(scores.accuracy)} are right, and {percent(share)} would be if all were called "
-            f"{names[by_class.argmax()]}": scores.accuracy <= share,
-            f"mIoU {percent(scores.miou)} is not above 1 / {len(names)}": scores.miou <= 1 / len(names),
+            f"{percent(accuracy)} are right, and {percent(share)} would be if all were called "
+            f"{names[by_class.argmax()]}": accuracy <= share,
+            f"mIoU {percent(miou)} is not above 1 / {len(names)}": miou <= 1 / len(names),
         }
         if len(names) > 1 and (reasons := _that_hold(found)):
             yield f"labels of {unit} are no better than chance: {'; '.join(reasons)}"
