@@ -83,6 +83,19 @@ def test_cached_labels_are_scored_beside_the_networks(small_run: Path, toy: str)
     assert found["point_seen"]["scored"] == found["labels"]["raw"]["point_seen"]["scored"] < 2400
 
 
+def test_cached_labels_are_scored_by_a_rule(small_run: Path, toy: str) -> None:
+    arguments = ("evaluate", small_run, toy, "--scenes", "all", "--unlabelled", "miss", "--absent", "zero")
+    found = json.loads(run_cli(*arguments, "--json").stdout)
+    assert (found["unlabelled"], found["absent"]) == ("miss", "zero")
+    refined = found["labels"]["refined"]["point_seen"]
+    seen = json.loads(run_cli("evaluate", small_run, toy, "--scenes", "all", "--json").stdout)["point_seen"]["scored"]
+    assert refined["scored"] == 2400, "all points of ten samples"
+    assert refined["accuracy"] == pytest.approx(seen / 2400), "labels are right where they are"
+    assert "SemanticKITTI's rule (no label: a miss; absent class: IoU 0)" in " ".join(
+        run_cli(*arguments).stdout.split()
+    )
+
+
 def test_evaluate_prints_a_table_with_a_row_for_each_class(small_run: Path, toy: str) -> None:
     table = run_cli("evaluate", small_run, toy).stdout
     found = json.loads(run_cli("evaluate", small_run, toy, "--json").stdout)
