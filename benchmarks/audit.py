@@ -19,7 +19,16 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from cache_schemas.documents import CacheManifest, PromptRecord, Provenance, ShardRecord, TeacherIdentity, Teachers
+from cache_schemas.documents import (
+    CacheManifest,
+    Picture,
+    PromptRecord,
+    Provenance,
+    ShardRecord,
+    Source,
+    TeacherIdentity,
+    Teachers,
+)
 from cache_schemas.group_path import GroupPath
 from cache_schemas.layout import SCHEMA_VERSION
 from cache_schemas.store import Cache
@@ -76,8 +85,7 @@ def _write_distinct(place: Path, keyframes: int) -> None:
     teacher = TeacherIdentity(architecture="made", weights="made", sha256="00" * 32)
     manifest = CacheManifest(
         schema_version=SCHEMA_VERSION,
-        dataset="nuscenes",
-        split="all",
+        sources=(Source(dataset="nuscenes", split="all"),),
         taxonomy=taxonomy,
         taxonomy_digest=taxonomy.digest,
         prompts=PromptRecord(name="made", digest="0", class_names={n: (n,) for n in taxonomy.names}, templates=("{}",)),
@@ -92,8 +100,9 @@ def _write_distinct(place: Path, keyframes: int) -> None:
     for index in range(DISTINCT):
         scene = _scene(index)
         key, samples = f"{scene}-000", tuple(f"{scene}-{i}" for i in range(keyframes))
-        cameras = tuple(f"CAM_{i}" for i in range(CAMERAS))
-        cache.write_shard_record(key, ShardRecord(scene=scene, samples=samples, cameras=cameras))
+        images = [(f"CAM_{i}", f"{token}/{i}.jpg") for token in samples for i in range(CAMERAS)]
+        pictures = tuple(Picture(camera, file, WIDTH, HEIGHT) for camera, file in images)
+        cache.write_shard_record(key, ShardRecord(dataset="nuscenes", scene=scene, samples=samples, pictures=pictures))
         for name, arrays in _arrays(np.random.default_rng(index), keyframes).items():
             cache.write_group(GroupPath(key, name), arrays, Provenance(f"{index}{name}", samples=samples))
 

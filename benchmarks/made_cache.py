@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cache_schemas.documents import CacheManifest, ShardRecord
+from cache_schemas.documents import CacheManifest
 from cache_schemas.group_path import GroupPath
 from cache_schemas.layout import SHARD_GROUPS
 from cache_schemas.store import Cache
@@ -39,7 +39,9 @@ def write_nuscenes_size(source: Cache, manifest: CacheManifest, url: str, sample
     text = source.seals([TEXT])[TEXT]
     made.write_group(TEXT, source.read(TEXT), text.provenance)
     tokens = tuple(token for record in records.values() for token in record.samples)
-    made.write_shard_record(f"{scene}-000", ShardRecord(scene=scene, samples=tokens, cameras=records[keys[0]].cameras))
+    pictures = tuple(picture for record in records.values() for picture in record.pictures)
+    record = records[keys[0]].model_copy(update={"samples": tokens, "clouds": (), "pictures": pictures})
+    made.write_shard_record(f"{scene}-000", record)
     for name, seal in source.shard_seals(keys[0]).items():
         made.write_group(
             GroupPath(f"{scene}-000", name), groups[name], replace(seal.provenance, samples=tokens, counts={})

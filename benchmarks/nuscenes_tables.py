@@ -119,10 +119,7 @@ def load(data: Path) -> None:
     seconds = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     samples = sum(len(scene.samples) for scene in scenes)
-    print(
-        f"labelgen: {len(scenes)} scenes, {samples:,} samples in {seconds:.1f} s, "
-        f"peak {peak:.2f} GiB (pages of the mapped files included)"
-    )
+    print(f"labelgen: {len(scenes)} scenes, {samples:,} samples in {seconds:.1f} s, peak {peak:.2f} GiB")
 
 
 def load_plain(folder: Path) -> None:

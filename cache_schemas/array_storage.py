@@ -64,7 +64,7 @@ def write_array(group: zarr.Group, name: str, array: AnyArray, spec: ArraySpec) 
         compressors=[ZstdCodec(level=1, checksum=True) if spec.compressed else Crc32cCodec()],
         filters=None,
         fill_value=0,
-        dimension_names=[str(axis) for axis in spec.axes],
+        dimension_names=spec.dimension_names,
         config={"write_empty_chunks": True},
     )
     if array.size:
@@ -82,8 +82,12 @@ def least_file_bytes(spec: ArraySpec, shape: tuple[int, ...], dtype: str) -> int
     return outer[0] // inner[0] * (stored + INDEX_ENTRY_BYTES) + CRC_BYTES
 
 
-def metadata_misfits(spec: ArraySpec, shape: tuple[int, ...], dtype: str, metadata: Mapping[str, Any]) -> list[str]:
+def metadata_misfits(
+    spec: ArraySpec, shape: tuple[int, ...], dtype: str, metadata: Mapping[str, Any], version: int
+) -> list[str]:
     """Compare an array's `zarr.json` with what `write_array` writes; returns a sentence for each difference.
+
+    In a cache of schema version 1, the dimension names may be those of that version, which were not unique.
 
     Raises:
         KeyError, TypeError, ValueError, AttributeError: if it is not the metadata of an array with one Zarr shard.
@@ -92,6 +96,8 @@ def metadata_misfits(spec: ArraySpec, shape: tuple[int, ...], dtype: str, metada
     (sharding,) = metadata["codecs"]
     grid, details, keys = metadata["chunk_grid"], sharding["configuration"], metadata["chunk_key_encoding"]
     codecs = ["bytes little", "zstd checksum" if spec.compressed else "crc32c"]
+    names, names_before = spec.dimension_names, [str(axis) for axis in spec.axes]
+    expected_names = names_before if version == 1 and metadata["dimension_names"] == names_before else names
     found_expected: dict[str, tuple[Any, Any]] = {
         "zarr_format": (metadata["zarr_format"], 3),
         "node_type": (metadata["node_type"], "array"),
@@ -100,7 +106,7 @@ def metadata_misfits(spec: ArraySpec, shape: tuple[int, ...], dtype: str, metada
         "chunk grid": ((grid["name"], grid["configuration"]["chunk_shape"]), ("regular", list(outer))),
         "chunk keys": ((keys["name"], keys.get("configuration", {}).get("separator", "/")), ("default", "/")),
         "fill_value": (metadata["fill_value"], 0),
-        "dimension_names": (metadata["dimension_names"], [str(axis) for axis in spec.axes]),
+        "dimension_names": (metadata["dimension_names"], expected_names),
         "codec": (sharding["name"], "sharding_indexed"),
         "inner chunks": (details["chunk_shape"], list(inner)),
         "inner codecs": ([_codec(codec) for codec in details["codecs"]], codecs),

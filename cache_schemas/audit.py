@@ -52,7 +52,7 @@ def audit(cache: Cache, manifest: CacheManifest) -> Iterator[Part]:
         raise disappeared(shard_path(min(lost)))
     shard_of_sample: dict[str, str] = {}
     for start in range(0, len(keys), SHARDS_PER_READ):
-        for part in _read_shards(cache, keys[start : start + SHARDS_PER_READ], files, sizes):
+        for part in _read_shards(cache, manifest, keys[start : start + SHARDS_PER_READ], files, sizes):
             audit_record(part, shard_of_sample)
             audit_axes(part, known_sizes | part.axis_sizes)
             audit_origins(part, manifest, root.own_seals | part.own_seals)
@@ -68,13 +68,15 @@ def _audit_root(cache: Cache, manifest: CacheManifest, files: Mapping[str, FileS
         root.add(ProblemKind.DAMAGED_DOCUMENT, SHARDS, finding(error, SHARDS))
     for name, spec in ROOT_GROUPS.items():
         _read_seal(root, GroupPath.root(name), documents.get(name), name in files, required=not spec.optional)
-    audit_arrays([root], cache, files)
+    audit_arrays([root], cache, manifest, files)
     audit_axes(root, {"C": len(manifest.taxonomy.classes)})
     audit_origins(root, manifest, root.own_seals)
     return root
 
 
-def _read_shards(cache: Cache, keys: list[str], files: Mapping[str, FileSizes], sizes: FileSizes) -> list[Part]:
+def _read_shards(
+    cache: Cache, manifest: CacheManifest, keys: list[str], files: Mapping[str, FileSizes], sizes: FileSizes
+) -> list[Part]:
     """Return some shards with their documents; the problems are those of each document by itself and of its files."""
     parts = [Part(key) for key in keys]
     sources = sources_by_shard(files)
@@ -88,10 +90,13 @@ def _read_shards(cache: Cache, keys: list[str], files: Mapping[str, FileSizes], 
             if part.record and not part.record.samples:
                 if str(path) in files:
                     part.add(ProblemKind.FOREIGN_GROUP, path, "its shard holds no sample, and therefore no group")
+            elif group_spec(path).of_points and "point" not in manifest.modalities:
+                if str(path) in files:
+                    part.add(ProblemKind.FOREIGN_GROUP, path, "the samples of the cache have no points")
             else:
                 required = part.record is not None and not group_spec(path).optional
                 _read_seal(part, path, documents.get(str(path)), str(path) in files, required)
-    audit_arrays(parts, cache, files)
+    audit_arrays(parts, cache, manifest, files)
     return parts
 
 

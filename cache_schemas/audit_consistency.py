@@ -81,7 +81,7 @@ def audit_origins(part: Part, manifest: CacheManifest, seals: Mapping[str, Group
 
     `seals` are those of the part and of the root groups, by group name.
     """
-    stale = stale_groups(seals, manifest.recipes)
+    stale = stale_groups(seals, manifest.recipes_of(part.record.dataset if part.record else ""))
     for path in part.seals:
         made_by = seals[path.name].teacher if path.name in seals else None
         teacher = group_spec(path).teacher

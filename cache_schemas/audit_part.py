@@ -32,10 +32,11 @@ class Part:
 
     @property
     def axis_sizes(self) -> dict[str, int]:
-        """The number of samples, by axis name, if the record is that of the groups; otherwise nothing."""
+        """The numbers of samples and images, by axis name, if the record is that of the groups; otherwise nothing."""
         if self.record is None or any(problem.kind is ProblemKind.FOREIGN_RECORD for problem in self.problems):
             return {}
-        return {"S": len(self.record.samples)}
+        images = {"I": len(self.record.pictures)} if any(picture.file for picture in self.record.pictures) else {}
+        return {"S": len(self.record.samples), **images}
 
     def add(self, kind: ProblemKind, path: GroupPath | str, message: str) -> None:
         """Add a problem."""

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from typing_extensions import override
 
 from cache_schemas import local_files
-from cache_schemas.durable_store import sync_folder, sync_folders
+from cache_schemas.durable_store import sync_folder, sync_folders, write_durably
 from cache_schemas.location import file_system, is_url
 from cache_schemas.zarr_documents import LARGEST_DOCUMENT_BYTES, Text, read_local_files
 
@@ -46,6 +46,12 @@ class CacheFiles(Protocol):
 
     def texts(self, paths: Sequence[str]) -> Mapping[str, Text | Exception]:
         """Return the content of those files that exist, up to one byte more than a document may have, by path."""
+
+    def content(self, path: str) -> bytes:
+        """Return the whole content of a file."""
+
+    def take(self, path: str, source: "CacheFiles") -> None:
+        """Make a file equal to that of the same path in another cache; a link to it where both are on one disk."""
 
     def remove(self, path: str) -> None:
         """Remove a file, or a folder and all that is in it, if it exists."""
@@ -101,6 +107,18 @@ class LocalFiles(CacheFiles):
     def texts(self, paths: Sequence[str]) -> Mapping[str, Text | Exception]:
         path_of = {self._path(path): path for path in paths}
         return {path_of[file]: text for file, text in read_local_files(path_of).items()}
+
+    @override
+    def content(self, path: str) -> bytes:
+        return Path(self._path(path)).read_bytes()
+
+    @override
+    def take(self, path: str, source: CacheFiles) -> None:
+        place = Path(self._path(path))
+        if isinstance(source, LocalFiles):
+            local_files.link_or_copy(Path(source._path(path)), place)
+        else:
+            write_durably(place, source.content(path))
 
     @override
     def remove(self, path: str) -> None:
@@ -179,6 +197,14 @@ class StoredObjects(CacheFiles):
         found = self._fs.cat_ranges([self._path(path) for path in paths], 0, LARGEST_DOCUMENT_BYTES + 1)
         pairs = zip(paths, found, strict=True)
         return {path: text for path, text in pairs if not isinstance(text, FileNotFoundError)}
+
+    @override
+    def content(self, path: str) -> bytes:
+        return bytes(self._fs.cat_file(self._path(path)))
+
+    @override
+    def take(self, path: str, source: CacheFiles) -> None:
+        self._fs.pipe_file(self._path(path), source.content(path))
 
     @override
     def remove(self, path: str) -> None:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import (
     BaseModel,
@@ -17,7 +17,16 @@ from pydantic import (
 )
 
 from cache_schemas.errors import CacheError, SchemaVersionError
-from cache_schemas.layout import ROOT_GROUPS, SCHEMA_VERSION, SHARD_GROUPS, TEACHERS
+from cache_schemas.layout import (
+    MODALITIES,
+    READABLE_VERSIONS,
+    ROOT_GROUPS,
+    SCHEMA_MINOR,
+    SCHEMA_VERSION,
+    SHARD_GROUPS,
+    TEACHERS,
+    Modalities,
+)
 from cache_schemas.names import EscapedText, FileName, OptionalFileName, PlainText
 from cache_schemas.taxonomy import Taxonomy
 
@@ -105,16 +114,26 @@ class Teachers(Document):
         return {"preset": self.preset, **networks}
 
 
+class Source(Document):
+    """A part of a data set that a cache holds: its split, and the version of its tables where there are several."""
+
+    dataset: FileName
+    split: FileName
+    version: PlainText | None = None
+
+
 class CacheManifest(Document):
     """Root attributes: the content of the cache, and the settings of the last run that changed it.
 
-    `recipes` are digests of these settings by group. A group whose seal has another recipe was made under other
-    settings.
+    `modalities` say whether samples have points besides images. `sources` are the parts of data sets whose samples the
+    cache holds. `recipes` are digests of settings, by data set and group. A group whose seal has another recipe was
+    made under other settings.
     """
 
     schema_version: int
-    dataset: FileName
-    split: FileName
+    schema_minor: int = SCHEMA_MINOR
+    modalities: Modalities = MODALITIES
+    sources: tuple[Source, ...] = Field(min_length=1)
     taxonomy: Taxonomy
     taxonomy_digest: str
     ignore_id: Literal[255] = 255
@@ -122,8 +141,38 @@ class CacheManifest(Document):
     teachers: Teachers
     config: dict[str, Any]
     config_digest: str
-    recipes: dict[str, str] = Field(default_factory=dict)
+    recipes: dict[str, dict[str, str]] = Field(default_factory=dict)
     software: dict[str, str]
+
+    @property
+    def dataset(self) -> str:
+        """The data set of its first source."""
+        return self.sources[0].dataset
+
+    @property
+    def split(self) -> str:
+        """The split of its first source."""
+        return self.sources[0].split
+
+    @property
+    def datasets(self) -> tuple[str, ...]:
+        """The data sets of its sources, each once."""
+        return tuple(dict.fromkeys(source.dataset for source in self.sources))
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The splits of its sources, each once."""
+        return tuple(dict.fromkeys(source.split for source in self.sources))
+
+    def recipes_of(self, dataset: str) -> dict[str, str]:
+        """Return the digests of settings by group, for shards of a data set; without a name, of the first one."""
+        return self.recipes.get(dataset or self.dataset, {})
+
+    @model_validator(mode="after")
+    def _modalities_fit(self) -> Self:
+        if self.modalities not in (MODALITIES, MODALITIES[:1]):
+            raise ValueError(f"modalities {self.modalities} are neither image nor image and point")
+        return self
 
     @model_validator(mode="after")
     def _digest_fits(self) -> Self:
@@ -133,19 +182,31 @@ class CacheManifest(Document):
 
     @classmethod
     def from_attrs(cls, attrs: dict[str, Any], where: str) -> Self:
-        """Return the manifest; another schema version has an error of its own.
+        """Return the manifest, also of a cache of version 1; an unknown schema version has an error of its own.
 
         Raises:
-            SchemaVersionError: if the cache follows another version of the contract.
+            SchemaVersionError: if the cache follows a version of the contract that this software does not know.
             CacheError: if the attributes are not a manifest.
         """
-        version = attrs.get("schema_version")
-        if "schema_version" in attrs and version != SCHEMA_VERSION:
+        version, minor = attrs.get("schema_version", SCHEMA_VERSION), attrs.get("schema_minor", 0)
+        newer = version == SCHEMA_VERSION and isinstance(minor, int) and minor > SCHEMA_MINOR
+        if version not in READABLE_VERSIONS or newer:
             raise SchemaVersionError(
-                f"{where}: schema version {version!r}, this software reads and writes version {SCHEMA_VERSION}; "
+                f"{where}: schema version {f'{version}.{minor}' if newer else repr(version)}, this software reads "
+                f"versions 1 and {SCHEMA_VERSION}.0 to {SCHEMA_VERSION}.{SCHEMA_MINOR}; "
                 "use the release that wrote the cache, or choose another cache folder"
             )
-        return super().from_attrs(attrs, where)
+        return super().from_attrs(_manifest_of_version_1(attrs) if version == 1 else attrs, where)
+
+
+def _manifest_of_version_1(attrs: dict[str, Any]) -> dict[str, Any]:
+    """Return the attributes of a manifest of version 1 with the fields of today; it has the same version."""
+    changed = dict(attrs)
+    dataset, split, recipes = changed.pop("dataset", None), changed.pop("split", None), changed.pop("recipes", {})
+    config = changed.get("config")
+    version = config.get("version") if isinstance(config, dict) else None
+    source = {"dataset": dataset, "split": split, "version": version}
+    return changed | {"modalities": list(MODALITIES), "sources": [source], "recipes": {str(dataset): recipes}}
 
 
 class QuarantinedSample(Document):
@@ -161,25 +222,64 @@ class QuarantinedSample(Document):
     inputs: str
 
 
-class ShardRecord(Document):
-    """Attributes of `shards/<shard>`: its samples in order, and those that were left out.
+class Picture(NamedTuple):
+    """An image of a shard: the name of its camera, its file relative to the data set, and its size on disk.
 
-    `clouds` are the data set's own ids of the samples' clouds, as in the names of its official label files.
+    The file of a picture inside a file that holds many ends with `#<number>`. In records of version 1, file and size
+    are None. In JSON: a list of the four.
     """
 
+    camera: FileName
+    file: PlainText | None = None
+    width_px: int | None = None
+    height_px: int | None = None
+
+
+class ShardRecord(Document):
+    """Attributes of `shards/<shard>`: its data set, its samples in order, and those that were left out.
+
+    `clouds` are the data set's own ids of the samples' clouds, as in the names of its official label files. `pictures`
+    are the images of the shard in order. `dataset` is empty in records of version 1, whose caches have only one.
+    """
+
+    dataset: OptionalFileName
     scene: FileName
     samples: tuple[FileName, ...]
     clouds: tuple[OptionalFileName, ...] = ()
-    cameras: tuple[FileName, ...]
+    pictures: tuple[Picture, ...] = ()
     quarantined: tuple[QuarantinedSample, ...] = ()
+
+    @classmethod
+    def from_attrs(cls, attrs: dict[str, Any], where: str) -> Self:
+        """Return the record, also of version 1, which has one list of `cameras` for all samples.
+
+        Raises:
+            CacheError: if the attributes are not a record.
+        """
+        if "cameras" not in attrs:
+            return super().from_attrs(attrs, where)
+        changed = {"dataset": "", **attrs}
+        cameras, samples = changed.pop("cameras"), changed.get("samples")
+        if isinstance(cameras, list) and isinstance(samples, list):
+            changed["pictures"] = [[camera, None, None, None] for _ in samples for camera in cameras]
+        return super().from_attrs(changed, where)
+
+    def pictures_at(self, start: int, stop: int) -> tuple[Picture, ...]:
+        """Return the pictures of the images `start` to `stop` of the shard; unknown ones are named by their number."""
+        known = self.pictures[start:stop]
+        return known + tuple(Picture(f"image {number}") for number in range(start + len(known), stop))
 
 
 class ArraySeal(Document):
-    """An array when its group was sealed; `crc32c` is that of its values in C order, little-endian."""
+    """An array when its group was sealed; `crc32c` is that of its values in C order, little-endian.
+
+    `bytes` is the size of the file with its values, 0 if the array is empty; None in seals of version 1.
+    """
 
     shape: tuple[Annotated[int, Field(ge=0)], ...]
     dtype: str
     crc32c: str
+    bytes: Annotated[int, Field(ge=0)] | None = None
 
 
 class LabelOrigin(Document):

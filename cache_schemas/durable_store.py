@@ -8,6 +8,8 @@ from pathlib import Path
 from zarr.core.buffer import Buffer
 from zarr.storage import LocalStore
 
+BytesLike = bytes | bytearray | memoryview
+
 PARTIAL = ".partial"
 """The end of the name of a file that is not finished."""
 
@@ -17,12 +19,12 @@ class DurableStore(LocalStore):
 
     async def _set(self, key: str, value: Buffer, exclusive: bool = False) -> None:
         self._check_writable()
-        await asyncio.to_thread(_write, self.root / key, value, exclusive)
+        await asyncio.to_thread(write_durably, self.root / key, value.as_buffer_like(), exclusive)
 
     def set_sync(self, key: str, value: Buffer) -> None:
         """Write a file; readers see the old content or the whole new content, also after a loss of power."""
         self._check_writable()
-        _write(self.root / key, value, exclusive=False)
+        write_durably(self.root / key, value.as_buffer_like())
 
 
 def sync_folder(folder: str | Path) -> None:
@@ -40,8 +42,8 @@ def sync_folders(folder: str | Path) -> None:
         sync_folder(path)
 
 
-def _write(path: Path, value: Buffer, exclusive: bool) -> None:
-    """Write a file.
+def write_durably(path: Path, value: "BytesLike", exclusive: bool = False) -> None:
+    """Write a file; it is on the disk before it gets its name.
 
     Raises:
         FileExistsError: if it exists and `exclusive` is set.
@@ -52,7 +54,7 @@ def _write(path: Path, value: Buffer, exclusive: bool) -> None:
     partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}{PARTIAL}")
     try:
         with partial.open("xb") as file:
-            file.write(value.as_buffer_like())
+            file.write(value)
             file.flush()
             os.fsync(file.fileno())
         if exclusive:

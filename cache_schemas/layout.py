@@ -1,20 +1,33 @@
-"""Version 1 of the cache layout: the groups of a cache, and the name, axes and dtype of every array in them.
+"""Version 2 of the cache layout: the groups of a cache, and the name, axes and dtype of every array in them.
 
 Axis names: S samples of the shard, I images, H x W training size, h x w CLIP grid, hf x wf SAM grid,
-C classes, D and E embedding sizes of CLIP and SAM, P points, Q points of sweeps, N pairs. An integer is a fixed size;
-"S+1" is one more than S. The files of an array are the business of `array_storage.py`.
+C classes, D and E embedding sizes of CLIP and SAM, P points, Q points of sweeps, N pairs, K instances. An integer is
+a fixed size; "S+1" is one more than S. The names of the axes on disk are `ArraySpec.dimension_names`. The files of an
+array are the business of `array_storage.py`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from numpy.typing import NDArray
 
 from cache_schemas.errors import LayoutError
 from cache_schemas.group_path import GroupPath
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+SCHEMA_MINOR = 0
+"""The version that this code writes. Minor versions only add optional groups, arrays and fields."""
+
+READABLE_VERSIONS = (1, SCHEMA_VERSION)
+
+Modalities = tuple[Literal["image", "point"], ...]
+
+MODALITIES: Modalities = ("image", "point")
+"""What the samples of a cache can have. A cache of images alone has neither points nor what is made from them."""
+
+POINT_AXES = frozenset({"P", "N", "Q", "K"})
+"""The axes of points, pairs of a pixel and a point, points of sweeps, and instances of points."""
 
 Axis = str | int
 AnyArray = NDArray[Any]
@@ -38,25 +51,48 @@ class ArraySpec:
     compressed: bool = False
     optional: bool = False
 
+    @property
+    def dimension_names(self) -> list[str]:
+        """The names of the axes on disk, each once: number n with the name of an axis before it is called `name.n`."""
+        names = [str(axis) for axis in self.axes]
+        return [name if name not in names[:number] else f"{name}.{number}" for number, name in enumerate(names)]
+
+    @property
+    def of_points(self) -> bool:
+        """Whether the array has a row for each point, pair or instance."""
+        return self.axes[0] in POINT_AXES
+
 
 @dataclass(frozen=True)
 class GroupSpec:
     """The contract of one group: its arrays by name.
 
-    `teacher` is the name of the network that makes the arrays, or None. A shard may lack an `optional` group.
+    `teacher` is the name of the network that makes the arrays, or None. A shard may lack an `optional` group. Caches
+    of images alone have no group `of_points`, and of other groups not the arrays of points.
     """
 
     arrays: Mapping[str, ArraySpec]
     optional: bool = False
     teacher: str | None = None
+    of_points: bool = False
+
+    def array_names(self, modalities: Collection[str]) -> list[str]:
+        """Return the names of the arrays that a group may have in a cache of these modalities."""
+        return [name for name, spec in self.arrays.items() if "point" in modalities or not spec.of_points]
+
+    def required(self, modalities: Collection[str]) -> set[str]:
+        """Return the names of the arrays that it must have."""
+        return {name for name in self.array_names(modalities) if not self.arrays[name].optional}
 
 
 def _per_image(*axes: Axis, dtypes: tuple[str, ...], meaning: str, compressed: bool = False) -> ArraySpec:
     return ArraySpec(("I", *axes), dtypes, meaning, chunk=1, compressed=compressed)
 
 
-def _per_point(axis: str, *rest: Axis, dtype: str, meaning: str, compressed: bool = False) -> ArraySpec:
-    return ArraySpec((axis, *rest), (dtype,), meaning, chunk=POINTS_PER_CHUNK, compressed=compressed)
+def _per_point(
+    axis: str, *rest: Axis, dtype: str, meaning: str, compressed: bool = False, optional: bool = False
+) -> ArraySpec:
+    return ArraySpec((axis, *rest), (dtype,), meaning, chunk=POINTS_PER_CHUNK, compressed=compressed, optional=optional)
 
 
 SHARD_GROUPS: dict[str, GroupSpec] = {
@@ -86,15 +122,23 @@ SHARD_GROUPS: dict[str, GroupSpec] = {
             "features_scale": ArraySpec(
                 ("I", "E"), ("float32",), "int8 features times this give the embedding", optional=True
             ),
+            "features_valid": ArraySpec(
+                ("I", 2), ("uint16",), "rows and columns of features that show the image", optional=True
+            ),
         },
         teacher="sam",
     ),
     "points": GroupSpec(
         {
             "xyz": _per_point("P", 3, dtype="float32", meaning="points in their sensor frame, metres"),
-            "intensity": _per_point("P", dtype="float32", meaning="return strength, 0..1"),
+            "intensity": _per_point("P", dtype="float32", meaning="return strength, 0..1", optional=True),
+            "colour": _per_point("P", 3, dtype="uint8", meaning="RGB of points", optional=True),
+            "world_from_cloud": ArraySpec(
+                ("S", 4, 4), ("float64",), "rigid transforms to the frame of the scene, metres", optional=True
+            ),
             "offsets": ArraySpec(("S+1",), ("int64",), "points of sample s: offsets[s]:offsets[s+1]"),
         },
+        of_points=True,
     ),
     "pairs": GroupSpec(
         {
@@ -104,6 +148,7 @@ SHARD_GROUPS: dict[str, GroupSpec] = {
             "col": _per_point("N", dtype="uint16", meaning="pixel column at H x W", compressed=True),
             "offsets": ArraySpec(("S+1",), ("int64",), "pairs of sample s: offsets[s]:offsets[s+1]"),
         },
+        of_points=True,
     ),
     "labels": GroupSpec(
         {
@@ -142,6 +187,29 @@ SHARD_GROUPS: dict[str, GroupSpec] = {
             "offsets": ArraySpec(("S+1",), ("int64",), "points of sample s: offsets[s]:offsets[s+1]"),
         },
         optional=True,
+        of_points=True,
+    ),
+    "instances": GroupSpec(
+        {
+            "point": _per_point(
+                "P", dtype="uint16", meaning="instance of the point in its sample, from 1; 0 = none", compressed=True
+            ),
+            "extent": _per_point("K", 3, dtype="float32", meaning="sides of the box around the instance, metres"),
+            "offsets": ArraySpec(("S+1",), ("int64",), "instances of sample s: offsets[s]:offsets[s+1]"),
+        },
+        optional=True,
+        of_points=True,
+    ),
+    "instance_labels": GroupSpec(
+        {
+            "scores": _per_point("K", "C", dtype="float32", meaning="mean CLIP score of the instance's pixels"),
+            "pixels": _per_point("K", dtype="uint32", meaning="pixels that see the instance"),
+            "instance_raw": _per_point("K", dtype="uint8", meaning="class with the highest score", compressed=True),
+            "instance": _per_point("K", dtype="uint8", meaning="class after affinity", compressed=True),
+            "point": _per_point("P", dtype="uint8", meaning="label of the point", compressed=True),
+        },
+        optional=True,
+        of_points=True,
     ),
 }
 """The groups of a shard. Each is written and sealed by one task."""
@@ -152,6 +220,7 @@ SOURCE_PREFIX = "labels."
 SOURCE_GROUP = GroupSpec(
     {"point": _per_point("P", dtype="uint8", meaning="labels of another source, imported", compressed=True)},
     optional=True,
+    of_points=True,
 )
 """The contract of the groups of imported labels. A shard has one for each source, or none."""
 
@@ -165,10 +234,19 @@ ROOT_GROUPS: dict[str, GroupSpec] = {
 }
 """The groups beside `shards`, which belong to the whole cache."""
 
+
+def shard_groups(modalities: Collection[str]) -> dict[str, GroupSpec]:
+    """Return the groups that shards of a cache of these modalities may have."""
+    return {name: spec for name, spec in SHARD_GROUPS.items() if "point" in modalities or not spec.of_points}
+
+
 TEACHERS = tuple(
     dict.fromkeys(group.teacher for group in (*ROOT_GROUPS.values(), *SHARD_GROUPS.values()) if group.teacher)
 )
 """The names of the networks that make groups."""
+
+TEACHERS_GROUPS = tuple(name for name, group in {**ROOT_GROUPS, **SHARD_GROUPS}.items() if group.teacher)
+"""The groups that networks make, which is expensive. All data sets of a cache have them under the same settings."""
 
 
 def shard_group(name: str) -> GroupSpec | None:
@@ -222,14 +300,16 @@ def missing_scale(dtypes: Mapping[str, str]) -> list[str]:
 
 
 def check_arrays(path: GroupPath, arrays: dict[str, AnyArray]) -> None:
-    """Check names, dtypes and shapes of the arrays that a group is to hold.
+    """Check names, dtypes and shapes of the arrays that a group is to hold: all arrays of points, or none.
 
     Raises:
         LayoutError: with every array that breaks the contract.
     """
-    specs = group_spec(path).arrays
+    group = group_spec(path)
+    specs = group.arrays
+    modalities = MODALITIES if group.of_points or any(specs[n].of_points for n in arrays if n in specs) else ("image",)
     problems = [f"unknown array {name}" for name in arrays if name not in specs]
-    problems += [f"missing array {name}" for name, spec in specs.items() if not spec.optional and name not in arrays]
+    problems += [f"missing array {name}" for name in specs if name in group.required(modalities) - arrays.keys()]
     known = {name: array for name, array in arrays.items() if name in specs}
     problems += [
         f"{name} is {array.dtype}, the contract says {' or '.join(specs[name].dtypes)}"

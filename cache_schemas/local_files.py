@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from cache_schemas.durable_store import sync_folder
+from cache_schemas.durable_store import sync_folder, write_durably
 from cache_schemas.errors import CacheError
 from cache_schemas.group_path import SHARDS
 from cache_schemas.location import ABSENT, disk_error
@@ -236,3 +236,12 @@ def remove_empty_folders(folder: Path, root: Path) -> None:
     while folder != root and folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()
         folder = folder.parent
+
+
+def link_or_copy(source: Path, place: Path) -> None:
+    """Give a file a second name, or copy it if the place is on another disk."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source, place)
+    except OSError:
+        write_durably(place, source.read_bytes())

@@ -5,13 +5,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, Self
 
 import zarr
+from zarr.core.buffer import default_buffer_prototype
+from zarr.core.sync import sync
 from zarr.errors import ContainsArrayError
 
-from cache_schemas.array_storage import METADATA, checksum, chunk_file, least_file_bytes, write_array
+from cache_schemas.array_storage import METADATA, checksum, chunk_file, write_array
 from cache_schemas.cache_files import files_at
 from cache_schemas.documents import ArraySeal, CacheManifest, GroupSeal, Provenance, ShardRecord
 from cache_schemas.errors import CacheError, DamagedGroupError, NoCacheError, UnsealedGroupError
-from cache_schemas.file_checks import has_whole_files
+from cache_schemas.file_checks import has_whole_files, wrong_size
 from cache_schemas.group_path import SHARDS, GroupPath, is_folder_name, shard_path
 from cache_schemas.layout import SHARD_GROUPS, AnyArray, check_arrays, group_spec
 from cache_schemas.location import StoreError, disk_error, file_system, zarr_store
@@ -106,7 +108,7 @@ class Cache:
         }
 
     def whole_seals(self, paths: Iterable[GroupPath]) -> dict[GroupPath, GroupSeal]:
-        """Return the seals of those sealed groups whose files are as large as their arrays need, by path.
+        """Return the seals of those sealed groups whose files have the sizes in their seals, by path.
 
         A loss of power can leave files empty on a disk that does not keep what it was told to keep.
         """
@@ -135,8 +137,9 @@ class Cache:
         specs = group_spec(path).arrays
         for name, array in arrays.items():
             write_array(group, name, array, specs[name])
+        sizes = self.stored_value_bytes(path, {name: array.shape for name, array in arrays.items()})
         sealed = {
-            name: ArraySeal(shape=array.shape, dtype=array.dtype.name, crc32c=checksum(array))
+            name: ArraySeal(shape=array.shape, dtype=array.dtype.name, crc32c=checksum(array), bytes=sizes[name])
             for name, array in arrays.items()
         }
         seal = GroupSeal.of(provenance, sealed)
@@ -190,11 +193,31 @@ class Cache:
         reader = RowReader(self.url)
         return {name: StoredRows(reader, array)[:] for name, array in self._locate(reader, path, names).items()}
 
+    def copy_group(self, path: GroupPath, seal: GroupSeal, source: "Cache") -> None:
+        """Copy a group of another cache, where it has this seal; the files come first and the seal last.
+
+        Raises:
+            OSError: if it cannot be written; the group is unsealed then.
+        """
+        self.remove_group(path)
+        for name, sealed in seal.arrays.items():
+            self._files.take(f"{path}/{name}/{METADATA}", source._files)
+            if 0 not in sealed.shape:
+                self._files.take(f"{path}/{name}/{chunk_file(len(sealed.shape))}", source._files)
+        self._files.sync_below(str(path))
+        self.write_document(str(path), source._files.content(f"{path}/{METADATA}"))
+        self._files.sync_way_to(str(path))
+
     def remove_group(self, path: GroupPath) -> None:
         """Remove a group if it exists, its seal first."""
         self.remove_folder(str(path))
 
     # Files
+
+    def stored_value_bytes(self, path: GroupPath, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
+        """Return the bytes of the file with the values of each array of a group, 0 if there is none."""
+        sizes = self._files.sizes([str(path)])
+        return {name: sizes.get(f"{path}/{name}/{chunk_file(len(shape))}") or 0 for name, shape in shapes.items()}
 
     def stored_bytes(self, path: GroupPath) -> dict[str, int]:
         """Return the bytes on disk of each array of a group, by name."""
@@ -230,6 +253,12 @@ class Cache:
         files = {posixpath.join(path, METADATA): path for path in paths}
         texts = self._files.texts(list(files))
         return {files[file]: parse_document(f"{self._base}/{file}", text) for file, text in texts.items()}
+
+    def write_document(self, path: str, text: bytes) -> None:
+        """Replace the `zarr.json` of a Zarr group or array as one write."""
+        self._check_writable(path)
+        store = zarr_store(self.url)
+        sync(store.set(f"{path}/{METADATA}", default_buffer_prototype().buffer.from_bytes(text)))
 
     def restore_shards_node(self) -> None:
         """Replace the `zarr.json` of the Zarr group `shards`, which has no attributes."""
@@ -282,18 +311,17 @@ class Cache:
         return dict(zip(wanted, reader.locate({path: seal}, {path: wanted}).values(), strict=True))
 
     def _check_size(self, path: GroupPath, name: str, sealed: ArraySeal) -> None:
-        """Check that the file of an array is large enough for it.
+        """Check the size of the file of an array.
 
         Raises:
-            DamagedGroupError: if it is not.
+            DamagedGroupError: if it is wrong.
         """
         if 0 in sealed.shape:
             return
-        least = least_file_bytes(group_spec(path).arrays[name], sealed.shape, sealed.dtype)
         try:
             size = self._files.size(f"{path}/{name}/{chunk_file(len(sealed.shape))}")
-            if size < least:
-                raise ValueError(f"{name} has {size} bytes, its shape {sealed.shape} needs at least {least}")
+            if wrong := wrong_size(size, group_spec(path).arrays[name], sealed):
+                raise ValueError(f"{name} has {wrong}")
         except (FileNotFoundError, ValueError) as error:
             raise self._damaged(path, error) from error
 

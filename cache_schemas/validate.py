@@ -35,8 +35,7 @@ def _value_problems(cache: Cache, manifest: CacheManifest, part: Part) -> Iterat
     for path, seal in part.readable.items():
         values, problems = _read_sealed(cache, path, seal, {problem.path for problem in part.problems})
         yield from problems
-        required = {name for name, spec in group_spec(path).arrays.items() if not spec.optional}
-        if required <= values.keys() == seal.arrays.keys():
+        if group_spec(path).required(manifest.modalities) <= values.keys() == seal.arrays.keys():
             groups[path.name] = values
     if not part.key:
         if "text" in groups and not is_unit_norm(groups["text"]["embeddings"]):

@@ -25,6 +25,7 @@ def impossible_values(taxonomy: Taxonomy, groups: Groups, counts: Mapping[str, M
         **_bad_points(groups),
         **_bad_ids(taxonomy, groups),
         **_bad_masks(groups, counts),
+        **_bad_valid_parts(groups),
         **_bad_numbers(groups),
     }
 
@@ -98,6 +99,14 @@ def _bad_masks(groups: Groups, counts: Mapping[str, Mapping[str, int]]) -> dict[
     if masks is None or largest <= masks:
         return {}
     return {"sam/mask_ids": f"mask id {largest}, but the seal says that an image has at most {masks} masks"}
+
+
+def _bad_valid_parts(groups: Groups) -> dict[str, str]:
+    """Check that the valid part of each embedding is not empty and not larger than its array."""
+    valid = groups.get("sam", {}).get("features_valid")
+    if valid is None or bool(((valid >= 1) & (valid <= groups["sam"]["features"].shape[1:3])).all()):
+        return {}
+    return {"sam/features_valid": "the valid part of an embedding is empty, or larger than the array"}
 
 
 def _bad_numbers(groups: Groups) -> dict[str, str]:

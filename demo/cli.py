@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from cache_schemas.command_line import INTERRUPTED, fail, reports_errors
+from cache_schemas.plurals import counted
 
 
 @click.group(short_help="Make the demo world.")
@@ -71,4 +72,4 @@ def make_demo(
     except KeyboardInterrupt:
         click.echo(f"interrupted; run the same command again to render {out} from the start", err=True)
         sys.exit(INTERRUPTED)
-    click.echo(f"{out}: {scenes} scenes of {keyframes} keyframes")
+    click.echo(f"{out}: {counted(scenes, 'scene')} of {counted(keyframes, 'keyframe')}")

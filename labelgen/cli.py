@@ -6,6 +6,7 @@ import sys
 import click
 
 from cache_schemas.command_line import CONTEXT, FAILED, LazyGroup, fail, reports_errors
+from cache_schemas.plurals import counted
 
 COMMANDS = {
     "run": "pipelines.cli:run",
@@ -77,10 +78,61 @@ def verify(cache: str, as_json: bool, drop: bool) -> None:
             f"{cache}: removed {len(removed)} groups and files; run the same `labelgen run` again to recompute them"
         )
     elif problems:
-        click.echo(f"{cache}: {len(problems)} problems; `labelgen verify {cache} --repair` removes what is bad")
+        click.echo(
+            f"{cache}: {counted(len(problems), 'problem')}; `labelgen verify {cache} --repair` removes what is bad"
+        )
     else:
-        click.echo(f"{cache}: sound, {len(opened.shard_keys())} shards")
+        click.echo(f"{cache}: sound, {counted(len(opened.shard_keys()), 'shard')}")
     sys.exit(FAILED if problems and not drop else 0)
+
+
+@main.command(short_help="Rewrite the documents of a cache of an older format.")
+@click.argument("cache")
+@reports_errors("run the same command again")
+def migrate(cache: str) -> None:
+    """Bring a cache of format 1 to the present format.
+
+    Only documents are rewritten, in place; no group is computed again. `labelgen run` does the same before it extends a
+    cache. A migration that was stopped is continued by the same command.
+
+    \b
+    Example:
+      labelgen migrate out/nuscenes.zarr
+    """
+    from cache_schemas.lock import run_lock
+    from cache_schemas.migrate import migrate as migrate_cache
+    from cache_schemas.store import Cache
+
+    Cache.open(cache)
+    with run_lock(cache):
+        opened, _ = Cache.open(cache, "a")
+        changed = migrate_cache(opened)
+    done = f"migrated, {len(opened.shard_keys())} shards" if changed else "is of the present format"
+    click.echo(f"{cache}: {done}")
+
+
+@main.command(short_help="Join caches of different scenes into a new one.")
+@click.argument("caches", nargs=-1, required=True)
+@click.option("--out", required=True, help="The new cache: a folder, or a URL such as s3://...")
+@reports_errors("run the same command again to continue")
+def merge(caches: tuple[str, ...], out: str) -> None:
+    """Join CACHES, made by the same teachers with the same prompts and training size, into a new one.
+
+    Nothing is computed. Files are copied, or get a second name where both caches are on one disk.
+
+    \b
+    Example:
+      labelgen merge out/train.zarr out/val.zarr --out out/both.zarr
+    """
+    from cache_schemas.lock import run_lock
+    from cache_schemas.merge import merge as merge_caches
+    from cache_schemas.store import Cache
+
+    for cache in caches:
+        Cache.open(cache)
+    with run_lock(out):
+        shards = merge_caches(caches, out)
+    click.echo(f"{out}: {shards} shards of {len(caches)} caches")
 
 
 @main.group()

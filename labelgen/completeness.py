@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
 
+from cache_schemas.plurals import counted
 from labelgen.samples import Sample, Scene
 from labelgen.stages import STAGES
 from labelgen.stages.raw_files import FileSizes
@@ -66,9 +67,9 @@ def describe_missing(missing: Mapping[str, Sequence[str]], samples: int) -> str:
     """
     files = [file for of_sample in missing.values() for file in of_sample]
     folders = ", ".join(f"{count:,} in {folder}" for folder, count in sorted(Counter(map(_folder, files)).items()))
-    who = f"none of the {samples:,} samples to be read has its files"
+    who = f"none of the {counted(samples, 'sample')} to be read has its files"
     if len(missing) < samples:
-        who = f"{len(missing):,} of the {samples:,} samples to be read lack files"
+        who = f"{len(missing):,} of the {samples:,} samples to be read {'lacks' if len(missing) == 1 else 'lack'} files"
     return f"{who}: {folders} (such as {files[0]})"
 
 
@@ -83,7 +84,8 @@ def describe_complete(scenes: Iterable[Scene], sizes: FileSizes) -> str:
         return ""
     named = ", ".join(complete[:NAMED_SCENES]) + (", ..." if len(complete) > NAMED_SCENES else "")
     return (
-        f"{len(complete):,} scenes are complete ({named}): --only-complete labels what is complete, "
+        f"{counted(len(complete), 'scene')} {'is' if len(complete) == 1 else 'are'} complete ({named}): "
+        "--only-complete labels what is complete, "
         f"and --shards '{complete[0]}-*' one scene"
     )
 

@@ -67,6 +67,11 @@ class Camera:
     depth: DepthMap | None = None
     truth_masks: tuple[tuple[int, str], ...] = ()
 
+    @property
+    def picture(self) -> str:
+        """What names its picture in the data set: the file, and `#<number>` for a picture in a file that holds many."""
+        return self.image_path if self.frame is None else f"{self.image_path}#{self.frame}"
+
 
 @dataclass(frozen=True)
 class Sweep:

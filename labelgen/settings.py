@@ -1,10 +1,36 @@
 """The settings that decide what is in a cache. A change of one redoes the groups whose stage names it."""
 
-from typing import Literal
+from collections.abc import Collection
+from typing import Any, Literal
 
 from pydantic import Field
 
 from cache_schemas.config_files import Settings
+
+SETTINGS_OF_FORMAT_1 = {
+    "ImageSettings": {"height", "width"},
+    "ClipSettings": {"architecture", "mean", "std", "key_smoothing", "prompt_denoising", "store_features"},
+    "SamSettings": {
+        *("architecture", "points_per_side", "pred_iou_thresh", "stability_score_thresh", "stability_score_offset"),
+        *("box_nms_thresh", "min_mask_region_area", "features"),
+    },
+    "PointSettings": {"min_depth_m"},
+}
+"""The settings of each section whose values are in the fingerprints of all caches. This list never changes."""
+
+
+def shaping(section: Settings, *, without: Collection[str] = ()) -> dict[str, Any]:
+    """Return the settings of a section that enter fingerprints, JSON-ready, except those that shape nothing.
+
+    A setting that is newer than format 1 enters only if it is not at its default, so that adding one redoes no group.
+    """
+    fields, always = type(section).model_fields, SETTINGS_OF_FORMAT_1[type(section).__name__]
+    values = section.model_dump(mode="json", exclude=set(without))
+    return {
+        name: value
+        for name, value in values.items()
+        if name in always or getattr(section, name) != fields[name].get_default(call_default_factory=True)
+    }
 
 
 class ImageSettings(Settings):
@@ -129,6 +155,24 @@ class SweepSettings(Settings):
     count: int = Field(0, ge=0, le=20)
 
 
+class InstanceSettings(Settings):
+    """Instances of points, and their labels (Affinity3D), in groups of their own.
+
+    Attributes:
+        enabled: whether the groups `instances` and `instance_labels` are made.
+        sensor_height_m: height of the lidar above the ground, in metres.
+        min_points: points of the smallest instance.
+        steps: labels spread over similar instances by W^(t-1) with t = `steps`; 1: not at all.
+        things: the classes whose instances give all their points one label; empty: all classes.
+    """
+
+    enabled: bool = False
+    sensor_height_m: float = Field(1.84, gt=0)
+    min_points: int = Field(20, ge=2)
+    steps: int = Field(2, ge=1, le=20)
+    things: tuple[str, ...] = ()
+
+
 class LabelSettings(Settings):
     """All settings that decide what is in a cache: the part of the dataset, the names of files, one section a step.
 
@@ -139,6 +183,7 @@ class LabelSettings(Settings):
         version: the folder of tables to use, such as `v1.0-mini`; null: the only one that is there.
         split: the scenes, which `--split` gives.
         shard_samples: samples of a shard, at most.
+        cameras: the names of the cameras to use, such as `[CAM_FRONT]`; null: all that a sample has.
         prompts: the name of a prompt file that comes with the package, or the path of your own.
         teachers: the preset of both teachers, which `--teachers` gives.
         images: the training size.
@@ -146,12 +191,14 @@ class LabelSettings(Settings):
         sam: the SAM teacher.
         points: pairs of pixels and points.
         sweeps: clouds between keyframes.
+        instances: instances of points, and their labels.
     """
 
     dataset: str
     version: str | None = None
     split: str = "all"
-    shard_samples: int = Field(40, ge=1, le=40)
+    shard_samples: int = Field(40, ge=1, le=1000)
+    cameras: tuple[str, ...] | None = Field(None, min_length=1)
     prompts: str
     teachers: str
     images: ImageSettings
@@ -159,6 +206,7 @@ class LabelSettings(Settings):
     sam: SamSettings
     points: PointSettings
     sweeps: SweepSettings = SweepSettings()
+    instances: InstanceSettings = InstanceSettings()
 
     def of_teacher(self, name: str) -> TeacherSettings:
         """Return the section of the teacher called `name`."""

@@ -20,6 +20,7 @@ import ray
 from ray.exceptions import RayActorError
 
 from cache_schemas.errors import CacheError
+from cache_schemas.plurals import counted
 from labelgen.errors import LabelgenError
 from pipelines.errors import PipelineError
 from pipelines.node_loss import MOST_LOSSES, is_node_loss, origin
@@ -281,7 +282,7 @@ class ActorPool:
                     f"working with {self.ready}"
                 )
             elif time.monotonic() - last_ready < self._patience_seconds:
-                self._say(f"still waiting for Ray to place and load {self.size} {self.name} actors")
+                self._say(f"still waiting for Ray to place and load {counted(self.size, f'{self.name} actor')}")
             else:
                 self._failure = PipelineError(
                     f"Ray could not place or load a single {self.name} actor for {self._patience_seconds / 60:g} "

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field, create_model
 
-from cache_schemas.config_files import Settings, check, merge, override, read_shipped, read_yaml, shipped_names
+from cache_schemas.config_files import Settings, check, merge, override, read_shipped, read_yaml
 from labelgen.datasets import find_dataset
 from labelgen.settings import LabelSettings
 from labelgen.stages import TEACHERS
@@ -23,7 +23,8 @@ class PoolSettings(Settings):
         num_gpus: the share of a GPU that each actor takes. A whole GPU fits any model. A local run on a machine
             without GPUs ignores it. On a cluster given by address, actors wait for GPUs; to work on its CPUs, set 0.
         num_cpus: the CPU cores that Ray reserves for each actor.
-        samples_per_call: samples that one call to an actor takes.
+        samples_per_call: samples that one call to an actor takes. Of a sample with many images, such as a scan, a call
+            takes 16 images.
     """
 
     actors: int | None = Field(None, ge=1)
@@ -85,8 +86,3 @@ def load_config(
     override(settings, overrides, "images.height=448")
     sources = f"{file or dataset + '.yaml'}, teachers {preset}" + (", --set" if overrides else "")
     return check(RunConfig, settings, sources)
-
-
-def preset_names() -> list[str]:
-    """Return the teacher presets."""
-    return shipped_names("pipelines", "configs/teachers")

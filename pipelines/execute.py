@@ -16,6 +16,7 @@ from cache_schemas.errors import CacheError
 from cache_schemas.group_path import GroupPath
 from cache_schemas.location import canonical
 from cache_schemas.lock import writing
+from cache_schemas.plurals import counted
 from cache_schemas.store import Cache
 from labelgen.errors import LabelgenError
 from labelgen.stages import STAGES, TEACHERS
@@ -125,7 +126,7 @@ class _Execution:
         """
         for token, why in list(self.unusable.items())[:1]:
             raise PipelineError(
-                f"{len(self.unusable)} samples that were labelled before cannot be used now, and their shards stay as "
+                f"{counted(len(self.unusable), 'sample')} labelled before cannot be used now, and their shards stay as "
                 f"they are, such as sample {token}: {why.reason}; to give up their labels, remove their shards from "
                 "the cache; then run the same command again"
             )

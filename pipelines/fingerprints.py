@@ -5,11 +5,15 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cache_schemas.layout import SCHEMA_VERSION
+from cache_schemas.layout import shard_groups
 from labelgen.samples import Sample
 from labelgen.stages import STAGES
 from labelgen.stages.inputs import ResolvedSettings
 from labelgen.stages.raw_files import FileSizes
+from labelgen.stages.stage import Stage
+
+SCHEMA = 1
+"""What all digests hold since the first format. It stays, so that groups that did not change stay up to date."""
 
 
 def digest(*parts: Any) -> str:
@@ -17,11 +21,28 @@ def digest(*parts: Any) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
+def stages_of(resolved: ResolvedSettings) -> dict[str, Stage]:
+    """Return the stages whose groups a cache of these modalities has, by name."""
+    groups = shard_groups(resolved.modalities)
+    return {name: stage for name, stage in STAGES.items() if stage.at_root or name in groups}
+
+
+def sources_of(group: str, resolved: ResolvedSettings) -> list[str]:
+    """Return the groups that a group is made from in a cache of these modalities."""
+    stages = stages_of(resolved)
+    return [name for name in STAGES[group].made_from if name in stages]
+
+
 def recipe_of(group: str, resolved: ResolvedSettings) -> str:
     """Return the digest of all settings that shape a group and the groups that it is made from, without the samples."""
     stage = STAGES[group]
-    upstream = [recipe_of(name, resolved) for name in stage.made_from]
-    return digest(group, stage.version, SCHEMA_VERSION, stage.settings(resolved), upstream)
+    upstream = [recipe_of(name, resolved) for name in sources_of(group, resolved)]
+    return digest(group, stage.version, SCHEMA, stage.settings(resolved), upstream)
+
+
+def recipes_of(resolved: ResolvedSettings) -> dict[str, str]:
+    """Return the recipes of all groups of a cache, by name."""
+    return {name: recipe_of(name, resolved) for name in stages_of(resolved)}
 
 
 def root_fingerprints(resolved: ResolvedSettings) -> dict[str, str]:
@@ -58,11 +79,12 @@ def shard_fingerprints(
     def compute(group: str) -> str | None:
         stage = STAGES[group]
         raw = stage.raw_inputs(samples, digests if stage.by_content else sizes) if stage.raw_inputs else []
-        upstream = [fingerprint(name) for name in stage.made_from]
-        if raw is None or None in upstream:
+        settings = stage.settings(resolved)
+        upstream = [fingerprint(name) for name in sources_of(group, resolved)]
+        if raw is None or settings is None or None in upstream:
             return None
-        computed = digest(group, stage.version, SCHEMA_VERSION, raw, stage.settings(resolved), upstream)
+        computed = digest(group, stage.version, SCHEMA, raw, settings, upstream)
         return accepted.get(group, computed)
 
-    found = {name: fingerprint(name) for name in STAGES if name not in roots}
+    found = {name: fingerprint(name) for name in stages_of(resolved) if name not in roots}
     return {name: value for name, value in found.items() if value is not None}

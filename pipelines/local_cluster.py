@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.errors import PipelineError
-from pipelines.stop import stops_although_blocked
+from pipelines.stop import children_ignore_sigterm, stops_although_blocked
 
 FOLDER_PREFIX = "labels-ray-"
 FOLDER_NAME = re.compile(re.escape(FOLDER_PREFIX) + "[a-z0-9_]{8}")
@@ -56,7 +56,7 @@ def local_cluster(num_cpus: int | None = None, log_to_driver: bool = False) -> I
         import ray
 
         try:
-            with stops_although_blocked(clean_up=lambda: _end(folder)):
+            with stops_although_blocked(clean_up=lambda: _end(folder)), children_ignore_sigterm():
                 ray.init(
                     address="local",
                     num_cpus=num_cpus,
@@ -69,7 +69,16 @@ def local_cluster(num_cpus: int | None = None, log_to_driver: bool = False) -> I
         except SystemExit:  # Ray raises this for a SIGTERM that arrives while it starts
             raise KeyboardInterrupt from None
         finally:
+            _kill_without_grace()
             ray.shutdown()
+
+
+def _kill_without_grace() -> None:
+    """Have Ray kill its processes at once: it would give each one a second to end on SIGTERM, which they never get."""
+    node: Any = importlib.import_module("ray._private.worker")._global_node
+    if node:
+        kill = node.kill_all_processes
+        node.kill_all_processes = lambda **_: kill(check_alive=False)
 
 
 def sweep_dead_clusters() -> None:

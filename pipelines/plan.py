@@ -5,16 +5,20 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cache_schemas.documents import GroupSeal, Provenance, QuarantinedSample, ShardRecord
+from cache_schemas.documents import GroupSeal, Picture, Provenance, QuarantinedSample, ShardRecord
+from cache_schemas.errors import CacheError, ConfigError
 from cache_schemas.group_path import GroupPath
 from cache_schemas.store import Cache
 from labelgen.completeness import FILES, missing_files, quarantine_reason
 from labelgen.samples import Sample, Scene, file_digests, file_sizes
 from labelgen.stages import STAGES
 from labelgen.stages.inputs import ResolvedSettings
-from pipelines.fingerprints import digest, recipe_of, root_fingerprints, shard_fingerprints
+from pipelines.fingerprints import digest, recipe_of, root_fingerprints, shard_fingerprints, sources_of
 
 SHARD_GROUPS = tuple(name for name, stage in STAGES.items() if not stage.at_root)
+MOST_IMAGES = 2**16
+"""Pairs number the images of a shard in 16 bits."""
+
 RAW_GROUPS = tuple(name for name, stage in STAGES.items() if stage.raw_inputs)
 """The groups that need files of the raw dataset."""
 
@@ -51,15 +55,22 @@ class ShardPlan:
     fingerprints: dict[str, str]
     todo: frozenset[str]
     labelled: frozenset[str] = frozenset()
+    dataset: str = ""
 
     @property
     def record(self) -> ShardRecord:
         """The record of the shard, as the cache holds it."""
-        cameras = tuple(camera.channel for sample in self.samples[:1] for camera in sample.cameras)
+        cameras = [camera for sample in self.samples for camera in sample.cameras]
+        pictures = tuple(Picture(c.channel, c.picture, c.width_px, c.height_px) for c in cameras)
         tokens = tuple(sample.token for sample in self.samples)
         clouds = tuple(sample.cloud_token for sample in self.samples)
         return ShardRecord(
-            scene=self.scene, samples=tokens, clouds=clouds, cameras=cameras, quarantined=self.quarantined
+            dataset=self.dataset,
+            scene=self.scene,
+            samples=tokens,
+            clouds=clouds,
+            pictures=pictures,
+            quarantined=self.quarantined,
         )
 
 
@@ -87,11 +98,26 @@ class Planner:
         shards = shards[:limit]
         records = self.cache.shard_records(key for key, _, _ in shards)
         seals = self.cache.whole_seals(GroupPath(key, group) for key, _, _ in shards for group in SHARD_GROUPS)
+        self._refuse_other_datasets(records)
         plans = []
         for key, scene, samples in shards:
             known = () if retry_quarantined or key not in records else records[key].quarantined
             plans.append(self._plan_shard(key, scene, samples, known, seals))
         return plans
+
+    def _refuse_other_datasets(self, records: Mapping[str, ShardRecord]) -> None:
+        """Refuse to overwrite shards of another data set, whose scenes have the same names.
+
+        Raises:
+            CacheError: naming the first of them.
+        """
+        own = self.resolved.settings.dataset
+        for key, record in records.items():
+            if record.dataset not in ("", own):
+                raise CacheError(
+                    f"{self.cache.url}: shard {key} is of data set {record.dataset}, and {own} has a scene of the same "
+                    "name; give another cache folder"
+                )
 
     def without(self, shard: ShardPlan, bad: Mapping[str, BadSample]) -> ShardPlan:
         """Return the plan of a shard without the samples whose tokens are in `bad`."""
@@ -130,7 +156,7 @@ class Planner:
             fingerprint=fingerprints[path.name],
             recipe=recipe_of(path.name, self.resolved),
             teacher=self.resolved.teachers.networks[stage.teacher.name] if stage.teacher else None,
-            upstream={source: fingerprints[source] for source in stage.made_from},
+            upstream={source: fingerprints[source] for source in sources_of(path.name, self.resolved)},
             samples=tuple(sample.token for sample in samples),
         )
         return GroupPlan(path, samples, provenance)
@@ -139,7 +165,13 @@ class Planner:
         size = self.resolved.settings.shard_samples
         for scene in scenes:
             for number, start in enumerate(range(0, len(scene.samples), size)):
-                yield f"{scene.name}-{number:03d}", scene.name, scene.samples[start : start + size]
+                key, samples = f"{scene.name}-{number:03d}", scene.samples[start : start + size]
+                if (images := sum(len(sample.cameras) for sample in samples)) > MOST_IMAGES:
+                    raise ConfigError(
+                        f"shard {key} would have {images:,} images, and a shard has room for {MOST_IMAGES:,}; "
+                        "lower shard_samples, or take fewer images of each sample"
+                    )
+                yield key, scene.name, samples
 
     def _plan_shard(
         self,
@@ -163,11 +195,12 @@ class Planner:
             else:
                 kept.append(sample)
         present = {group: seals[path] for group in SHARD_GROUPS if (path := GroupPath(key, group)) in seals}
-        accepted = self._made_from_lost_files(kept, present)
+        accepted = self._sealed_without_poses(kept, present) | self._made_from_lost_files(kept, present)
         fingerprints = shard_fingerprints(kept, self.file_sizes, self.file_digests, self.resolved, accepted)
         todo = _changed(fingerprints, present)
         labelled = frozenset(present["labels"].samples) if "labels" in present else frozenset()
-        shard = ShardPlan(key, scene, tuple(kept), tuple(quarantined), fingerprints, todo, labelled)
+        dataset = self.resolved.settings.dataset
+        shard = ShardPlan(key, scene, tuple(kept), tuple(quarantined), fingerprints, todo, labelled, dataset)
         return self._without_incomplete(shard)
 
     def _without_incomplete(self, shard: ShardPlan) -> ShardPlan:
@@ -203,6 +236,14 @@ class Planner:
             and present[group].samples == tokens
         }
 
+    def _sealed_without_poses(self, samples: Sequence[Sample], present: Mapping[str, GroupSeal]) -> dict[str, str]:
+        """Return the fingerprint of sealed points to keep although they lack poses, as in caches of format 1."""
+        if "points" not in present or "world_from_cloud" in present["points"].arrays:
+            return {}
+        unposed = [replace(sample, world_from_cloud=None) for sample in samples]
+        before = shard_fingerprints(unposed, self.file_sizes, self.file_digests, self.resolved, {}).get("points")
+        return {"points": before} if before == present["points"].fingerprint else {}
+
     def file_sizes(self, paths: tuple[str, ...]) -> dict[str, int | None]:
         """Return file sizes by path. The file system is asked once a file, since datasets have 100,000s of them."""
         self._sizes.update(file_sizes(self.data, tuple(path for path in paths if path not in self._sizes)))
@@ -217,9 +258,8 @@ class Planner:
         return digest(sample.defect, self.file_sizes(sample.input_paths + sample.truth_paths))
 
 
-def needs_work(shard: ShardPlan, cache: Cache) -> bool:
-    """Tell whether anything of a shard is missing, changed, or left over."""
-    record = cache.shard_records([shard.key]).get(shard.key)
+def needs_work(shard: ShardPlan, record: ShardRecord | None) -> bool:
+    """Tell whether anything of a shard, whose record this is, is missing, changed, or left over."""
     if not shard.samples:
         return record != shard.record
     return bool(shard.todo) or record is None or record.samples != shard.record.samples

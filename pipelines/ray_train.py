@@ -9,7 +9,7 @@ from trainer.run_folder import RunFolder
 from trainer.settings import RunSettings
 
 
-def fit_on_ray(settings: RunSettings, cache: str, out: Path, workers: int, *, resume: bool) -> None:
+def fit_on_ray(settings: RunSettings, cache: str, out: Path, workers: int, *, resume: bool, init: Path | None) -> None:
     """Train on `workers` workers of a Ray cluster, with one GPU each if the cluster has enough.
 
     `out` and a local `cache` must be on a file system that all nodes share. A worker that dies ends the run; call
@@ -39,6 +39,7 @@ def fit_on_ray(settings: RunSettings, cache: str, out: Path, workers: int, *, re
                 "cache": cache if "://" in cache else str(Path(cache).resolve()),
                 "out": str(out.resolve()),
                 "resume": resume,
+                "init": "" if init is None else str(init.resolve()),
             },
             scaling_config=ScalingConfig(num_workers=workers, use_gpu=running.resources().get("GPU", 0) >= workers),
             run_config=RunConfig(name=out.name, storage_path=str(out.resolve() / "ray")),
@@ -54,4 +55,7 @@ def _fit_on_worker(config: dict[str, str | bool]) -> None:
     from trainer.fit import FitRequest, fit
 
     settings = RunSettings.model_validate_json(str(config["settings"]))
-    fit(FitRequest(settings, str(config["cache"]), Path(str(config["out"])), bool(config["resume"])), say=print)
+    out, init = Path(str(config["out"])), str(config["init"])
+    fit(
+        FitRequest(settings, str(config["cache"]), out, bool(config["resume"]), Path(init) if init else None), say=print
+    )

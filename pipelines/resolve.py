@@ -1,12 +1,16 @@
-"""From settings to what they name: the adapter of the dataset, the taxonomy, the prompts, the networks."""
+"""From settings to what they name: the adapter of the dataset, its scenes, the taxonomy, the prompts, the networks."""
 
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from cache_schemas.documents import Teachers
 from cache_schemas.errors import ConfigError
+from cache_schemas.layout import MODALITIES
 from labelgen.datasets import find_dataset
 from labelgen.datasets.adapter import Adapter
 from labelgen.prompts import load_prompts
+from labelgen.samples import Scene
 from labelgen.settings import LabelSettings
 from labelgen.stages import TEACHERS
 from labelgen.stages.inputs import ResolvedSettings
@@ -27,8 +31,34 @@ def open_dataset(dataset: str, data: Path, sweeps: int = 0) -> Adapter:
     return adapter
 
 
+def read_scenes(settings: LabelSettings, adapter: Adapter) -> list[Scene]:
+    """Return the scenes of the split, whose samples have only the cameras of the settings.
+
+    Samples with none of these cameras are left out.
+
+    Raises:
+        ConfigError: if no sample has a camera that the settings name.
+        DatasetError, SourceError: as `Adapter.scenes`.
+    """
+    scenes = adapter.scenes(settings.split, settings.version)
+    if settings.cameras is None:
+        return scenes
+    wanted = set(settings.cameras)
+    names = {camera.channel for scene in scenes for sample in scene.samples for camera in sample.cameras}
+    if unknown := sorted(wanted - names):
+        raise ConfigError(f"no camera {unknown[0]!r} in this split; choose from {', '.join(sorted(names))}")
+    chosen = []
+    for scene in scenes:
+        samples = [replace(s, cameras=tuple(c for c in s.cameras if c.channel in wanted)) for s in scene.samples]
+        if kept := tuple(sample for sample in samples if sample.cameras or sample.defect):
+            chosen.append(replace(scene, samples=kept))
+    return chosen
+
+
 def resolve(settings: LabelSettings, adapter: Adapter) -> ResolvedSettings:
     """Load what the settings name for the data set of `adapter`, and digest the weights of the teachers.
+
+    The samples are taken to have images and points; see `with_modalities_of`.
 
     Raises:
         LabelgenError, CacheError: if something is missing or does not fit.
@@ -36,4 +66,12 @@ def resolve(settings: LabelSettings, adapter: Adapter) -> ResolvedSettings:
     taxonomy = adapter.taxonomy()
     prompts = load_prompts(settings.prompts, taxonomy)
     networks = {name: identify(settings.of_teacher(name)) for name in TEACHERS}
-    return ResolvedSettings(settings, taxonomy, prompts, Teachers(preset=settings.teachers, networks=networks))
+    teachers = Teachers(preset=settings.teachers, networks=networks)
+    return ResolvedSettings(settings, taxonomy, prompts, teachers)
+
+
+def with_modalities_of(scenes: Iterable[Scene], resolved: ResolvedSettings) -> ResolvedSettings:
+    """Return the settings for samples that have images and points, or images alone if none of them has a cloud."""
+    samples = (sample for scene in scenes for sample in scene.samples)
+    has_points = any(sample.cloud_path is not None for sample in samples)
+    return replace(resolved, modalities=MODALITIES if has_points else MODALITIES[:1])

@@ -1,13 +1,15 @@
 """The whole job: settings, plan, work on Ray, summary."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from cache_schemas.documents import ShardRecord
 from cache_schemas.errors import ConfigError
 from cache_schemas.location import canonical
-from cache_schemas.lock import run_lock
+from cache_schemas.lock import run_lock, writing
+from cache_schemas.store import Cache
 from labelgen.stages import STAGES
 from labelgen.stages.inputs import ResolvedSettings
 from pipelines.announcement import announce, refuse_incomplete
@@ -15,9 +17,9 @@ from pipelines.cluster import cluster
 from pipelines.config import RunConfig
 from pipelines.leftovers import sweep_half_written
 from pipelines.local_cluster import sweep_dead_clusters
-from pipelines.manifest import make_manifest, open_for_run, update_manifest
+from pipelines.manifest import manifest_after, open_for_run, update_manifest
 from pipelines.plan import Planner, ShardPlan, needs_work
-from pipelines.resolve import open_dataset, resolve
+from pipelines.resolve import open_dataset, read_scenes, resolve, with_modalities_of
 from pipelines.summary import RunSummary
 from pipelines.user_name import ensure_user_name
 
@@ -47,7 +49,8 @@ def generate_labels(request: RunRequest, say: Callable[[str], None]) -> RunSumma
     sweep_dead_clusters()
     adapter = open_dataset(request.config.dataset, request.data, request.config.sweeps.count)
     resolved = resolve(request.config, adapter)
-    scenes = adapter.scenes(request.config.split, request.config.version)
+    scenes = read_scenes(request.config, adapter)
+    resolved = with_modalities_of(scenes, resolved)
     with run_lock(request.cache) as holder:
         sweep_half_written(request.cache)
         cache = open_for_run(request.cache, resolved)
@@ -57,18 +60,28 @@ def generate_labels(request: RunRequest, say: Callable[[str], None]) -> RunSumma
         )
         if not plan:
             raise ConfigError(f"--shards {request.shards!r} matches no shard; keys look like {scenes[0].name}-000")
-        due = [shard for shard in plan if needs_work(shard, cache)]
+        records = cache.shard_records(shard.key for shard in plan)
+        due = [shard for shard in plan if needs_work(shard, records.get(shard.key))]
         summary = RunSummary(request.cache, resolved.teachers.preset, shards_kept=len(plan) - len(due))
-        for line in announce(plan, due, resolved, cache):
+        for line in announce(plan, due, planner):
             say(line)
         refuse_incomplete(planner, due, scenes, adapter, request.only_complete)
-        if due:
+        _complete_records([shard for shard in plan if shard not in due], records, cache, holder)
+        if due or planner.due_roots():
             _work(due, request, resolved, holder, planner, summary)
         else:
             update_manifest(cache, resolved)
         summary.count_samples(cache, plan)
     summary.seconds = time.monotonic() - start
     return summary
+
+
+def _complete_records(kept: Sequence[ShardPlan], records: Mapping[str, ShardRecord], cache: Cache, holder: str) -> None:
+    """Rewrite the records of up-to-date shards that lack what the present format tells, such as files of pictures."""
+    with writing(cache.url, holder):
+        for shard in kept:
+            if records[shard.key] != shard.record:
+                cache.write_shard_record(shard.key, shard.record)
 
 
 def _work(
@@ -89,7 +102,8 @@ def _work(
         job = Job(canonical(request.cache), adapter, resolved, holder)
         samples = {name: sum(len(shard.samples) for shard in due if name in shard.todo) for name in STAGES}
         progress = Progress(len(due), samples)
-        tally = execute(due, job, request.config.ray, planner, running, progress, make_manifest(resolved))
+        manifest = manifest_after(planner.cache, resolved)
+        tally = execute(due, job, request.config.ray, planner, running, progress, manifest)
     summary.shards_done = tally.shards
     summary.groups_sealed = dict(sorted(tally.sealed.items()))
     summary.stage_seconds = tally.seconds

@@ -64,6 +64,20 @@ def stops_although_blocked(clean_up: Callable[[], None]) -> Iterator[None]:
         os.close(writing)  # ends the watcher's reading
 
 
+@contextmanager
+def children_ignore_sigterm() -> Iterator[None]:
+    """Processes that are started here never get SIGTERM; this one is told, and ends them.
+
+    Schedulers send it to all processes of a run. If Ray's raylet ended first, Ray's library would end this process at
+    once with exit code 1: it does so when the connection to the object store breaks.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # children inherit this, and no handler
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _end_when_told(reading: int, ended: threading.Event, clean_up: Callable[[], None]) -> None:
     while number := os.read(reading, 1):
         if number[0] in (signal.SIGTERM, signal.SIGINT) and not ended.wait(GRACE_SECONDS):

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cache_schemas.names import printable
+from cache_schemas.plurals import counted
 from cache_schemas.store import Cache
 from labelgen.completeness import short_reason
 from labelgen.stages import STAGES
@@ -75,7 +76,7 @@ class RunSummary:
 
     def _lines(self) -> list[str]:
         return [
-            f"{self.cache}: {self.shards_done} shards done, {self.shards_kept} were up to date",
+            f"{self.cache}: {counted(self.shards_done, 'shard')} done, {self.shards_kept:,} up to date before",
             f"teachers: {self.teachers}",
             f"samples: {self.samples_labelled:,} labelled, {self.samples_quarantined:,} quarantined",
             *(f"  {count}x {reason}" for reason, count in self.quarantined_by_reason.items()),

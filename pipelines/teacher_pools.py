@@ -1,12 +1,14 @@
 """One actor pool for each teacher: how many actors, in which order they start, and waiting until they are ready."""
 
 import asyncio
+import time
 from collections.abc import Mapping
 from typing import Any
 
 import ray
 
-from pipelines.actor_pool import IN_FLIGHT, ActorPool
+from cache_schemas.plurals import counted
+from pipelines.actor_pool import IN_FLIGHT, REMINDER_SECONDS, ActorPool
 from pipelines.cluster import Cluster
 from pipelines.config import RaySettings
 from pipelines.errors import PipelineError
@@ -33,6 +35,7 @@ class TeacherPools:
         self._calls: dict[str, int] = {}
         self._threads = 1
         self._stuck: dict[str, int] = {}
+        self._short_said = 0.0
         self._look(cluster.resources())
 
     async def start(self, calls: Mapping[str, int]) -> None:
@@ -41,7 +44,7 @@ class TeacherPools:
         On GPUs, the teacher with the largest share of a GPU is placed first, so that the others fit beside it.
 
         Raises:
-            PipelineError: if an actor cannot start, or the teachers ask for more GPUs than there are.
+            PipelineError: if an actor cannot start, or the teachers ask for more GPUs or cores than there are.
         """
         due = [teacher for teacher, count in calls.items() if count and teacher not in self._pools]
         if not due:
@@ -56,6 +59,10 @@ class TeacherPools:
         if self._cluster.joined and not self._gpus and self._share(due):
             fix = " ".join(f"--set ray.{teacher}.num_gpus=0" for teacher in due)
             self._progress.note(f"the cluster has no GPU; waiting for one (to work on its CPUs: {fix})")
+        if short := self._lack_of_cores():
+            if not self._cluster.joined:
+                raise PipelineError(short)
+            self._progress.note(f"{short}; waiting for nodes")
         self._threads = max(1, self._cores // max(1, sum(counts.values())))
         steps = [[teacher] for teacher in sorted(due, key=lambda name: -self._settings.pool(name).num_gpus)]
         for together in steps if self._uses_gpus else [due]:
@@ -99,12 +106,15 @@ class TeacherPools:
 
     def _fit(self) -> None:
         """Shrink pools that no longer fit. Grow those that could be larger, once all actors so far are placed."""
+        if (short := self._lack_of_cores()) and time.monotonic() - self._short_said > REMINDER_SECONDS:
+            self._short_said = time.monotonic()
+            self._progress.note(f"{short}; waiting for nodes")
         all_placed = all(pool.ready == pool.size for pool in self._pools.values())
         counts = self._counts(list(self._calls))
         for name, pool in self._pools.items():
             count = max(1, counts[name])
             if pool.size > count:
-                self._progress.note(f"the cluster has become smaller: working with {count} {name} actors")
+                self._progress.note(f"the cluster has become smaller: working with {counted(count, f'{name} actor')}")
             while pool.size > count:
                 pool.give_up_one()
             if all_placed:
@@ -124,6 +134,17 @@ class TeacherPools:
                 break
             counts[max(fewer, key=lambda name: counts[name])] -= 1
         return counts
+
+    def _lack_of_cores(self) -> str:
+        """Return what to say if one actor of each teacher takes so many cores that no task can run; else nothing."""
+        takes = {name: self._settings.pool(name).num_cpus for name in self._calls}
+        if sum(takes.values()) <= self._cores - 1:
+            return ""
+        lower = " or ".join(f"ray.{name}.num_cpus" for name, cores in takes.items() if cores)
+        return (
+            f"{' and '.join(takes)} ask for {sum(takes.values()):g} cores together, and the tasks that decode and "
+            f"write need one; there are {self._cores}: lower {lower}"
+        )
 
     def _room(self, teachers: list[str]) -> int:
         """Return how many actors of each teacher fit: by shares of GPUs, or one for each core without GPUs.

@@ -1,8 +1,11 @@
 """Ask the teachers about a shard, in chunks of samples; a chunk that fails is asked again, sample by sample."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from itertools import accumulate
 from typing import Any
 
 import ray
@@ -20,15 +23,39 @@ from pipelines.teacher_pools import TeacherPools
 
 POLL_SECONDS = 0.1
 
+MOST_IMAGES_OF_A_SAMPLE = 16
+"""A call takes at most so many images of one sample; the others go into further calls."""
+
 
 def count_calls(shard: ShardPlan, settings: RaySettings) -> dict[str, int]:
     """Return how many calls a shard makes to each teacher."""
     calls: dict[str, int] = {}
     for name in shard.todo:
         if teacher := STAGES[name].teacher:
-            step = settings.pool(teacher.name).samples_per_call
-            calls[teacher.name] = calls.get(teacher.name, 0) + -(-len(shard.samples) // step)
+            chunks = cut_into_calls(shard.samples, settings.pool(teacher.name).samples_per_call)
+            calls[teacher.name] = calls.get(teacher.name, 0) + len(chunks)
     return calls
+
+
+def cut_into_calls(samples: Sequence[Sample], samples_per_call: int) -> list[tuple[Sample, ...]]:
+    """Divide samples into calls, in order. A sample with many images is divided too: each part has some of them."""
+    calls: list[tuple[Sample, ...]] = []
+    together: list[Sample] = []
+    for sample in samples:
+        parts = [
+            replace(sample, cameras=sample.cameras[start : start + MOST_IMAGES_OF_A_SAMPLE])
+            for start in range(0, len(sample.cameras), MOST_IMAGES_OF_A_SAMPLE)
+        ]
+        if len(parts) > 1:
+            calls += [tuple(together)] if together else []
+            calls += [(part,) for part in parts]
+            together = []
+            continue
+        together.append(sample)
+        if len(together) == samples_per_call:
+            calls.append(tuple(together))
+            together = []
+    return calls + ([tuple(together)] if together else [])
 
 
 class Teaching:
@@ -42,7 +69,7 @@ class Teaching:
         add_report: Callable[[Report], None],
         add_samples: Callable[[str, int], None],
     ) -> None:
-        """Report each call to `add_report`, and how many samples of a stage it answered to `add_samples`."""
+        """Report each call to `add_report`, and how many samples of a stage are answered to `add_samples`."""
         self._pools, self._settings, self._job_ref = pools, settings, job_ref
         self._add_report, self._add_samples = add_report, add_samples
         self._shards_working = 0
@@ -76,7 +103,6 @@ class Teaching:
         pool = await self._pools.of(teacher.name)
         report, part = await pool.call(submit)
         self._add_report(report)
-        self._add_samples(chunk.stage, len(chunk.samples))
         return part
 
     async def ask_in_chunks(self, stage: Stage, shard: ShardPlan) -> "tuple[list[ray.ObjectRef[Any]], dict[str, str]]":
@@ -89,20 +115,30 @@ class Teaching:
         teacher = stage.teacher
         bad: dict[str, str] = {}
 
-        async def ask(start: int, samples: tuple[Sample, ...]) -> "list[ray.ObjectRef[Any]]":
-            first_image = sum(len(sample.cameras) for sample in shard.samples[:start])
+        waiting = Counter[str]()
+
+        async def ask(first_image: int, samples: tuple[Sample, ...]) -> "list[ray.ObjectRef[Any]]":
             try:
-                return [await self.ask(teacher, Chunk(stage.name, shard.key, samples, first_image))]
+                part = await self.ask(teacher, Chunk(stage.name, shard.key, samples, first_image))
             except (CallFailedError, SampleError) as error:
                 if len(samples) == 1:
                     bad[samples[0].token] = f"{teacher.name}: {error}"
                     return []
-            singles = await asyncio.gather(*(ask(start + i, (sample,)) for i, sample in enumerate(samples)))
+            else:
+                waiting.subtract(sample.token for sample in samples)
+                self._add_samples(stage.name, sum(not waiting[sample.token] for sample in samples))
+                return [part]
+            singles = await ask_each(first_image, [(sample,) for sample in samples])
             return [part for single in singles for part in single]
 
-        step = self._settings.pool(teacher.name).samples_per_call
-        starts = range(0, len(shard.samples), step)
-        answers = await asyncio.gather(*(ask(start, shard.samples[start : start + step]) for start in starts))
+        async def ask_each(first_image: int, calls: list[tuple[Sample, ...]]) -> "list[list[ray.ObjectRef[Any]]]":
+            lengths = [sum(len(sample.cameras) for sample in samples) for samples in calls]
+            starts = accumulate(lengths[:-1], initial=first_image)
+            return await asyncio.gather(*map(ask, starts, calls))
+
+        calls = cut_into_calls(shard.samples, self._settings.pool(teacher.name).samples_per_call)
+        waiting.update(sample.token for samples in calls for sample in samples)
+        answers = await ask_each(0, calls)
         if bad:
             await self._wait_for_success_elsewhere(await self._pools.of(teacher.name))
         return [part for answer in answers for part in answer], bad

@@ -1,11 +1,20 @@
 """Writes small caches for the tests of all packages: manifest, records and seals. The tests supply the arrays."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cache_schemas.documents import CacheManifest, PromptRecord, Provenance, ShardRecord, TeacherIdentity, Teachers
+from cache_schemas.documents import (
+    CacheManifest,
+    Picture,
+    PromptRecord,
+    Provenance,
+    ShardRecord,
+    TeacherIdentity,
+    Teachers,
+)
 from cache_schemas.group_path import GroupPath
 from cache_schemas.layout import SCHEMA_VERSION, TEACHERS
 from cache_schemas.store import Cache
@@ -25,14 +34,15 @@ def toy_taxonomy(names: Sequence[str] = NAMES, name: str = "toy") -> Taxonomy:
     return Taxonomy(name=name, classes=classes)
 
 
-def toy_manifest(names: Sequence[str] = NAMES, **fields: object) -> CacheManifest:
-    """Return a manifest with three classes and trained networks; `fields` replace its own."""
+def toy_manifest(
+    names: Sequence[str] = NAMES, *, dataset: str = "toy", split: str = "all", **fields: object
+) -> CacheManifest:
+    """Return a manifest with three classes and trained networks, of one data set; `fields` replace its own."""
     taxonomy = toy_taxonomy(names)
     network = TeacherIdentity(architecture="toy", weights="toy.safetensors", sha256="ab" * 32)
     defaults: dict[str, object] = {
         "schema_version": SCHEMA_VERSION,
-        "dataset": "toy",
-        "split": "all",
+        "sources": ({"dataset": dataset, "split": split},),
         "taxonomy": taxonomy,
         "taxonomy_digest": taxonomy.digest,
         "prompts": PromptRecord(name="toy", digest="0", class_names={n: (n,) for n in names}, templates=("a {}.",)),
@@ -63,7 +73,13 @@ def write_toy_shard(
 ) -> None:
     """Write the first shard of a scene, `<scene>-000`: its record, and its groups with their seals."""
     key, tokens = f"{scene}-000", tuple(samples)
-    record = ShardRecord(scene=scene, samples=tokens, clouds=tuple(clouds), cameras=tuple(cameras))
+    images = np.diff(groups["images"]["offsets"]) if "images" in groups else [len(cameras)] * len(tokens)
+    pictures = tuple(
+        Picture(camera, f"{token}/{camera}.jpg", 64, 48)
+        for token, count in zip(tokens, images, strict=True)
+        for camera in itertools.islice(itertools.cycle(cameras), int(count))
+    )
+    record = ShardRecord(dataset="toy", scene=scene, samples=tokens, clouds=tuple(clouds), pictures=pictures)
     cache.write_shard_record(key, record)
     for name, arrays in groups.items():
         upstream = {source: fingerprint_of(source) for source in UPSTREAM.get(name, ())}

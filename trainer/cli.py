@@ -1,6 +1,7 @@
 """The `trainer` command: training, evaluation and prediction from a cache."""
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,8 +17,21 @@ RAY_LAUNCHER = "pipelines.ray_train:fit_on_ray"
 """What starts training on a Ray cluster. It is loaded by name, since the trainer does not import `pipelines`."""
 
 RUN = click.argument("run", type=click.Path(path_type=Path))
+
+
+def _checkpoint_name(context: click.Context, option: click.Parameter, name: str) -> str:
+    if not re.fullmatch(r"last|best|previous|epoch-\d{4,}", name):
+        raise click.BadParameter(f"{name!r} is none of last, best, previous and epoch-NNNN")
+    return name
+
+
 CHECKPOINT = click.option(
-    "--checkpoint", default="last", show_default=True, type=click.Choice(["last", "best"]), help="Checkpoint to use."
+    "--checkpoint",
+    default="last",
+    show_default=True,
+    metavar="NAME",
+    callback=_checkpoint_name,
+    help="Checkpoint to use: last, best, previous, or a kept one such as epoch-0010.",
 )
 SCENES = click.option(
     "--scenes",
@@ -45,6 +59,9 @@ def main() -> None:
 @click.option("--recipe", default="cns", show_default=True, help="Training method.")
 @click.option("--config", "config_file", type=click.Path(path_type=Path), help="Settings file, over the recipe.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="One setting; may be repeated.")
+@click.option(
+    "--init", type=click.Path(path_type=Path), help="Run or checkpoint file whose weights a new run starts from."
+)
 @click.option("--resume", is_flag=True, help="Resume from the last checkpoint in --out.")
 @click.option("--ray", "workers", type=click.IntRange(1), metavar="N", help="Train under Ray Train with N workers.")
 @reports_errors("resume from the last checkpoint with the same command and --resume")
@@ -54,13 +71,14 @@ def fit(
     recipe: str,
     config_file: Path | None,
     overrides: tuple[str, ...],
+    init: Path | None,
     resume: bool,
     workers: int | None,
 ) -> None:
     """Co-train a 2D and a 3D network on a cache's pseudo labels (Cross-modality Noisy Supervision).
 
     Settings come from the defaults of the cache's data set, then the recipe, then --config, then --set. A later one
-    overrides an earlier one. The folder --out gets run.json, history.jsonl, last.pt, best.pt, and TensorBoard's files.
+    overrides an earlier one. The folder --out gets run.json, history.jsonl, checkpoints, and TensorBoard's files.
 
     \b
     Examples:
@@ -85,11 +103,11 @@ def fit(
     _, manifest = Cache.open(cache)
     settings = load_settings(manifest.dataset, recipe, config_file, overrides)
     if workers:
-        load_attribute(RAY_LAUNCHER)(settings, cache, out, workers, resume=resume)
+        load_attribute(RAY_LAUNCHER)(settings, cache, out, workers, resume=resume, init=init)
         return
     from trainer.fit import FitRequest, fit
 
-    fit(FitRequest(settings, cache, out, resume), say, live=sys.stderr.isatty())
+    fit(FitRequest(settings, cache, out, resume, init), say, live=sys.stderr.isatty())
 
 
 @main.command(short_help="Score a run's networks against truth.")
@@ -180,6 +198,23 @@ def predict(
         say=say,
     )
     click.echo(f"{len(files)} files in {out}")
+
+
+@main.command("fetch-weights", short_help="Download ImageNet weights of a 2D network.")
+@click.argument("network", default="deeplabv3-resnet50")
+@reports_errors("run the same command again")
+def fetch_weights(network: str) -> None:
+    """Download torchvision's ImageNet weights (IMAGENET1K_V1) of the backbone of NETWORK, and check their SHA-256.
+
+    They are put into the folder named by LABELGEN_WEIGHTS (default: ~/.cache/labelgen/weights).
+
+    \b
+    Example:
+      trainer fetch-weights deeplabv3-resnet50
+    """
+    from trainer.networks.imagenet import fetch
+
+    click.echo(str(fetch(network)))
 
 
 if __name__ == "__main__":

@@ -1,15 +1,14 @@
 """Score the networks of a run against a cache's truth, beside the cached labels."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cache_schemas.scoring import ScoringRule, confusion_with_unlabelled
-from cache_schemas.taxonomy import IGNORE
-from trainer.data.stream import SampleArrays
+from cache_schemas.scoring import ScoringRule
+from trainer.evaluation.confusions import sample_confusions
 from trainer.evaluation.inputs import choose_scenes, open_for_scoring
-from trainer.evaluation.predictor import Predictor, SamplePrediction
+from trainer.evaluation.predictor import Predictor, load_model
 from trainer.evaluation.report import EvaluationReport, score_report
 from trainer.run_folder import RunFolder
 
@@ -38,11 +37,11 @@ def evaluate(
     record = run.record()
     stream = open_for_scoring(record, cache)
     samples, scenes = choose_scenes(stream, record, scenes)
-    predictor = Predictor(run, record, stream, samples, checkpoint)
+    predictor = Predictor(load_model(run, record.settings, checkpoint), record.settings, stream, samples)
     counts: dict[str, NDArray[np.int64]] = {}
     for number, ref in enumerate(samples):
         prediction = predictor.predict(number, refine=refine)
-        for name, matrix in _confusions(stream.read(ref), prediction, len(record.taxonomy.classes)):
+        for name, matrix in sample_confusions(stream.read(ref), prediction, len(record.taxonomy.classes)):
             counts[name] = counts[name] + matrix if name in counts else matrix
         say(f"scored {number + 1} of {len(samples)} samples")
     scores = {name: score_report(rule.score(matrix), record.taxonomy.names) for name, matrix in counts.items()}
@@ -66,25 +65,3 @@ def evaluate(
     if "image" in scores:
         report["image"] = scores["image"]
     return report
-
-
-def _confusions(
-    arrays: SampleArrays, prediction: SamplePrediction, classes: int
-) -> Iterator[tuple[str, NDArray[np.int64]]]:
-    """Yield the confusion matrices (C, C+1) of a sample by name: predictions and labels against truth, and agreement.
-
-    `point` counts all points with truth, `point_seen` those that also have a cached label, hence that a camera sees.
-    """
-    truth = arrays["truth/point"]
-    seen = np.where(arrays["labels/point"] == IGNORE, IGNORE, truth).astype(np.uint8)
-    yield "point", confusion_with_unlabelled(truth, prediction.point, classes)
-    yield "point_seen", confusion_with_unlabelled(seen, prediction.point, classes)
-    yield "raw/point_seen", confusion_with_unlabelled(truth, arrays["labels/point_raw"], classes)
-    yield "refined/point_seen", confusion_with_unlabelled(truth, arrays["labels/point"], classes)
-    if "truth/image" in arrays:
-        image_truth = arrays["truth/image"]
-        yield "image", confusion_with_unlabelled(image_truth, prediction.image, classes)
-        yield "raw/image", confusion_with_unlabelled(image_truth, arrays["labels/image_raw"], classes)
-        yield "refined/image", confusion_with_unlabelled(image_truth, arrays["labels/image"], classes)
-    pixel = prediction.image[arrays["pairs/image"], arrays["pairs/row"], arrays["pairs/col"]]
-    yield "agreement", confusion_with_unlabelled(pixel, prediction.point[arrays["pairs/point"]], classes)

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -17,13 +17,15 @@ from trainer.data.class_weights import class_weights
 from trainer.data.loader import load_batches
 from trainer.data.sampler import split_scenes
 from trainer.data.stream import CacheStream, SampleRef
-from trainer.errors import TrainerError
+from trainer.errors import TrainerError, UnfitCacheError
+from trainer.networks.imagenet import absence
 from trainer.networks.model import CnsModel
 from trainer.networks.sparse import VERSION as SPCONV_VERSION
 from trainer.run_folder import RunFolder
 from trainer.run_record import RunRecord
 from trainer.settings import RunSettings
-from trainer.training.checkpoint import Checkpoint, RunState, restore
+from trainer.training.checkpoint import Checkpoint, RunState, restore, start_from
+from trainer.training.held_out import open_held_out
 from trainer.training.monitor import Monitor, open_monitor
 from trainer.training.optimiser import make_optimiser
 from trainer.training.plan import Plan
@@ -38,12 +40,16 @@ LOG_STEPS = 10
 
 @dataclass(frozen=True)
 class FitRequest:
-    """What to train, the cache's URL or path, the run's folder, and whether to resume the run that is there."""
+    """What to train, the cache's URL or path, the run's folder, and whether to resume the run that is there.
+
+    A new run starts from the weights of `init`, a run's folder or a checkpoint's file, if it is given.
+    """
 
     settings: RunSettings
     cache: str
     out: Path
     resume: bool = False
+    init: Path | None = None
 
 
 def fit(request: FitRequest, say: Callable[[str], None], *, live: bool = False) -> None:
@@ -58,18 +64,26 @@ def fit(request: FitRequest, say: Callable[[str], None], *, live: bool = False) 
         TrainerError: if memory runs out.
         KeyboardInterrupt: at Ctrl-C or SIGTERM; the last checkpoint has all finished steps.
     """
-    with joined_ranks() as ranks:
+    with joined_ranks() as ranks, ExitStack() as stack:
+        # On the first rank, the lock is held to the end; the others only learn whether it could be taken.
+        ranks.from_first(lambda: stack.enter_context(RunFolder(request.out).locked()))
         _fit_on_rank(request, ranks, say, live=live)
 
 
 def _fit_on_rank(request: FitRequest, ranks: Ranks, say: Callable[[str], None], *, live: bool) -> None:
     settings, folder = request.settings, RunFolder(request.out)
     stream, samples = open_training_stream(settings, request.cache)
-    record = make_run_record(settings, stream, samples)
-    plan = Plan(samples, settings, ranks)
-    resumed = ranks.from_first(partial(_open_run, folder, record, resume=request.resume))
+    record = make_run_record(settings, stream, samples, request.init)
+    if len(set(ranks.gather(record.content))) > 1:
+        raise UnfitCacheError(
+            f"{request.cache}: changed while the ranks opened it; wait until `labelgen run` has finished"
+        )
+    plan, held_out = Plan(samples, settings, ranks), open_held_out(record, request.cache, ranks)
+    resumed, note = ranks.from_first(partial(_open_run, folder, record, resume=request.resume))
     torch.manual_seed(settings.seed)
     model = CnsModel(settings, torch.from_numpy(stream.text_embeddings()), record.teacher_widths)
+    if request.init and not resumed:
+        ranks.from_first(partial(start_from, model, request.init))  # others get the weights when theirs are wrapped
     wrapped = ranks.wrap(model)
     optimiser = make_optimiser(model, settings.optimiser)
     state = restore(resumed, model, optimiser, plan) if resumed else RunState()
@@ -81,22 +95,36 @@ def _fit_on_rank(request: FitRequest, ranks: Ranks, say: Callable[[str], None], 
         workers=settings.stream.workers,
         pin_memory=ranks.device.type == "cuda",
     )
+    notes = [text for text in (note, "" if resumed else record.absent_weights) if text]
+    if state.steps_done == plan.total_steps:
+        notes.append(f"all {plan.epochs} epochs are done; raise optimiser.epochs to train on")
     with (
         open_display(say, live=live and ranks.is_first) as display,
-        open_monitor(folder, record, plan, state.steps_done, display) as monitor,
+        open_monitor(folder, record, plan, state.steps_done, display, held_out) as monitor,
         stop_requests() as stop,
         _out_of_memory_explained(),
     ):
+        for line in notes if ranks.is_first else ():
+            display.message(line)
         take_steps(trainer, batches, monitor, state, stop)
 
 
-def _open_run(folder: RunFolder, record: RunRecord, *, resume: bool) -> Checkpoint | None:
-    """Start a run in its folder, or return the checkpoint from which it goes on (None: from the beginning)."""
+def _open_run(folder: RunFolder, record: RunRecord, *, resume: bool) -> tuple[Checkpoint | None, str]:
+    """Start a run in its folder, or return the checkpoint from which it goes on, and what to say about it.
+
+    The checkpoint is None if the run begins.
+    """
     if not resume:
         folder.start(record)
-        return None
+        return None, ""
     folder.go_on(record)
-    return folder.load("last") if folder.has("last") else None
+    found = folder.load_latest()
+    if found is None:
+        return None, "there is no checkpoint yet; the run starts from the beginning"
+    values, note = found
+    if note:
+        folder.replace_last(values)
+    return values, note
 
 
 def take_steps(
@@ -138,7 +166,9 @@ def open_training_stream(settings: RunSettings, cache: str) -> tuple[CacheStream
     return stream, split_scenes(stream.samples, settings.stream.hold_out)[0]
 
 
-def make_run_record(settings: RunSettings, stream: CacheStream, samples: list[SampleRef]) -> RunRecord:
+def make_run_record(
+    settings: RunSettings, stream: CacheStream, samples: list[SampleRef], init: Path | None = None
+) -> RunRecord:
     """Return the record of a run on a stream's `samples`."""
     widths = {
         teacher: stream.feature_width(f"{teacher}/features", samples[0], channels_last=teacher == "sam")
@@ -155,6 +185,8 @@ def make_run_record(settings: RunSettings, stream: CacheStream, samples: list[Sa
         held_out={scene: digests for scene, digests in contents.items() if scene not in trained},
         taxonomy=stream.manifest.taxonomy,
         teacher_widths=widths,
+        absent_weights=absence(settings.networks.image, settings.networks.image_weights),
+        init=None if init is None else str(init),
         software={name: version(name) for name in ("labelgen", "torch", "torchvision", "numpy")}
         | {"spconv": SPCONV_VERSION},
     )

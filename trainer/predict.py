@@ -9,7 +9,7 @@ from cache_schemas.label_files.output_folder import OutputFolder
 from cache_schemas.label_files.point_format import CloudName, LabelledCloud
 from trainer.errors import TrainerError
 from trainer.evaluation.inputs import choose_scenes, open_for_prediction
-from trainer.evaluation.predictor import PointLabeller
+from trainer.evaluation.predictor import PointLabeller, load_model
 from trainer.run_folder import RunFolder
 
 
@@ -48,7 +48,7 @@ def predict(
     names = [CloudName(split, ref.scene, ref.token, stream.cloud_name(ref)) for ref in samples]
     for name in names:
         labels.label_file(name)
-    labeller = PointLabeller(run, record, stream, samples, checkpoint)
+    labeller = PointLabeller(load_model(run, record.settings, checkpoint), record.settings, stream, samples)
     output = OutputFolder(out, overwrite=overwrite)
     files = [output.write(steps, content) for steps, content in labels.files_of_split(split)]
     for number, (ref, name) in enumerate(zip(samples, names, strict=True)):

@@ -15,6 +15,8 @@ RECORD_VERSION = 1
 
 RESUMABLE = {
     "checkpoint_minutes": "how often a checkpoint is written",
+    "keep_checkpoints": "which checkpoints stay",
+    "score_epochs": "how often held-out scenes are scored",
     "optimiser.epochs": "more or fewer epochs; the learning rate follows the new number",
     "optimiser.precision": "the precision of the coming steps",
     "stream.batch_samples": "the checkpoint checks the number of samples of a step on all ranks",
@@ -36,6 +38,8 @@ class RunRecord(BaseModel):
             clouds (`CacheStream.scene_contents`).
         taxonomy: the classes.
         teacher_widths: by teacher, the number of channels of its frozen features.
+        absent_weights: a sentence if the 2D backbone started from noise because its weights were absent, else "".
+        init: the run or the file whose weights it started from, if any.
         software: versions of the packages, by name.
     """
 
@@ -50,6 +54,8 @@ class RunRecord(BaseModel):
     held_out: dict[str, tuple[str, ...]]
     taxonomy: Taxonomy
     teacher_widths: dict[str, int]
+    absent_weights: str
+    init: str | None
     software: dict[str, str]
 
     @classmethod

@@ -63,7 +63,8 @@ class NetworkSettings(Settings):
         image: the 2D network.
         cloud: the 3D network.
         image_weights: weights of the image network's backbone: a safetensors file, a file as torchvision publishes it,
-            or `demo-small`, which is the demo's for the small network. None: random weights.
+            `imagenet`, which `trainer fetch-weights` fetches (random weights if absent), or `demo-small`, which is the
+            demo's for the small network. None: random weights.
         voxel_m: the side of a voxel, in metres.
         latent_dim: dimensions of the space in which eq 7 compares features, the paper's K_f.
     """
@@ -148,6 +149,9 @@ class RunSettings(Settings):
         method: the method and its ablations.
         optimiser: the optimiser.
         checkpoint_minutes: a checkpoint is written when the last one is older than this, and after each epoch.
+        keep_checkpoints: checkpoints that stay beside the last two and the best: none, that at the end of stage 1, or
+            that of each epoch.
+        score_epochs: held-out scenes are scored after each n-th epoch; the cache must have truth. 0: never.
     """
 
     recipe: str
@@ -158,6 +162,14 @@ class RunSettings(Settings):
     method: MethodSettings = MethodSettings()
     optimiser: OptimiserSettings
     checkpoint_minutes: float = Field(10, gt=0)
+    keep_checkpoints: Literal["none", "stage", "epoch"] = "none"
+    score_epochs: int = Field(0, ge=0)
+
+    @model_validator(mode="after")
+    def _check_scored_scenes(self) -> "RunSettings":
+        if self.score_epochs and not self.stream.hold_out:
+            raise ValueError("score_epochs needs held-out scenes; set stream.hold_out, or score_epochs to 0")
+        return self
 
 
 def load_settings(

@@ -11,7 +11,10 @@ from labelgen.datasets.declaration import Dataset
 
 EXTENSIONS = "labelgen.datasets"
 
-OWN = {name: EntryPoint(name, f"labelgen.datasets.{name}:DATASET", EXTENSIONS) for name in ("nuscenes",)}
+OWN = {
+    name: EntryPoint(name, f"labelgen.datasets.{name}:DATASET", EXTENSIONS)
+    for name in ("nuimages", "nuscenes", "semantickitti")
+}
 """Our data sets by name. A data set is imported when it is used."""
 
 

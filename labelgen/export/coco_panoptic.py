@@ -24,6 +24,7 @@ from cache_schemas.label_files.point_format import Steps
 from cache_schemas.store import Cache
 from cache_schemas.taxonomy import IGNORE, Taxonomy
 from labelgen.export.shards import cloud_names
+from labelgen.inspection.counting.samples import picture_names
 
 PNG_LEVEL = 2
 """This level takes a quarter of the time of the default level, and the files are a tenth larger."""
@@ -55,11 +56,11 @@ class CocoPanoptic:
         masks = cache.read(GroupPath(key, "sam"), "mask_ids")["mask_ids"]
         for index, sample in enumerate(cloud_names(self._manifest, record)):
             first, end = images["offsets"][index : index + 2].tolist()
-            for number in range(first, end):
-                camera = record.cameras[number - first] if end - first == len(record.cameras) else str(number - first)
+            pictures = record.pictures_at(first, end)
+            for number, picture, camera in zip(range(first, end), pictures, picture_names(pictures), strict=True):
                 name = f"{sample.unique}_{camera}.png"
                 segments, infos = find_segments(ids[number], masks[number], self._is_thing)
-                self._note(name, infos, ids[number])
+                self._note(name, picture.file, infos, ids[number])
                 yield (f"panoptic_{self._split}", name), _png(_as_colours(segments))
                 yield (self._split, name), _png(images["rgb"][number])
 
@@ -72,9 +73,10 @@ class CocoPanoptic:
         document = {"images": self._images, "annotations": self._annotations, "categories": categories}
         return (f"panoptic_{self._split}.json",), json.dumps(document).encode()
 
-    def _note(self, name: str, infos: list[dict[str, Any]], labels: NDArray[np.uint8]) -> None:
+    def _note(self, name: str, source: str | None, infos: list[dict[str, Any]], labels: NDArray[np.uint8]) -> None:
         number, (height, width) = len(self._images) + 1, labels.shape
-        self._images.append({"id": number, "file_name": name, "width": width, "height": height})
+        size = {"width": width, "height": height}
+        self._images.append({"id": number, "file_name": name, "source_file": source, **size})
         self._annotations.append({"image_id": number, "file_name": name, "segments_info": infos})
         self.labelled += int(np.count_nonzero(labels != IGNORE))
         self.unlabelled += int(np.count_nonzero(labels == IGNORE))

@@ -8,11 +8,13 @@ from cache_schemas.group_path import GroupPath
 from cache_schemas.layout import SOURCE_PREFIX
 from cache_schemas.names import is_file_name
 from cache_schemas.store import Cache
+from labelgen.inspection.counting.instances import count_instances
 from labelgen.inspection.counting.inventory import Inventory, take_inventory
 from labelgen.inspection.counting.label_changes import count_label_changes
 from labelgen.inspection.counting.measures import Measurements
 from labelgen.inspection.counting.streaming import CountedSamples
 from labelgen.inspection.counting.summary import summarize, summarize_sample, summarize_shard
+from labelgen.inspection.declarations import smallest_seen_share
 from labelgen.inspection.judging.class_diagnosis import diagnose_classes
 from labelgen.inspection.judging.comparison import compare_reports, shard_keys
 from labelgen.inspection.judging.outliers import find_outliers
@@ -20,6 +22,7 @@ from labelgen.inspection.judging.verdict import judge_completeness, judge_plausi
 from labelgen.inspection.report import (
     Comparison,
     DamagedShard,
+    InstanceReport,
     ProblemEntry,
     Report,
     Scoring,
@@ -57,7 +60,8 @@ def _inspect_one(url: str, selection: Selection | None, scoring: Scoring) -> Rep
     if scoring.source is not None:
         _check_source(cache, finished, scoring.source)
     counted, ranked = count_selection(url, manifest, finished, selection or Selection(), scoring)
-    return _make_report(url, manifest, selection, scoring, inventory, counted, ranked)
+    instances = count_instances(cache, finished, len(manifest.taxonomy.names))
+    return _make_report(url, manifest, selection, scoring, inventory, counted, ranked, instances)
 
 
 def _check_source(cache: Cache, keys: Iterable[str], name: str) -> None:
@@ -77,6 +81,7 @@ def _make_report(
     inventory: Inventory,
     counted: CountedSamples,
     ranked: Sequence[Measurements],
+    instances: InstanceReport | None,
 ) -> Report:
     names = manifest.taxonomy.names
     shards, samples = inventory.count_shards(), inventory.count_samples()
@@ -86,8 +91,8 @@ def _make_report(
     return Report(
         cache=url,
         schema_version=manifest.schema_version,
-        dataset=manifest.dataset,
-        split=manifest.split,
+        dataset=", ".join(manifest.datasets),
+        split=", ".join(manifest.splits),
         taxonomy=manifest.taxonomy.name,
         prompts=manifest.prompts.name,
         teachers=_teacher_networks(manifest, inventory.untrained),
@@ -104,8 +109,9 @@ def _make_report(
         ranked=len(ranked),
         by_shard=tuple(summarize_shard(shard, names) for shard in counted.shards),
         worst_samples=tuple(summarize_sample(sample, names) for sample in ranked[:LISTED_SAMPLES]),
-        suspicious=outliers,
+        outliers=outliers,
         classes=diagnose_classes(counted.total, counted.shards, names, scoring.rule) if counted.total else (),
+        instances=instances,
         bytes=inventory.stored_bytes,
         verdict=Verdict(
             complete=judge_completeness(shards, samples),
@@ -117,6 +123,7 @@ def _make_report(
                 foreign=_foreign_teachers(manifest),
                 all_samples=selection is None,
                 counts_misses=scoring.unlabelled == "miss",
+                smallest_seen_share=min(map(smallest_seen_share, manifest.datasets)),
             ),
         ),
     )
@@ -127,10 +134,11 @@ def _foreign_teachers(manifest: CacheManifest) -> list[str]:
     found = []
     for name, network in manifest.teachers.networks.items():
         weights = registered_as(network.sha256) if network.sha256 else None
-        if weights and weights.datasets and manifest.dataset not in weights.datasets:
+        if weights and weights.datasets and not set(manifest.datasets) <= set(weights.datasets):
+            others = ", ".join(sorted(set(manifest.datasets) - set(weights.datasets)))
             found.append(
                 f"{name} has the weights {network.weights}, which are for {', '.join(weights.datasets)} only and not "
-                f"for {manifest.dataset}: its labels can be wrong with high confidence"
+                f"for {others}: its labels can be wrong with high confidence"
             )
     return found
 

@@ -2,6 +2,8 @@
 
 from labelgen.stages.clip import CLIP
 from labelgen.stages.images import IMAGES
+from labelgen.stages.instance_labels import INSTANCE_LABELS
+from labelgen.stages.instances import INSTANCES
 from labelgen.stages.labels import LABELS
 from labelgen.stages.pairs import PAIRS
 from labelgen.stages.points import POINTS
@@ -12,7 +14,8 @@ from labelgen.stages.text import TEXT
 from labelgen.stages.truth import TRUTH
 
 STAGES: dict[str, Stage] = {
-    stage.name: stage for stage in (TEXT, IMAGES, CLIP, SAM, POINTS, PAIRS, LABELS, TRUTH, SWEEPS)
+    stage.name: stage
+    for stage in (TEXT, IMAGES, CLIP, SAM, POINTS, PAIRS, LABELS, TRUTH, SWEEPS, INSTANCES, INSTANCE_LABELS)
 }
 """All stages by the name of the group that they make."""
 

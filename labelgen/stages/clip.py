@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from labelgen.settings import shaping
 from labelgen.stages.inputs import Arrays, ResolvedSettings, ShardInputs
 from labelgen.stages.stage import Stage, Teacher, TeacherCall
 from labelgen.weights import OPENAI_MEAN, OPENAI_STD
@@ -22,7 +23,7 @@ def settings(resolved: ResolvedSettings) -> Any:
     clip = resolved.settings.clip
     given = clip.mean or OPENAI_MEAN, clip.std or OPENAI_STD  # registered weights have theirs by their digest
     return [
-        clip.model_dump(exclude={"weights", "mean", "std"}),
+        shaping(clip, without={"weights", "mean", "std"}),
         resolved.teachers.networks[TEACHER.name].to_attrs(),
         *([given] if given != (OPENAI_MEAN, OPENAI_STD) else []),
     ]

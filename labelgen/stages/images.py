@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelgen.geometry import scale_intrinsics
-from labelgen.pictures import read_native_images, resize
+from labelgen.pictures import read_image, resize
 from labelgen.samples import Sample
+from labelgen.settings import shaping
 from labelgen.stages.inputs import Arrays, ResolvedSettings, ShardInputs, each_sample, offsets
 from labelgen.stages.raw_files import FileSizes, calibrations, picture_sizes, tokens
 from labelgen.stages.stage import Stage
@@ -16,7 +17,7 @@ from labelgen.stages.stage import Stage
 
 def settings(resolved: ResolvedSettings) -> Any:
     """Return the training size."""
-    return resolved.settings.images.model_dump()
+    return shaping(resolved.settings.images)
 
 
 def raw_inputs(samples: Sequence[Sample], sizes: FileSizes) -> Any:
@@ -33,7 +34,7 @@ def build(inputs: ShardInputs) -> Arrays:
     size = inputs.settings.images.size
 
     def read(sample: Sample) -> list[NDArray[np.uint8]]:
-        return [resize(image, size) for image in read_native_images(inputs.adapter, sample)]
+        return [resize(read_image(inputs.adapter, camera), size) for camera in sample.cameras]
 
     pictures = [picture for found in each_sample(inputs.samples, read) for picture in found]
     cameras = [camera for sample in inputs.samples for camera in sample.cameras]

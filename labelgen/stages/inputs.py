@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from cache_schemas.documents import Teachers
 from cache_schemas.group_path import GroupPath
+from cache_schemas.layout import MODALITIES, Modalities
 from cache_schemas.row_reader import StoredRows
 from cache_schemas.store import Cache
 from cache_schemas.taxonomy import Taxonomy
@@ -27,7 +28,7 @@ Arrays = dict[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class ResolvedSettings:
-    """The settings of a run, and what they name: the taxonomy, the prompts, the networks.
+    """The settings of a run, what they name (the taxonomy, the prompts, the networks), and the modalities of samples.
 
     Together with the samples this determines every array of a cache.
     """
@@ -36,6 +37,7 @@ class ResolvedSettings:
     taxonomy: Taxonomy
     prompts: PromptSet
     teachers: Teachers
+    modalities: Modalities = MODALITIES
 
 
 @dataclass
@@ -71,12 +73,17 @@ class ShardInputs:
 
     @cached_property
     def clouds(self) -> list[Cloud]:
-        """The clouds of `samples`. Stages of one task share them, so each file is read once.
+        """The clouds of `samples`; one without points for a sample that has none. Stages of one task share them.
 
         Raises:
             BadSamplesError: naming every sample whose cloud cannot be read.
         """
-        return each_sample(self.samples, self.adapter.read_cloud)
+        return each_sample(self.samples, self._read_cloud)
+
+    @property
+    def has_points(self) -> bool:
+        """Whether the samples of the cache have points."""
+        return "point" in self.resolved.modalities
 
     def read(self, group: str, *names: str) -> Arrays:
         """Return values of a sealed group of this shard: the arrays named, or all."""
@@ -91,6 +98,11 @@ class ShardInputs:
         if group not in self.root_groups:
             self.root_groups[group] = self.cache.read(GroupPath.root(group))
         return self.root_groups[group]
+
+    def _read_cloud(self, sample: Sample) -> Cloud:
+        if sample.cloud_path is None:
+            return Cloud(np.zeros((0, 3), np.float32))
+        return self.adapter.read_cloud(sample)
 
 
 class BadSamplesError(Exception):

@@ -13,12 +13,14 @@ def settings(resolved: ResolvedSettings) -> Any:
 
 
 def build(inputs: ShardInputs) -> Arrays:
-    """Label the images by argmax and by the vote in masks, and give both labels to the points."""
+    """Label the images by argmax and by the vote in masks, and give both labels to the points if there are any."""
     logits = inputs.read("clip", "logits")["logits"]
     mask_ids = inputs.read("sam", "mask_ids")["mask_ids"]
+    images = label_images(logits, mask_ids)
+    if not inputs.has_points:
+        return {"image_raw": images.raw, "image": images.refined}
     pairs = inputs.read("pairs")
     points: int = inputs.open("points", "xyz").shape[0]
-    images = label_images(logits, mask_ids)
     raw, refined = transfer_to_points(images, points, pairs["point"], pairs["image"], pairs["row"], pairs["col"])
     return {"image_raw": images.raw, "image": images.refined, "point_raw": raw, "point": refined}
 

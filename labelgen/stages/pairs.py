@@ -7,6 +7,7 @@ import numpy as np
 
 from labelgen.geometry import pair_points
 from labelgen.samples import Sample
+from labelgen.settings import shaping
 from labelgen.stages.inputs import Arrays, ResolvedSettings, ShardInputs, offsets
 from labelgen.stages.points import TASK
 from labelgen.stages.raw_files import FileSizes, calibrations
@@ -15,7 +16,7 @@ from labelgen.stages.stage import Stage
 
 def settings(resolved: ResolvedSettings) -> Any:
     """Return the smallest depth, and the size of the images."""
-    return [resolved.settings.points.model_dump(), resolved.settings.images.model_dump()]
+    return [shaping(resolved.settings.points), shaping(resolved.settings.images)]
 
 
 def raw_inputs(samples: Sequence[Sample], sizes: FileSizes) -> Any:

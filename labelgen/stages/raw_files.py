@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from labelgen.samples import Sample
+from labelgen.samples import Camera, Sample
 
 FileSizes = Callable[[tuple[str, ...]], dict[str, Any]]
 """Gives what raw files count as, by path: their size in bytes, or a digest of their content for a stage that counts
@@ -17,11 +17,15 @@ def tokens(samples: Sequence[Sample]) -> list[str]:
 
 
 def picture_sizes(samples: Sequence[Sample], sizes: FileSizes) -> list[dict[str, int | None]]:
-    """Return the file sizes of each sample's pictures, by path.
+    """Return the file sizes of each sample's pictures, by path; that of a picture in a file of many has its number too.
 
     Sizes stand for contents. Modification times do not take part, so that a copy of a dataset is the same dataset.
     """
-    return [sizes(tuple(camera.image_path for camera in sample.cameras)) for sample in samples]
+    found = []
+    for sample in samples:
+        of_file = sizes(tuple(camera.image_path for camera in sample.cameras))
+        found.append({camera.picture: of_file.get(camera.image_path) for camera in sample.cameras})
+    return found
 
 
 def cloud_sizes(samples: Sequence[Sample], sizes: FileSizes) -> list[dict[str, int | None]]:
@@ -30,8 +34,13 @@ def cloud_sizes(samples: Sequence[Sample], sizes: FileSizes) -> list[dict[str, i
 
 
 def calibrations(samples: Sequence[Sample]) -> list[list[list[Any]]]:
-    """Return size, intrinsics (3, 3) and cam_from_cloud (4, 4) of each sample's cameras, JSON-ready."""
+    """Return size, intrinsics (3, 3), cam_from_cloud (4, 4) and any distortion of each sample's cameras, JSON-ready."""
+    return [[_calibration(camera) for camera in sample.cameras] for sample in samples]
+
+
+def _calibration(camera: Camera) -> list[Any]:
+    lens = camera.distortion
     return [
-        [[c.width_px, c.height_px, c.intrinsics.tolist(), c.cam_from_cloud.tolist()] for c in sample.cameras]
-        for sample in samples
+        *(camera.width_px, camera.height_px, camera.intrinsics.tolist(), camera.cam_from_cloud.tolist()),
+        *([[lens.model, list(lens.coefficients)]] if lens else []),
     ]

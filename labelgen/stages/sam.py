@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from labelgen.pictures import read_native_images
+from labelgen.pictures import read_image
 from labelgen.samples import Sample
+from labelgen.settings import shaping
 from labelgen.stages.inputs import Arrays, ResolvedSettings, ShardInputs
 from labelgen.stages.raw_files import FileSizes, picture_sizes, tokens
 from labelgen.stages.stage import Stage, Teacher, TeacherCall
@@ -14,6 +15,9 @@ from labelgen.stages.stage import Stage, Teacher, TeacherCall
 if TYPE_CHECKING:
     from labelgen.teachers.sam.preprocessing import ResizedImage
     from labelgen.teachers.sam.teacher import SamResult, SamTeacher
+
+OneSize = tuple[list[int], tuple[Any, ...]]
+"""Places in a call of the pictures of one native size, and arguments of a step of the teacher for all of them."""
 
 CHANGE_NOTHING = {"weights", "points_per_batch", "compile"}
 """Settings that do not take part in fingerprints: weights are known by their digest, the others change only speed."""
@@ -27,9 +31,9 @@ def settings(resolved: ResolvedSettings) -> Any:
     sam = resolved.settings.sam
     removes = sam.min_mask_region_area > 0 and sam.small_region_nms_thresh != sam.box_nms_thresh
     return [
-        sam.model_dump(exclude=CHANGE_NOTHING),
+        shaping(sam, without=CHANGE_NOTHING),
         resolved.teachers.networks[TEACHER.name].to_attrs(),
-        resolved.settings.images.model_dump(),
+        shaping(resolved.settings.images),
         *([{"small_region_nms_thresh": sam.small_region_nms_thresh}] if removes else []),
     ]
 
@@ -60,36 +64,57 @@ def decode(inputs: ShardInputs) -> "list[ResizedImage]":
 
     architecture = inputs.settings.sam.architecture
     return [
-        resize_for_sam(image, architecture)
+        resize_for_sam(read_image(inputs.adapter, camera), architecture)
         for sample in inputs.samples
-        for image in read_native_images(inputs.adapter, sample)
+        for camera in sample.cameras
     ]
 
 
-def receive(model: "SamTeacher", inputs: ShardInputs, decoded: "list[ResizedImage]") -> tuple[Any, ...]:
-    """Upload the pictures; returns the arguments of `SamTeacher.segment`."""
-    return model.upload(decoded), decoded[0].native_size, inputs.settings.images.size
+def receive(model: "SamTeacher", inputs: ShardInputs, decoded: "list[ResizedImage]") -> list[OneSize]:
+    """Upload the pictures; returns, for each native size, their places and the arguments of `SamTeacher.segment`."""
+    places: dict[tuple[int, int], list[int]] = {}
+    for place, picture in enumerate(decoded):
+        places.setdefault(picture.native_size, []).append(place)
+    size = inputs.settings.images.size
+    return [
+        (of_size, (model.upload([decoded[place] for place in of_size]), native_size, size))
+        for native_size, of_size in places.items()
+    ]
 
 
-def compute(model: "SamTeacher", batch: tuple[Any, ...]) -> tuple[Any, ...]:
+def compute(model: "SamTeacher", batches: list[OneSize]) -> list[OneSize]:
     """Segment the pictures on the device."""
-    return model.segment(*batch)
+    return [(places, model.segment(*batch)) for places, batch in batches]
 
 
-def fetch(model: "SamTeacher", segmented: tuple[Any, ...]) -> "SamResult":
-    """Bring the results to the host."""
-    return model.fetch(*segmented)
+def fetch(model: "SamTeacher", segmented: list[OneSize]) -> "list[SamResult]":
+    """Bring the results to the host; returns one result for each picture, in their order."""
+    results: dict[int, SamResult] = {}
+    for places, batch in segmented:
+        results |= zip(places, model.fetch(*batch).split(), strict=True)
+    return [results[place] for place in sorted(results)]
 
 
-def gather(parts: "Sequence[SamResult]") -> Arrays:
-    """Join the id maps and the embeddings, with their scales where they are int8."""
+def gather(parts: "Sequence[list[SamResult]]") -> Arrays:
+    """Join the id maps and the embeddings, with their scales where they are int8.
+
+    Embeddings of pictures of other proportions have other sizes. They are padded with zeros to the largest one, and
+    `features_valid` tells the size of each.
+    """
+    results = [result for part in parts for result in part]
+    valid = np.array([result.features.shape[1:3] for result in results], np.uint16)
+    features = np.zeros((len(results), *valid.max(axis=0), results[0].features.shape[3]), results[0].features.dtype)
+    for result, (rows, cols), padded in zip(results, valid, features, strict=True):
+        padded[:rows, :cols] = result.features[0]
     arrays: Arrays = {
-        "mask_ids": np.concatenate([part.mask_ids for part in parts]),
-        "features": np.concatenate([part.features for part in parts]),
+        "mask_ids": np.concatenate([result.mask_ids for result in results]),
+        "features": features,
     }
-    scales = [part.features_scale for part in parts if part.features_scale is not None]
+    scales = [result.features_scale for result in results if result.features_scale is not None]
     if scales:
         arrays["features_scale"] = np.concatenate(scales)
+    if np.ptp(valid, axis=0).any():
+        arrays["features_valid"] = valid
     return arrays
 
 

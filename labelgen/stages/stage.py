@@ -57,7 +57,8 @@ class Stage:
         description: one line for people.
         version: raise it when the code changes what the group holds. Caches then redo the group.
         build: inputs -> arrays in a CPU task, or how a teacher makes them.
-        settings: the settings that shape the group, JSON-ready, besides those of the groups in `made_from`.
+        settings: the settings that shape the group, JSON-ready, besides those of the groups in `made_from`. None: the
+            settings do not ask for the group.
         made_from: the groups that it is made from.
         raw_inputs: what it takes from the dataset, JSON-ready: tokens, calibrations, files with their sizes. It
             returns None for samples that have no such group. None instead of a function: nothing but sealed groups.

@@ -14,6 +14,7 @@ from cache_schemas.documents import (
     PromptRecord,
     QuarantinedSample,
     ShardRecord,
+    Source,
     TeacherIdentity,
     Teachers,
 )
@@ -25,7 +26,23 @@ from tests.toy_cache import create_toy_cache, toy_manifest, toy_taxonomy, write_
 
 Groups = dict[str, dict[str, AnyArray]]
 
-SIZES = {"S": 2, "I": 3, "H": 4, "W": 6, "h": 2, "w": 3, "hf": 2, "wf": 4, "C": 3, "D": 5, "E": 8, "P": 7, "N": 5}
+SIZES = {
+    "S": 2,
+    "I": 3,
+    "H": 4,
+    "W": 6,
+    "h": 2,
+    "w": 3,
+    "hf": 2,
+    "wf": 4,
+    "C": 3,
+    "D": 5,
+    "E": 8,
+    "P": 7,
+    "N": 5,
+    "Q": 6,
+    "K": 4,
+}
 
 
 @pytest.fixture(scope="session")
@@ -38,7 +55,8 @@ def taxonomy() -> Taxonomy:
 def manifest(taxonomy: Taxonomy) -> CacheManifest:
     """A manifest in which no field has its default or an empty value."""
     return toy_manifest(
-        split="train",
+        sources=(Source(dataset="toy", split="train", version="v1.0-mini"),),
+        modalities=("image", "point"),
         taxonomy=taxonomy,
         prompts=PromptRecord(
             name="plain",
@@ -55,7 +73,8 @@ def manifest(taxonomy: Taxonomy) -> CacheManifest:
         ),
         config={"shard_samples": 40, "clip": {"keep_features": False, "scale": 0.5}, "cameras": ["front", "rear"]},
         config_digest="feed",
-        recipes={"clip": "", "text": ""},
+        recipes={"toy": {"clip": "", "text": ""}},
+        schema_minor=0,
         software={"zarr": "3.1.6", "numpy": "2.4.6"},
     )
 
@@ -149,7 +168,7 @@ def write_sound_cache(manifest: CacheManifest, sound_arrays: Groups) -> Callable
         cache = create_toy_cache(place, manifest, embedding_size=5)
         write_toy_shard(cache, "toy", sound_arrays, ("s0", "s1"))
         broken = QuarantinedSample(sample="s2", stage="points", reason="cloud is cut short", inputs="9d")
-        empty = ShardRecord(scene="toy", samples=(), cameras=("front", "rear"), quarantined=(broken,))
+        empty = ShardRecord(dataset="toy", scene="toy", samples=(), quarantined=(broken,))
         cache.write_shard_record("toy-001", empty)
         return cache
 

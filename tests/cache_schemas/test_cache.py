@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import zarr
 
-from cache_schemas.documents import CacheManifest, Provenance, QuarantinedSample, ShardRecord
+from cache_schemas.documents import CacheManifest, Provenance, QuarantinedSample, ShardRecord, Source
 from cache_schemas.errors import CacheError, NoCacheError, SchemaVersionError
 from cache_schemas.group_path import GroupPath
 from cache_schemas.layout import AnyArray
@@ -19,7 +19,7 @@ from tests.cache_schemas.editing import assert_same
 Fill = Callable[..., dict[str, AnyArray]]
 
 TEXT = GroupPath.root("text")
-RECORD = ShardRecord(scene="scene", samples=("s0", "s1"), cameras=("front",))
+RECORD = ShardRecord(dataset="toy", scene="scene", samples=("s0", "s1"))
 
 
 def test_a_created_cache_opens_with_its_manifest(url: str, manifest: CacheManifest) -> None:
@@ -36,7 +36,7 @@ def test_creating_again_keeps_the_groups_and_replaces_the_manifest(
     arrays = fill_group(TEXT)
     cache.write_group(TEXT, arrays, Provenance("f"))
     cache.write_shard_record("scene-000", RECORD)
-    Cache.create(cache.url, manifest.model_copy(update={"split": "val"}))
+    Cache.create(cache.url, manifest.model_copy(update={"sources": (Source(dataset="toy", split="val"),)}))
     reader, found = Cache.open(cache.url)
     assert found.split == "val"
     assert_same(reader.read(TEXT), arrays)
@@ -52,9 +52,13 @@ def test_no_cache_is_told_apart_from_a_foreign_zarr_group(url: str) -> None:
         Cache.open(url)
 
 
-def test_a_cache_of_schema_version_2_is_refused(cache: Cache, manifest: CacheManifest) -> None:
-    zarr.open_group(cache.url, mode="r+").attrs.put({**manifest.to_attrs(), "schema_version": 2})
-    with pytest.raises(SchemaVersionError, match="schema version 2, this software reads and writes version 1"):
+@pytest.mark.parametrize("newer, shown", [({"schema_version": 3}, "3"), ({"schema_minor": 1}, r"2\.1")])
+def test_a_cache_of_a_newer_version_is_refused(
+    newer: dict[str, int], shown: str, cache: Cache, manifest: CacheManifest
+) -> None:
+    zarr.open_group(cache.url, mode="r+").attrs.put({**manifest.to_attrs(), **newer})
+    message = rf"schema version {shown}, this software reads versions 1 and 2\.0 to 2\.0; use the release"
+    with pytest.raises(SchemaVersionError, match=message):
         Cache.open(cache.url)
 
 

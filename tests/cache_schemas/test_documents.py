@@ -13,9 +13,11 @@ from cache_schemas.documents import (
     Document,
     GroupSeal,
     LabelOrigin,
+    Picture,
     PromptRecord,
     QuarantinedSample,
     ShardRecord,
+    Source,
     TeacherIdentity,
     Teachers,
 )
@@ -23,7 +25,7 @@ from cache_schemas.errors import CacheError, SchemaVersionError
 from cache_schemas.taxonomy import Taxonomy
 
 QUARANTINED = QuarantinedSample(sample="s1", stage="points", reason="cloud: 12 bytes short é", inputs="77aa")
-EMBEDDINGS = ArraySeal(shape=(16, 512), dtype="float32", crc32c="00c0ffee")
+EMBEDDINGS = ArraySeal(shape=(16, 512), dtype="float32", crc32c="00c0ffee", bytes=32792)
 
 ORIGIN = LabelOrigin(format="scannet", folder="labels", imported="2026-01-02T03:04:05+00:00", software="labelgen 1")
 
@@ -40,11 +42,13 @@ EXAMPLES: dict[type[Document], Document] = {
             },
         ),
         QUARANTINED,
+        Source(dataset="nuscenes", split="train", version="v1.0-trainval"),
         ShardRecord(
+            dataset="nuscenes",
             scene="scene-0061",
             samples=("s0", "s2"),
             clouds=("c0", "c2"),
-            cameras=("FRONT", "BACK"),
+            pictures=(Picture("FRONT", "a.jpg", 64, 48), Picture("BACK", "scans.sens#7", 32, 24)),
             quarantined=(QUARANTINED,),
         ),
         EMBEDDINGS,
@@ -57,7 +61,7 @@ EXAMPLES: dict[type[Document], Document] = {
             samples=("s0", "s2"),
             counts={"pairs": 5},
             origin=ORIGIN,
-            arrays={"embeddings": EMBEDDINGS, "empty": ArraySeal(shape=(0,), dtype="int8", crc32c="00000000")},
+            arrays={"embeddings": EMBEDDINGS, "empty": ArraySeal(shape=(0,), dtype="int8", crc32c="00000000", bytes=0)},
         ),
     )
 }
@@ -123,10 +127,10 @@ def test_a_document_cannot_be_changed(kind: type[Document], examples: dict[type[
         setattr(examples[kind], name, "other")
 
 
-@pytest.mark.parametrize("version", [0, 2, 17, "2"])
+@pytest.mark.parametrize("version", [0, 3, 17, "2"])
 def test_another_schema_version_is_told_apart_from_damage(version: int | str, manifest: CacheManifest) -> None:
     attrs = {"schema_version": version, "fields_of": "another release"}
-    with pytest.raises(SchemaVersionError, match=f"here: schema version {version!r}, .* reads and writes version 1"):
+    with pytest.raises(SchemaVersionError, match=f"here: schema version {version!r}, .* reads versions 1 and 2.0"):
         CacheManifest.from_attrs(attrs, "here")
     with pytest.raises(SchemaVersionError, match=f"schema version {version!r}"):
         CacheManifest.from_attrs({**manifest.to_attrs(), "schema_version": version}, "here")

@@ -44,7 +44,7 @@ def test_attributes_of_a_docstring_become_meanings() -> None:
         width: int = 3
         depth: float
 
-    title, text, table = generate_reference._section(Example, "read.", [{"width": 3, "depth": 1.5}])
+    title, text, table = generate_reference._section(Example, "read.", {"demo": {"width": 3, "depth": 1.5}})
     assert (title, text) == ("### `read`", "What is read.")
     assert table.splitlines()[2:] == [
         "| `read.width` | int | `3` | `3` | of a picture, in pixels. |",

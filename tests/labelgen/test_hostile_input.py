@@ -129,6 +129,17 @@ def test_a_picture_of_absurd_size_is_a_defect_of_its_sample(damaged_folder: Path
     assert f"{size[0]}x{size[1]} pixels" in str(samples_of(damaged_folder)[victim.token].defect)
 
 
+def test_a_table_that_is_no_file_or_larger_than_any_is_refused(damaged_folder: Path, refused: Refused) -> None:
+    file = damaged_folder / VERSION / "sample.json"
+    os.truncate(file, 2**40)
+    with refused(DatasetError, file, "not a regular file, or larger than", "extract it again"):
+        NuScenes(damaged_folder).scenes("all", None)
+    file.unlink()
+    os.mkfifo(file)
+    with refused(DatasetError, file, "not a regular file, or larger than", "extract it again"):
+        NuScenes(damaged_folder).scenes("all", None)
+
+
 def test_a_table_that_is_nested_without_end_is_refused(damaged_folder: Path, refused: Refused) -> None:
     file = damaged_folder / VERSION / "scene.json"
     file.write_text('[{"token": "a", "name": "b", "more": ' + "[" * 100_000)
@@ -278,8 +289,8 @@ def cache_folder(tmp_path: Path) -> Path:
         "taxonomy.name",
         "prompts.class_names.car.0",
         "prompts.templates.0",
-        "dataset",
-        "split",
+        "sources.0.dataset",
+        "sources.0.split",
     ],
 )
 def test_a_name_that_a_terminal_obeys_is_refused_in_a_manifest(cache_folder: Path, place: str, bad: str) -> None:
@@ -304,7 +315,7 @@ def test_a_name_that_a_terminal_obeys_is_refused_in_a_manifest(cache_folder: Pat
 def test_a_path_in_place_of_a_name_is_refused_in_a_manifest(cache_folder: Path, place: str, path: str) -> None:
     file = cache_folder / "zarr.json"
     document = json.loads(file.read_text())
-    document["attributes"][place] = path
+    document["attributes"]["sources"][0][place] = path
     file.write_text(json.dumps(document))
     with pytest.raises(CacheError, match=f"{place}: .*a name, never a path"):
         Cache.open(str(cache_folder))

@@ -1,4 +1,4 @@
-"""A Ray cluster of several nodes on this machine, in processes of its own, whose nodes can be added and killed."""
+"""A Ray cluster of several nodes on this machine, in processes of its own: nodes can be added, killed and occupied."""
 
 import json
 import subprocess
@@ -8,16 +8,27 @@ from typing import Any
 
 SCRIPT = """
 import json, sys
+import ray
 from ray.cluster_utils import Cluster
 
 folder, head = sys.argv[1], json.loads(sys.argv[2])
 cluster = Cluster(initialize_head=True, head_node_args={**head, "include_dashboard": False, "temp_dir": folder})
 nodes = {}
+jobs = []
+
+@ray.remote
+class Job:
+    pass
+
 print(cluster.address, flush=True)
 for line in sys.stdin:
     deed, name, given = json.loads(line)
     if deed == "add":
         nodes[name] = cluster.add_node(**given)
+    elif deed == "occupy":
+        ray.init(cluster.address, log_to_driver=False)
+        jobs.append(Job.options(**given).remote())
+        ray.get(jobs[-1].__ray_ready__.remote())
     else:
         cluster.remove_node(nodes.pop(name), allow_graceful=False)
     print("done", flush=True)
@@ -45,6 +56,10 @@ class SimulatedCluster:
 
     def add(self, name: str, **resources: Any) -> None:
         self._tell("add", name, resources)
+
+    def occupy(self, **resources: Any) -> None:
+        """Have another job hold resources, until the cluster ends."""
+        self._tell("occupy", "", resources)
 
     def kill(self, name: str) -> None:
         """Kill all processes of a node at once, as when its machine loses power."""

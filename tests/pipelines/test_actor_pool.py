@@ -216,4 +216,4 @@ def test_a_long_wait_for_actors_is_said_until_they_stand(monkeypatch: pytest.Mon
         return heard
 
     assert asyncio.run(start()) == len(said) >= 3
-    assert said[0] == "still waiting for Ray to place and load 1 slow actors"
+    assert said[0] == "still waiting for Ray to place and load 1 slow actor"

@@ -4,13 +4,14 @@ from pathlib import Path
 
 import pytest
 
+from cache_schemas.config_files import shipped_names
 from cache_schemas.errors import ConfigError
 from labelgen.datasets import dataset_names
-from pipelines.config import load_config, preset_names
+from pipelines.config import load_config
 
 
 @pytest.mark.parametrize("dataset", dataset_names())
-@pytest.mark.parametrize("preset", preset_names())
+@pytest.mark.parametrize("preset", shipped_names("pipelines", "configs/teachers"))
 def test_every_shipped_combination_is_valid(dataset: str, preset: str) -> None:
     config = load_config(dataset, teachers=preset)
     assert (config.dataset, config.teachers) == (dataset, preset)
@@ -56,7 +57,7 @@ def test_scientific_notation_is_a_number() -> None:
         ("imges.height=3", "unknown key 'imges'; did you mean 'images'?"),
         ("images.height=tall", "images.height = 'tall'"),
         ("images.height=3", "images.height = 3: input should be greater than or equal to 16"),
-        ("shard_samples=41", "shard_samples = 41"),
+        ("shard_samples=1001", "shard_samples = 1001"),
         ("sam.features=int4", "sam.features = 'int4'"),
         ("images.height", "--set 'images.height': write key=value"),
         ("prompts=[", "--set 'prompts=['"),

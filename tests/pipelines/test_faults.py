@@ -5,6 +5,7 @@ Each ends in one clear error or a finished run, and the same command goes on wit
 
 import importlib.util
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -213,6 +214,14 @@ def test_a_folder_of_ray_that_vanishes_is_named_and_a_sweep_leaves_that_of_a_liv
     assert error.startswith(f"error: {folder}/r/")
     assert "has vanished during the run; find out what removes files there, then run the same command" in error
     assert str(cache) not in error
+
+
+def test_actors_that_leave_no_core_to_tasks_are_refused(made: Path, tmp_path: Path, labelgen) -> None:
+    cores = os.cpu_count()
+    done = labelgen.run(made / "nuscenes", tmp_path / "cache.zarr", "--set", f"ray.sam.num_cpus={cores}")
+    (error,) = errors_of(done.stderr)
+    assert done.returncode == 1
+    assert f"need one; there are {cores}: lower ray.sam.num_cpus" in error
 
 
 def test_of_two_runs_started_at_once_one_goes_on(made: Path, built: Path, tmp_path: Path, labelgen) -> None:

@@ -3,17 +3,20 @@
 Change an expectation only together with the `version` of its stage.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from pydantic import create_model
 
-from labelgen.samples import Camera, Sample
+from labelgen.samples import Camera, Distortion, Sample, Scene
+from labelgen.settings import SamSettings, shaping
 from labelgen.stages import STAGES
 from labelgen.stages.inputs import ResolvedSettings
 from pipelines.config import load_config
 from pipelines.fingerprints import recipe_of, root_fingerprints, shard_fingerprints
-from pipelines.resolve import open_dataset, resolve
+from pipelines.resolve import open_dataset, resolve, with_modalities_of
 from tests.pipelines.conftest import small_settings
 
 RECIPES = {
@@ -26,6 +29,8 @@ RECIPES = {
     "labels": "b01dd00edce53f82",
     "truth": "1e3f4fff1a24304d",
     "sweeps": "34aab59df7e71dc0",
+    "instances": "879f727ab34a6316",
+    "instance_labels": "ba35df174c7746ae",
 }
 
 FINGERPRINTS = {
@@ -91,6 +96,39 @@ def test_an_accepted_fingerprint_replaces_that_of_its_group_and_shapes_what_foll
     accepted = shard_fingerprints([sample(truth=True)], sizes, digests, resolved, {"points": "sealed"})
     assert accepted["points"] == "sealed"
     assert {name for name in plain if plain[name] != accepted[name]} == {"points", "pairs", "truth", "labels"}
+
+
+def test_a_setting_that_format_1_did_not_know_counts_only_if_it_is_not_at_its_default() -> None:
+    newer = create_model("SamSettings", __base__=SamSettings, sharpness=(float, 1.0))
+    weights = {"architecture": "vit_b", "weights": "untrained:0"}
+    assert shaping(newer(**weights)) == shaping(SamSettings(**weights), without={"points_per_batch", "compile"})
+    assert shaping(newer(**weights, sharpness=2.0))["sharpness"] == 2.0
+
+
+def test_samples_without_clouds_have_labels_and_truth_of_pictures(resolved: ResolvedSettings) -> None:
+    truth = replace(sample(truth=False).cameras[0], truth_path="a.png")
+    plain = replace(sample(truth=False), cloud_path=None, cameras=(truth,))
+    alone = with_modalities_of([Scene("scene", (plain,))], resolved)
+    found = shard_fingerprints([plain], sizes, digests, alone, {})
+    assert set(found) == {"images", "clip", "sam", "labels", "truth"}
+    assert {name: found[name][:16] for name in ("images", "clip", "sam")} == {
+        name: FINGERPRINTS[name] for name in ("images", "clip", "sam")
+    }
+    assert recipe_of("labels", alone) != recipe_of("labels", resolved)
+
+
+def test_poses_pictures_in_files_of_many_lenses_and_truth_in_tables_count(resolved: ResolvedSettings) -> None:
+    plain, camera = sample(truth=True), sample(truth=True).cameras[0]
+    lens = Distortion("pinhole", (0.1, 0.0, 0.0, 0.0))
+    changes = {
+        "points": replace(plain, world_from_cloud=np.eye(4)),
+        "sam": replace(plain, cameras=(replace(camera, frame=3),)),
+        "images": replace(plain, cameras=(replace(camera, distortion=lens),)),
+        "truth": replace(plain, cameras=(replace(camera, truth_masks=((3, "04"),)),)),
+    }
+    before = shard_fingerprints([plain], sizes, digests, resolved, {})
+    for group, changed in changes.items():
+        assert shard_fingerprints([changed], sizes, digests, resolved, {})[group] != before[group], group
 
 
 def test_a_shard_without_samples_has_no_groups(resolved: ResolvedSettings) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import random
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -60,18 +61,29 @@ def test_a_run_that_loses_a_node_ends_with_the_arrays_of_an_undisturbed_one(
     assert checksums(cache) == checksums(built)
 
 
-def test_a_run_starts_with_the_gpu_that_is_free_and_takes_the_other_when_it_comes(
+def test_a_run_without_a_gpu_says_that_it_waits(made: Path, tmp_path: Path, labelgen, head: SimulatedCluster) -> None:
+    cache = tmp_path / "cache.zarr"
+    run = labelgen.start(made / "nuscenes", cache, "--ray-address", head.address)
+    waits = "the cluster has no GPU; waiting for one (to work on its CPUs: --set ray.clip.num_gpus=0"
+    assert any(waits in line for line in run.stderr)
+    os.kill(run.pid, signal.SIGTERM)
+    assert "run the same command again" in said_by(run, 60)
+    assert not seals(cache), "no GPU, and no setting to go on without"
+
+
+def test_a_run_works_with_the_gpu_that_comes_while_another_is_busy_from_the_start(
     made: Path, built: Path, tmp_path: Path, labelgen, head: SimulatedCluster
 ) -> None:
-    """Two GPUs' worth of actors and one GPU; a second GPU joins late, as from a cluster that scales."""
+    """The GPU that comes, as from a cluster that scales, has room for one of two SAM actors."""
+    head.add("busy", num_cpus=1, num_gpus=1)
+    head.occupy(num_gpus=1)
     cache = tmp_path / "cache.zarr"
     more = ["--set", "ray.clip.actors=1", "--set", "ray.sam.actors=2"]
     run = labelgen.start(made / "nuscenes", cache, "--ray-address", head.address, *more)
     time.sleep(20)
     assert run.poll() is None
-    assert not seals(cache), "no GPU, and no setting to go on without"
-    head.add("gpu", num_cpus=1, num_gpus=1)
+    assert not seals(cache), "the only GPU is another job's"
+    head.add("free", num_cpus=1, num_gpus=1)
     said = said_by(run, 160)
     assert run.returncode == 0, said
-    assert "the cluster has no GPU; waiting for one (to work on its CPUs: --set ray.clip.num_gpus=0" in said
     assert checksums(cache) == checksums(built)

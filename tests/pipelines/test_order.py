@@ -15,11 +15,14 @@ def test_raw_files_are_read_first_then_teachers_work_side_by_side_then_labels() 
     assert {name: set(step.after) for name, step in steps.items()} == {
         "images": set(),
         "points": set(),
-        "clip": {"images", "points"},
-        "sam": {"images", "points"},
+        "sweeps": set(),
+        "clip": {"images", "points", "sweeps"},
+        "sam": {"images", "points", "sweeps"},
         "labels": {"clip", "sam", "points"},
+        "instances": {"points"},
+        "instance_labels": {"labels", "clip", "points", "instances", "sam"},
     }
-    assert [name for name, step in steps.items() if step.reads_raw_files] == ["images", "points"]
+    assert [name for name, step in steps.items() if step.reads_raw_files] == ["images", "points", "sweeps"]
     assert steps["clip"].roots == {"text"}
 
 

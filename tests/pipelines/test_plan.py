@@ -7,6 +7,7 @@ import pytest
 
 from cache_schemas.documents import QuarantinedSample
 from cache_schemas.store import Cache
+from pipelines.announcement import announce
 from pipelines.config import load_config
 from pipelines.plan import BadSample, Planner, ShardPlan
 from pipelines.resolve import open_dataset, resolve
@@ -71,6 +72,24 @@ def test_a_changed_file_redoes_its_shard_only(todo, data: Path) -> None:
     picture.write_bytes(picture.read_bytes() + b"\0")
     changed = {key: groups for key, groups in todo().items() if groups}
     assert list(changed.values()) == [{"images", "clip", "sam", "labels"}]
+
+
+def test_the_announcement_names_what_changed(made: Path, data: Path, built: Path) -> None:
+    cloud = sorted((data / "samples" / "LIDAR_TOP").glob("*.bin"))[0]
+    cloud.write_bytes(cloud.read_bytes() + bytes(20))
+    overrides = [*small_settings(made), "sam.pred_iou_thresh=0.1", "ray.retries=5"]
+    config = load_config("nuscenes", teachers="untrained", overrides=overrides)
+    planner = Planner(data, Cache(str(built)), resolve(config, open_dataset("nuscenes", data)))
+    plan = planner.plan(open_dataset("nuscenes", data).scenes(config.split, config.version), limit=1)
+    assert announce(plan, plan, planner)[2:] == [
+        "changed since the last run: sam.pred_iou_thresh 0.0 -> 0.1",
+        "  sam    1 to redo, since settings changed",
+        "  points 1 to redo, since raw files changed",
+        "  pairs  1 to redo, since points changed",
+        "  labels 1 to redo, since sam, pairs changed",
+        "  truth  1 to redo, since points changed",
+        "shards: 0 up to date, 1 to do",
+    ]
 
 
 def test_a_changed_cloud_redoes_points_and_what_follows(todo, data: Path) -> None:

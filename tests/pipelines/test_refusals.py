@@ -2,7 +2,9 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -47,7 +49,6 @@ def test_an_object_store_without_its_package_is_one_error(labelgen_here) -> None
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--split", "mini_val"], "holds split 'all', not 'mini_val'; give another cache folder"),
         (["--split", "vla"], "no split 'vla' of nuScenes; choose all, mini_train"),
         (["--set", "version=v1.0-trainval"], "no version folder 'v1.0-trainval'; it holds v1.0-mini"),
         (["--set", "shard_samples=1"], "holds shards of up to 2 samples"),
@@ -78,22 +79,52 @@ def test_wrong_class_count_names_the_classes(made: Path, cache: Path, tmp_path: 
 
 def test_another_schema_version_is_refused(made: Path, cache: Path, labelgen_here) -> None:
     document = json.loads((cache / "zarr.json").read_text())
-    document["attributes"]["schema_version"] = 2
+    document["attributes"]["schema_version"] = 3
     (cache / "zarr.json").write_text(json.dumps(document))
     for command in (["inspect", str(cache)], ["verify", str(cache)]):
         done = labelgen_here(*command)
         assert done.returncode == 1
-        assert "schema version 2, this software reads and writes version 1" in done.stderr
-    assert "schema version 2" in labelgen_here.run(made / "nuscenes", cache).stderr
+        assert "schema version 3, this software reads versions 1 and 2.0 to 2.0" in done.stderr
+    assert "schema version 3" in labelgen_here.run(made / "nuscenes", cache).stderr
 
 
-def test_a_cache_of_another_dataset_is_refused(made: Path, cache: Path, labelgen_here) -> None:
-    document = json.loads((cache / "zarr.json").read_text())
-    document["attributes"]["dataset"] = "scannet"
-    (cache / "zarr.json").write_text(json.dumps(document))
+def edit_attributes(folder: Path, edit: Callable[[dict[str, Any]], None]) -> None:
+    document = json.loads((folder / "zarr.json").read_text())
+    edit(document["attributes"])
+    (folder / "zarr.json").write_text(json.dumps(document))
+
+
+def test_a_cache_of_images_alone_is_refused_for_samples_with_points(made: Path, cache: Path, labelgen_here) -> None:
+    edit_attributes(cache, lambda attributes: attributes.update(modalities=["image"]))
     done = labelgen_here.run(made / "nuscenes", cache)
     assert done.returncode == 1
-    assert "holds dataset 'scannet', not 'nuscenes'; give another cache folder" in done.stderr
+    assert "holds modalities 'image', not 'image and point'; give another cache folder" in done.stderr
+
+
+def name_another_data_set(cache: Path) -> None:
+    """Make all of a cache that of another data set whose scenes have the same names."""
+
+    def rename(attributes: dict[str, Any]) -> None:
+        attributes["sources"][0]["dataset"] = "demo"
+        attributes["recipes"] = {"demo": attributes["recipes"]["nuscenes"]}
+
+    edit_attributes(cache, rename)
+    for shard in (cache / "shards").glob("*-*"):
+        edit_attributes(shard, lambda attributes: attributes.update(dataset="demo"))
+
+
+def test_a_shard_of_another_data_set_is_never_overwritten(made: Path, cache: Path, labelgen_here) -> None:
+    name_another_data_set(cache)
+    done = labelgen_here.run(made / "nuscenes", cache)
+    assert done.returncode == 1
+    assert "shard scene-0061-000 is of data set demo, and nuscenes has a scene of the same name" in done.stderr
+
+
+def test_another_data_set_joins_only_under_the_settings_of_the_teachers(made: Path, cache: Path, labelgen_here) -> None:
+    name_another_data_set(cache)
+    done = labelgen_here.run(made / "nuscenes", cache, "--set", "sam.points_per_side=2")
+    assert done.returncode == 1
+    assert "holds sam of demo, made under other settings" in done.stderr
 
 
 def test_a_place_that_cannot_be_written_is_one_error(made: Path, tmp_path: Path, labelgen_here) -> None:
@@ -116,8 +147,8 @@ def test_inspect_names_a_damaged_group_and_the_cure(cache: Path, labelgen_here) 
     chunk.write_bytes(chunk.read_bytes()[:-40])
     done = labelgen_here("inspect", str(cache))
     assert done.returncode == 1
-    assert "shards/scene-0103-000/labels/image: damaged" in done.stderr
-    assert "remove the folder shards/scene-0103-000/labels of the cache, then rerun the same" in done.stderr
+    assert "shards/scene-0103-000/labels/image: unreadable-array: its chunk file c/0/0/0 has" in done.stderr
+    assert "remove this folder, then rerun the same" in done.stderr
 
 
 def test_pictures_are_drawn(built: Path, tmp_path: Path, labelgen_here) -> None:

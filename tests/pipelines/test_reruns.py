@@ -37,8 +37,10 @@ def test_new_prompts_redo_clip_and_labels_and_say_so_first(made: Path, cache: Pa
     done = labelgen.run(made / "nuscenes", cache, "--json", "--set", f"prompts={prompts}")
     assert done.returncode == 0, done.stderr
     announced = done.stderr.splitlines()
-    assert "  clip   3 to redo, since something changed" in announced
-    assert "  labels 3 to redo, since something changed" in announced
+    assert f"changed since the last run: prompts {made / 'prompts.yaml'} -> {prompts}" in announced
+    assert "  text   1 to redo, since settings changed" in announced
+    assert "  clip   3 to redo, since text changed" in announced
+    assert "  labels 3 to redo, since clip changed" in announced
     summary = json.loads(done.stdout)
     assert summary["groups_sealed"] == {"clip": 3, "labels": 3, "text": 1}
     work = summary["stage_seconds"]
@@ -49,6 +51,17 @@ def test_new_prompts_redo_clip_and_labels_and_say_so_first(made: Path, cache: Pa
     assert any(after[path] != value for path, value in before.items() if "/clip/" in path)
     assert problems(cache) == []
     assert Cache.open(str(cache))[1].prompts.class_names["driveable_surface"] == ("street", "lane")
+
+
+def test_class_embeddings_that_are_missing_are_made_again_though_all_shards_are_up_to_date(
+    made: Path, cache: Path, labelgen
+) -> None:
+    shutil.rmtree(cache / "text")
+    done = labelgen.run(made / "nuscenes", cache, "--json")
+    assert done.returncode == 0, done.stderr
+    assert "  text   1 to make" in done.stderr.splitlines()
+    assert json.loads(done.stdout)["groups_sealed"] == {"text": 1}
+    assert problems(cache) == []
 
 
 def test_bad_samples_are_left_out_with_their_reasons_and_come_back_once_mended(

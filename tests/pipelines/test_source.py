@@ -38,7 +38,7 @@ def test_half_a_dataset_is_told_by_folder_with_its_archive_and_what_is_complete(
         assert done.returncode == 1
         assert "lack files" in error or "has its files" in error
         assert "in samples/LIDAR_TOP" in error and "CAM_" not in error
-        assert "1 scenes are complete (scene-0103): --only-complete" in error and "--shards 'scene-0103-*'" in error
+        assert "1 scene is complete (scene-0103): --only-complete" in error and "--shards 'scene-0103-*'" in error
         assert "extract v1.0-mini.tgz into the folder that holds v1.0-mini/" in error
         assert "loading" not in done.stderr
     assert labelgen_here.run(data, tmp_path / "cache.zarr").stderr.count("scene-0061__LIDAR_TOP") == 1
@@ -65,7 +65,7 @@ def test_samples_that_were_labelled_are_never_left_out_for_missing_files(
     shutil.copytree(whole, data)
     min((data / "samples/CAM_BACK").iterdir()).unlink()
     (error,) = errors_of(labelgen_here.run(data, cache, "--set", "images.height=48"))
-    assert "1 of the 5 samples to be read lack files: 1 in samples/CAM_BACK" in error
+    assert "1 of the 5 samples to be read lacks files: 1 in samples/CAM_BACK" in error
     assert "to give up their labels, remove shards/scene-0061-00" in error
     assert checksums(cache) == before and quarantined(cache) == []
 
@@ -89,6 +89,16 @@ def test_a_failing_disk_is_one_error_when_the_work_is_planned(
     assert done.returncode == 1
     assert f"cannot be read ({os.strerror(number)})" in error and "run the same command again" in error
     assert checksums(cache) == before and quarantined(cache) == []
+
+
+def test_a_disk_that_fails_while_a_table_is_read_is_one_error(data: Path, cache: Path, labelgen_here) -> None:
+    table = data / "v1.0-mini/sample_data.json"
+    table.unlink()
+    table.symlink_to("/proc/self/mem")  # the system answers EIO to whoever reads its first bytes
+    done = labelgen_here.run(data, cache)
+    (error,) = errors_of(done)
+    assert done.returncode == 1
+    assert f"{table}: cannot be read ({os.strerror(errno.EIO)}); the disk or the network fails, check both" in error
 
 
 # During the work
@@ -144,7 +154,7 @@ def test_a_labelled_sample_whose_file_broke_is_reported_and_keeps_its_shard(data
     done = labelgen.run(data, cache)
     (error,) = errors_of(done)
     assert done.returncode == 1
-    assert "1 samples that were labelled before cannot be used now" in error and picture.name in error
+    assert "1 sample labelled before cannot be used now" in error and picture.name in error
     assert sample.token in Cache(str(cache)).shard_seals("scene-0061-000")["labels"].samples
     assert quarantined(cache) == []
     picture.write_bytes(whole)

@@ -2,7 +2,9 @@
 
 import os
 import signal
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -13,9 +15,21 @@ from tests.pipelines.processes import Seals, left_in, said_by, seals, users_of, 
 pytestmark = [pytest.mark.kill, pytest.mark.ray]
 
 ONE_SHARD = "scene-0103-*"
+
+
+def tell_all(driver: int, number: int) -> None:
+    """Send a signal to all processes of a run, to the driver last, as may happen when it goes to all at once."""
+    for process in (int(entry.name) for entry in Path("/proc").glob("[0-9]*")):
+        with suppress(ProcessLookupError):
+            if process != driver and os.getpgid(process) == driver:
+                os.kill(process, number)
+    time.sleep(0.3)
+    os.kill(driver, number)
+
+
 TERMINAL_CTRL_C = (os.killpg, signal.SIGINT)
 KILL = (os.kill, signal.SIGTERM)
-SCHEDULER = (os.killpg, signal.SIGTERM)
+SCHEDULER = (tell_all, signal.SIGTERM)
 
 
 def stop(run, how: tuple[Callable[[int, int], None], int]) -> None:

@@ -49,9 +49,9 @@ def test_missing_arrays_are_refused_with_the_way_to_make_them(own: str) -> None:
 def test_other_schema_versions_are_refused(own: str) -> None:
     file = Path(own) / "zarr.json"
     document = json.loads(file.read_text())
-    document["attributes"]["schema_version"] = 2
+    document["attributes"]["schema_version"] = 3
     file.write_text(json.dumps(document))
-    with pytest.raises(SchemaVersionError, match="schema version 2"):
+    with pytest.raises(SchemaVersionError, match="schema version 3"):
         CacheStream(own, ARRAYS)
 
 

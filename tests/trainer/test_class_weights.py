@@ -8,17 +8,21 @@ from cache_schemas.store import Cache
 from trainer.data.class_weights import MIN_FREQUENCY, class_weights
 from trainer.data.stream import CacheStream
 
-ARRAYS = ["labels/image", "labels/image_raw"]
+ARRAYS = ["labels/image", "labels/image_raw", "labels/point", "labels/point_raw"]
 
 
 @pytest.mark.parametrize("refined", [True, False])
-def test_weights_follow_the_frequencies_of_the_labels_that_are_trained_on(toy: str, refined: bool) -> None:
+@pytest.mark.parametrize("element", ["image", "point"])
+def test_weights_follow_the_frequencies_of_the_labels_that_are_trained_on(
+    toy: str, refined: bool, element: str
+) -> None:
     stream, cache = CacheStream(toy, ARRAYS), Cache(toy)
     classes = len(stream.manifest.taxonomy.classes)
-    name = "image" if refined else "image_raw"
+    name = element if refined else f"{element}_raw"
     labels = np.concatenate([cache.read(GroupPath(key, "labels"), name)[name].ravel() for key in cache.shard_keys()])
     share = np.array([(labels == i).sum() for i in range(classes)]) / (labels < classes).sum()
-    weights = class_weights(stream, stream.samples, classes, 0.5, refined).double().numpy()
+    found = class_weights(stream, stream.samples, classes, 0.5, refined)
+    weights = (found.pixels if element == "image" else found.points).double().numpy()
     for one in range(classes):
         ratio = (max(share[0], MIN_FREQUENCY) / max(share[one], MIN_FREQUENCY)) ** 0.5
         assert weights[one] / weights[0] == pytest.approx(ratio, rel=1e-5)

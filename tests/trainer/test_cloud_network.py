@@ -119,3 +119,14 @@ def test_every_voxel_has_a_parent_at_every_level(side: int) -> None:
     for level, indices in enumerate(found, start=1):
         parents = torch.cat([voxels[:, :1], voxels[:, 1:] // 2**level], dim=1).unique(dim=0)
         assert indices.unique(dim=0).tolist() == parents.tolist()
+
+
+@pytest.mark.parametrize("voxels", [0, 1])
+@pytest.mark.parametrize("name", ["small", "minkunet14"])
+def test_a_cloud_of_no_or_one_voxel_is_trained_on(name: str, voxels: int) -> None:
+    network = MinkUNet(SHAPES[name])
+    found = network(torch.ones(voxels, 2), torch.zeros(voxels, 4, dtype=torch.int32), 1)
+    assert found.shape == (voxels, network.channels)
+    found.sum().backward()
+    assert all(parameter.grad.isfinite().all() for parameter in network.parameters()), "ranks wait for all gradients"
+    assert all(value.isfinite().all() for value in network.state_dict().values())

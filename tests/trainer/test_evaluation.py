@@ -99,7 +99,7 @@ def test_cached_labels_are_scored_by_a_rule(small_run: Path, toy: str) -> None:
 def test_evaluate_prints_a_table_with_a_row_for_each_class(small_run: Path, toy: str) -> None:
     table = run_cli("evaluate", small_run, toy).stdout
     found = json.loads(run_cli("evaluate", small_run, toy, "--json").stdout)
-    for word in ("2D network", "3D network", "3D, seen", "raw image", "refined point", "held-out"):
+    for word in ("2D network", "3D network", "3D, seen", "raw image", "voted point", "held-out"):
         assert word in table
     rows = {line.split()[0]: line.split()[1:] for line in table.splitlines() if line.strip()}
     assert rows["mIoU"][0] == f"{100 * found['image']['miou']:.1f}"

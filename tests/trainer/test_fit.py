@@ -14,7 +14,10 @@ import torch
 from cache_schemas.documents import Provenance
 from cache_schemas.group_path import GroupPath
 from cache_schemas.store import Cache
+from tests.trainer import conftest
 from tests.trainer.runs import SMALL, history, overrides, run_cli
+from trainer.data import stream
+from trainer.errors import UnfitCacheError
 from trainer.fit import FitRequest, fit
 from trainer.settings import load_settings
 
@@ -66,16 +69,17 @@ def test_a_resumed_run_has_the_loss_curve_and_weights_of_an_undisturbed_one(
 
 @pytest.mark.slow
 def test_a_resumed_run_draws_the_same_dropout(toy: str, tmp_path: Path) -> None:
-    deeplab = ("networks.image=deeplabv3-mobilenet", "stream.batch_samples=2", "optimiser.epochs=2")
+    deeplab = ("networks.image=deeplabv3-mobilenet", "stream.batch_samples=2", "optimiser.epochs=3")
     settings = load_settings("demo", overrides=[*SMALL, *deeplab])
 
-    def fail_after_one_epoch(line: str) -> None:
-        if line.startswith("epoch 1 finished"):
+    def fail_after_two_epochs(line: str) -> None:
+        if line.startswith("epoch 2 finished"):
             raise InterruptedError
 
     fit(FitRequest(settings, toy, tmp_path / "whole"), lambda line: None)
     with pytest.raises(InterruptedError):
-        fit(FitRequest(settings, toy, tmp_path / "broken"), fail_after_one_epoch)
+        fit(FitRequest(settings, toy, tmp_path / "broken"), fail_after_two_epochs)
+    assert torch.load(tmp_path / "broken/last.pt", weights_only=True)["step"] == 4
     fit(FitRequest(settings, toy, tmp_path / "broken", resume=True), lambda line: None)
     assert history(tmp_path / "broken") == history(tmp_path / "whole")
 
@@ -96,6 +100,31 @@ def test_a_run_is_not_resumed_on_a_changed_cache(toy: str, small_run: Path, tmp_
     Cache(changed, "a").write_group(path, arrays, Provenance("new", upstream=seal.upstream, samples=tokens))
     again = run_cli("fit", changed, "--out", small_run, "--resume", *overrides(), exit_code=1)
     assert "other cache contents" in again.stderr
+
+
+@pytest.mark.parametrize("found", ["when the shard is opened again", "after some seconds", "in place of damage"])
+def test_labels_that_are_made_again_meanwhile_stop_the_training(
+    own: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, found: str
+) -> None:
+    monkeypatch.setattr(stream, "CONFIRM_SECONDS", 0.0 if found == "after some seconds" else 1e9)
+    few_open = ["stream.window_shards=1", "stream.hold_out=0"] if found == "when the shard is opened again" else []
+    settings = load_settings("demo", overrides=[*SMALL, *few_open])
+
+    def make_labels_again(line: str) -> None:
+        if line.startswith("epoch 1 finished"):
+            for key in Cache(own).shard_keys():
+                path = GroupPath(key, "labels")
+                arrays, seal = Cache(own).read(path), Cache(own).seals([path])[path]
+                if found == "in place of damage":
+                    rng = np.random.default_rng(0)
+                    arrays = {name: rng.integers(0, 3, array.shape).astype(np.uint8) for name, array in arrays.items()}
+                again = Provenance("new", upstream=seal.upstream, samples=seal.samples)
+                Cache(own, "a").write_group(path, arrays, again)
+
+    with pytest.raises(UnfitCacheError, match=r"labels: made again or removed since the run started.*--out another"):
+        fit(FitRequest(settings, own, tmp_path / "run"), make_labels_again)
+    last_epoch = history(tmp_path / "run")[-1]["epoch"] if history(tmp_path / "run") else 0
+    assert last_epoch <= 1
 
 
 # Errors
@@ -138,6 +167,19 @@ def test_samples_without_pairs_and_absent_classes_can_be_trained_on(own: str, tm
         cache.write_group(labels_path, only, Provenance("f-labels", upstream=upstream, samples=tokens))
     run_cli("fit", own, "--out", tmp_path / "run", *overrides("optimiser.epochs=2", "method.stage2_epoch=1"))
     assert all(np.isfinite(row["loss"]) for row in history(tmp_path / "run"))
+
+
+@pytest.mark.parametrize("points", [0, 1])
+def test_empty_clouds_and_single_points_can_be_trained_on_and_scored(
+    tmp_path: Path, make_cache, monkeypatch: pytest.MonkeyPatch, points: int
+) -> None:
+    monkeypatch.setattr(conftest, "POINTS", points)
+    cache = make_cache(tmp_path / "cache")
+    networks = ["networks.cloud=minkunet14", "optimiser.epochs=2", "method.stage2_epoch=1", "stream.images=1"]
+    run_cli("fit", cache, "--out", tmp_path / "run", *overrides(*networks))
+    rows = history(tmp_path / "run")
+    assert len(rows) == 8 and all(np.isfinite(row["loss"]) for row in rows)
+    assert "3D network" in run_cli("evaluate", tmp_path / "run", cache).stdout
 
 
 def test_a_wrong_setting_is_named_with_the_nearest_valid_key(toy: str, tmp_path: Path) -> None:

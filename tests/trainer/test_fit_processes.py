@@ -1,6 +1,7 @@
 """Training by processes of its own: killed, asked to stop, on two ranks, and without other packages."""
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -162,6 +163,42 @@ def test_a_run_goes_on_with_another_number_of_ranks_only_at_the_same_steps(toy: 
     assert len(history(tmp_path / "0")) == steps and not (tmp_path / "1").exists()
     for alone, joint in zip(history(tmp_path / "whole"), history(tmp_path / "0"), strict=True):
         assert joint["loss"] == pytest.approx(alone["loss"], rel=2e-3)
+
+
+@pytest.mark.slow
+def test_too_little_shared_memory_is_one_error_before_any_worker_hangs(toy: str, tmp_path: Path) -> None:
+    small = ("unshare", "--mount", "sh", "-c", 'mount -t tmpfs -o size=256k tmpfs /dev/shm && exec "$@"', "sh")
+    if subprocess.run([*small, "true"], capture_output=True).returncode:
+        pytest.skip("needs the right to mount a small /dev/shm")
+    command = trainer("fit", toy, "--out", tmp_path / "run", *overrides("stream.workers=4"))
+    done = subprocess.run(
+        [*small, *command], cwd=REPOSITORY, env=ENVIRONMENT, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert "/dev/shm has 0.3 MB free" in line and "`--shm-size`" in line
+    number = line.rpartition("stream.workers=")[2]
+    fitting = trainer("fit", toy, "--out", tmp_path / "other", *overrides(f"stream.workers={number}"))
+    subprocess.run([*small, *fitting], cwd=REPOSITORY, env=ENVIRONMENT, check=True, capture_output=True, timeout=60)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("largest_file", [1000, 4000, 20_000, 1_000_000])
+def test_a_disk_that_takes_no_more_ends_a_training_with_one_error(toy: str, tmp_path: Path, largest_file: int) -> None:
+    """A limit on the size of files stands for a full disk, met by run.json, TensorBoard, the curve or a checkpoint."""
+    done = subprocess.run(
+        trainer("fit", toy, "--out", tmp_path / "run", *overrides("stream.hold_out=0", "checkpoint_minutes=10")),
+        cwd=REPOSITORY,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file)),
+    )
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert "cannot be written" in line and str(tmp_path / "run") in line
 
 
 @pytest.mark.slow

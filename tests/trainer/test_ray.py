@@ -26,3 +26,11 @@ def test_ray_workers_make_all_steps_and_a_failure_is_one_sentence(toy: str, tmp_
     assert again.returncode == 1
     (line,) = [line for line in again.stderr.splitlines() if line.startswith("error: ")]
     assert "holds a run; give --resume to continue it" in line
+
+
+def test_a_stale_ray_address_is_answered_at_once(toy: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "trainer.cli", "fit", toy, "--out", str(tmp_path / "run"), "--ray", "2"]
+    environment = {**os.environ, "RAY_ADDRESS": "127.0.0.1:9"}  # the port of the discard service, which nobody runs
+    done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "no Ray cluster answers at '127.0.0.1:9' (Connection refused)" in done.stderr

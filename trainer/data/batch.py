@@ -52,6 +52,13 @@ class Batch:
     first_pair_of_point: Tensor
     first_pair_of_pixel: Tensor
 
+    @property
+    def bytes(self) -> int:
+        """The bytes of all tensors."""
+        values = [getattr(self, field.name) for field in fields(self)]
+        parts = [part for value in values for part in (value.values() if isinstance(value, dict) else [value])]
+        return sum(part.nbytes for part in parts if isinstance(part, Tensor))
+
     def to(self, device: torch.device) -> "Batch":
         """Return the batch on a device; copies from pinned memory overlap with computation there."""
         return self._map_tensors(lambda tensor: tensor.to(device, non_blocking=True))

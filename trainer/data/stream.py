@@ -1,6 +1,7 @@
 """Reads the samples of a cache: which there are, and their arrays."""
 
 import hashlib
+import time
 from collections import OrderedDict
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -9,14 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache_schemas.documents import GroupSeal
+from cache_schemas.errors import CacheError
 from cache_schemas.group_path import GroupPath
 from cache_schemas.layout import AnyArray, group_spec
 from cache_schemas.row_reader import RowReader, Span, StoredArray
 from cache_schemas.store import Cache
 from trainer.data.admission import admit
+from trainer.errors import UnfitCacheError
 
 OFFSETS = {"I": "images/offsets", "P": "points/offsets", "N": "pairs/offsets"}
 """By first axis of an array (images, points or pairs): the array with the first row of each sample."""
+
+CONFIRM_SECONDS = 5.0
+"""After this time, a shard that is still open is compared with its seals again."""
 
 SampleArrays = dict[str, AnyArray]
 """Arrays of one sample, by `<group>/<name>`."""
@@ -59,6 +65,7 @@ class CacheStream:
         self._records, self._seals = admit(cache, self.manifest, arrays, only_their_groups=only_their_groups)
         self._reader = RowReader(url)
         self._opened: OrderedDict[str, _OpenShard] = OrderedDict()
+        self._confirmed_s: dict[str, float] = {}
         self.samples = [
             SampleRef(key, index, token, record.scene)
             for key, record in self._records.items()
@@ -108,7 +115,18 @@ class CacheStream:
 
         Raises:
             DamagedGroupError: if bytes are not those that were written; it names the shard and the array.
+            UnfitCacheError: if a group was made again since the stream was opened.
         """
+        try:
+            arrays = self._read(ref, images, only)
+        except CacheError:
+            self._refuse_changed(ref.shard)
+            raise
+        if time.monotonic() - self._confirmed_s[ref.shard] > CONFIRM_SECONDS:
+            self._refuse_changed(ref.shard)
+        return arrays
+
+    def _read(self, ref: SampleRef, images: Sequence[int] | None, only: Collection[str] | None) -> SampleArrays:
         shard = self._open(ref.shard)
         bounds = {axis: (int(ends[ref.index]), int(ends[ref.index + 1])) for axis, ends in shard.offsets.items()}
         chosen = range(self.image_count(ref)) if images is None else images
@@ -156,10 +174,29 @@ class CacheStream:
         values = self._reader.read([Span(stored[name], 0, stored[name].shape[0]) for name in offset_names])
         read = dict(zip(offset_names, values, strict=True))
         offsets = {axis: read[name] for axis, name in OFFSETS.items() if name in read}
+        self._refuse_changed(key)
         self._opened[key] = _OpenShard({n: a for n, a in stored.items() if n not in read}, offsets)
         if len(self._opened) > self._open_shards:
             self._opened.popitem(last=False)
         return self._opened[key]
+
+    def _refuse_changed(self, key: str) -> None:
+        """Check that a shard's groups are those with which the stream started, so that what was just read is, too.
+
+        A group that is made again loses its seal before its files change.
+
+        Raises:
+            UnfitCacheError: if one was made again, or removed.
+        """
+        pinned = {path: seal for path, seal in self._seals.items() if path.shard == key and self._is_read(path)}
+        found = Cache(self.url).seals(pinned)
+        for path, seal in pinned.items():
+            if found.get(path) != seal:
+                raise UnfitCacheError(
+                    f"{self.url}/{path}: made again or removed since the run started, so old and new data would mix; "
+                    "wait until `labelgen run` has finished, then start a new run with --out another folder"
+                )
+        self._confirmed_s[key] = time.monotonic()
 
     def _is_read(self, path: GroupPath) -> bool:
         return any(name.startswith(path.name + "/") for name in self._arrays)

@@ -15,7 +15,6 @@ from trainer.data.stream import CacheStream, SampleRef
 from trainer.errors import UnfitCacheError
 from trainer.networks.model import CnsModel, Outputs
 from trainer.run_folder import RunFolder
-from trainer.run_record import RunRecord
 from trainer.settings import RunSettings
 from trainer.targets import refine_points
 from trainer.training.step import predicted_classes
@@ -31,21 +30,15 @@ class SamplePrediction:
 
 
 class Predictor:
-    """The networks of a run, with the weights of one of its checkpoints."""
+    """Applies both networks to whole, unchanged samples."""
 
     def __init__(
-        self, run: RunFolder, record: RunRecord, stream: CacheStream, samples: Sequence[SampleRef], checkpoint: str
+        self, model: CnsModel, settings: RunSettings, stream: CacheStream, samples: Sequence[SampleRef]
     ) -> None:
-        """Load a checkpoint onto the GPU, or onto the CPU if there is none.
-
-        Raises:
-            RunFolderError: if there is no such checkpoint, or it cannot be read.
-        """
-        self._device = _device()
-        settings = _inference_settings(record.settings)
+        """Predict `samples` of a stream with a `model` that was trained with `settings`; it must be in eval mode."""
+        self._model, self._device = model, model.text.device
         self._precision = settings.optimiser.precision
-        self._batches = BatchDataset(stream, samples, settings)
-        self._model = _load_model(run, settings, checkpoint, self._device)
+        self._batches = BatchDataset(stream, samples, inference_settings(settings))
 
     @torch.inference_mode()
     def predict(self, number: int, *, refine: bool = False) -> SamplePrediction:
@@ -67,21 +60,15 @@ class Predictor:
 
 
 class PointLabeller:
-    """The 3D network of a run, with the weights of one of its checkpoints; it needs points alone."""
+    """Applies the 3D network, which needs points alone."""
 
     def __init__(
-        self, run: RunFolder, record: RunRecord, stream: CacheStream, samples: Sequence[SampleRef], checkpoint: str
+        self, model: CnsModel, settings: RunSettings, stream: CacheStream, samples: Sequence[SampleRef]
     ) -> None:
-        """Load a checkpoint onto the GPU, or onto the CPU if there is none.
-
-        Raises:
-            RunFolderError: if there is no such checkpoint, or it cannot be read.
-        """
-        self._device = _device()
-        settings = _inference_settings(record.settings)
+        """Label `samples` of a stream with a `model` that was trained with `settings`; it must be in eval mode."""
+        self._model, self._device = model, model.text.device
         self._voxel_m = settings.networks.voxel_m
         self._stream, self._samples = stream, samples
-        self._model = _load_model(run, settings, checkpoint, self._device)
 
     @torch.inference_mode()
     def label(self, number: int) -> NDArray[np.uint8]:
@@ -105,19 +92,21 @@ class PointLabeller:
         return labels
 
 
-def _device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+def load_model(run: RunFolder, settings: RunSettings, checkpoint: str) -> CnsModel:
+    """Return the networks of a run's checkpoint for inference, on the GPU, or on the CPU if there is none.
 
+    They have no latent heads; the text embeddings are those of the training.
 
-def _load_model(run: RunFolder, settings: RunSettings, checkpoint: str, device: torch.device) -> CnsModel:
-    """Return the networks of a checkpoint without the latent heads; text embeddings are those of the training."""
+    Raises:
+        RunFolderError: if there is no such checkpoint, or it cannot be read.
+    """
     state = run.load(checkpoint)["model"]
-    model = CnsModel(settings, state["text"], {})
+    model = CnsModel(inference_settings(settings), state["text"], {})
     model.load_state_dict({name: tensor for name, tensor in state.items() if name in model.state_dict()})
-    return model.to(device).eval()
+    return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
 
 
-def _inference_settings(settings: RunSettings) -> RunSettings:
+def inference_settings(settings: RunSettings) -> RunSettings:
     """Return settings for whole, unchanged samples, and for networks without the latent heads of the training."""
     return settings.model_copy(
         update={

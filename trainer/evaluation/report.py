@@ -81,7 +81,8 @@ def _columns(report: EvaluationReport) -> Mapping[str, ScoreReport]:
     columns = {"2D network": report["image"]} if "image" in report else {}
     columns |= {"3D network": report["point"], "3D, seen": report["point_seen"]}
     for kind, labels in report["labels"].items():
-        columns |= {f"{kind} {modality.split('_')[0]}": scores for modality, scores in labels.items()}
+        word = {"refined": "voted"}.get(kind, kind)
+        columns |= {f"{word} {modality.split('_')[0]}": scores for modality, scores in labels.items()}
     return columns
 
 

@@ -13,6 +13,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from trainer.networks.norms import BatchNorm1d
 from trainer.networks.sparse import ALGORITHM, spconv
 
 INPUTS = 2
@@ -36,7 +37,7 @@ class Shape:
     norm: Callable[[int], nn.Module]
 
 
-_BATCH = partial(nn.BatchNorm1d, eps=1e-5, momentum=0.1)
+_BATCH = partial(BatchNorm1d, eps=1e-5, momentum=0.1)
 
 
 def _minkunet(*blocks: int) -> Shape:
@@ -86,13 +87,16 @@ class MinkUNet(nn.Module):
             width = after
 
     def forward(self, features: Tensor, voxels: Tensor, batch_size: int) -> Tensor:
-        """Return features (V, `channels`) f32 of voxels.
+        """Return features (V, `channels`) f32 of voxels; there may be none.
 
         Args:
             features: (V, INPUTS) f32.
             voxels: (V, 4) i32 as (sample, z, y, x).
             batch_size: the number of samples.
         """
+        if not len(voxels):  # spconv needs a voxel; all layers run, so that ranks and gradients stay in step
+            alone: Tensor = self(features.new_zeros(1, INPUTS), voxels.new_zeros(1, 4), batch_size)
+            return alone[:0]
         # A convolution of stride 2 drops the last plane of an odd extent. With extents that stay even, each voxel has a
         # parent at every level, and samples do not depend on the largest one of their batch.
         multiple = 2 ** len(self.down)

@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from cache_schemas.extensions import find, known_names
 from trainer.errors import TrainerError
+from trainer.networks.imagenet import IMAGENET, check, imagenet_file
+from trainer.networks.norms import replace_norms
 
 MEAN, SPREAD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Mean and standard deviation of ImageNet's RGB in 0..1; the backbones expect images normalised with them."""
@@ -37,11 +39,18 @@ class ImageNetwork(nn.Module):
 def build_image_network(name: str, weights: Path | None) -> ImageNetwork:
     """Build a 2D network, its backbone with a classifier's `weights` if given: a file, or the name of shipped ones.
 
+    The backbone starts from noise if these are `imagenet` and absent (`imagenet.absence` says so).
+
     Raises:
-        TrainerError: if the weights cannot be read or do not fit.
+        TrainerError: if the weights cannot be read, do not fit, or are not the official ones.
     """
     network = BUILDERS[name]()
-    if weights:
+    if weights == IMAGENET:
+        file = imagenet_file(name)
+        if file.exists():
+            check(file)
+            load_backbone(network, file)
+    elif weights:
         load_backbone(network, weights)
     return network
 
@@ -110,6 +119,7 @@ class _Deeplab(nn.Module):
         assert isinstance(backbone, nn.Module) and isinstance(classifier, nn.Sequential)
         self.backbone = backbone
         self.classifier = nn.Sequential(*list(classifier)[:-1])
+        replace_norms(self)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's types lack this argument
 
     def forward(self, x: Tensor) -> Tensor:

@@ -92,7 +92,7 @@ class CnsModel(nn.Module):
         point_scores, point_latents = self._apply_cloud_network(batch)
         latents = {
             name: Latents(pixel_latents[name], point_latents[name], self._frozen_latents(name, head, batch))
-            for name, head in self._latent_heads()
+            for name, head in self._latent_heads(batch)
         }
         return Outputs(pixel_scores, point_scores, latents)
 
@@ -103,7 +103,7 @@ class CnsModel(nn.Module):
         position = torch.stack([(batch.pair_row + 0.5) / height, (batch.pair_col + 0.5) / width], dim=1)
         latents = {
             name: sample_bilinear(head.theta_f(features), batch.pair_image, position)
-            for name, head in self._latent_heads()
+            for name, head in self._latent_heads(batch)
         }
         return self._pixel_scores(features, (height, width)), latents
 
@@ -113,7 +113,7 @@ class CnsModel(nn.Module):
             features = self.cloud(batch.voxel_features, batch.voxels, batch.batch_size)
             scores = self.point_scores(features, batch.point_voxel)
             voxel_of_pair = batch.point_voxel[batch.pair_point]
-            return scores, {name: head.phi_f(features)[voxel_of_pair] for name, head in self._latent_heads()}
+            return scores, {name: head.phi_f(features)[voxel_of_pair] for name, head in self._latent_heads(batch)}
 
     def point_scores(self, features: Tensor, point_voxel: Tensor) -> Tensor:
         """Return class scores (P, C) of points from the features (V, F) of voxels and each point's voxel (P,)."""
@@ -127,10 +127,12 @@ class CnsModel(nn.Module):
         mapped: Tensor = head.teacher(features)
         return mapped
 
-    def _latent_heads(self) -> Iterator[tuple[str, LatentHead]]:
+    def _latent_heads(self, batch: Batch) -> Iterator[tuple[str, LatentHead]]:
+        """Yield the heads of the teachers whose features the batch has; one for predictions has none."""
         for name, head in self.latent.items():
             assert isinstance(head, LatentHead)
-            yield name, head
+            if name in batch.features:
+                yield name, head
 
     def _pixel_scores(self, features: Tensor, size: tuple[int, int]) -> Tensor:
         """Return scores (B, C, H, W) f32 at `size` from features (B, h, w, F).

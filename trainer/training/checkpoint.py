@@ -1,6 +1,7 @@
 """What a checkpoint holds, and how a run resumes from it."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 from torch import nn
 
 from trainer.errors import RunFolderError
+from trainer.run_folder import RunFolder, load_checkpoint
 from trainer.training.plan import Plan
 
 Checkpoint = dict[str, Any]
@@ -59,6 +61,27 @@ def restore(values: Checkpoint, model: nn.Module, optimiser: torch.optim.Optimiz
             int(np.random.SeedSequence([plan.settings.seed, values["step"], ranks.rank]).generate_state(1)[0])
         )
     return RunState(values["step"], values["best"])
+
+
+def start_from(model: nn.Module, path: Path) -> None:
+    """Load the weights of a run (its last checkpoint) or of a checkpoint's file into a model of a new run.
+
+    Text embeddings stay the model's own. Latent heads are loaded where they fit.
+
+    Raises:
+        RunFolderError: if there is no such checkpoint, or its networks are others.
+    """
+    state = RunFolder(path).load("last")["model"] if path.is_dir() else load_checkpoint(path)["model"]
+    own = model.state_dict()
+    fitting = {name: tensor for name, tensor in state.items() if name in own and tensor.shape == own[name].shape}
+    needed = [name for name in own if name != "text" and not name.startswith("latent.")]
+    if missing := [name for name in needed if name not in fitting]:
+        raise RunFolderError(
+            f"--init {path}: {len(missing)} of {len(needed)} tensors are missing or have another shape, such as "
+            f"{missing[0]}; give a run with the same networks"
+        )
+    fitting.pop("text", None)
+    model.load_state_dict(fitting, strict=False)
 
 
 def _refuse_other_steps(values: Checkpoint, plan: Plan) -> None:

@@ -1,6 +1,7 @@
 """Records a training on the first rank: the loss curve, TensorBoard's files, the progress, and checkpoints."""
 
 import math
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from trainer.run_record import RunRecord
 from trainer.targets import Predictions, draw_sources
 from trainer.training.agreement import agreement_iou
 from trainer.training.checkpoint import RunState, checkpoint
+from trainer.training.held_out import HeldOutScores
 from trainer.training.plan import Plan
 from trainer.training.progress import Display, Throughput
 from trainer.training.step import Losses, StepResult, Trainer
@@ -27,9 +29,16 @@ class Monitor:
     """Collects the results of steps, and writes them on the first rank."""
 
     def __init__(
-        self, folder: RunFolder, record: RunRecord, plan: Plan, writer: "SummaryWriter | None", display: Display
+        self,
+        folder: RunFolder,
+        record: RunRecord,
+        plan: Plan,
+        writer: "SummaryWriter | None",
+        display: Display,
+        held_out: HeldOutScores | None = None,
     ) -> None:
         """Write to the run's folder, to TensorBoard's `writer` on the first rank, and to `display`."""
+        self._held_out = held_out
         self._folder, self._plan, self._ranks, self._writer = folder, plan, plan.ranks, writer
         self._settings, self._display = record.settings, display
         self._saved_s = time.monotonic()
@@ -69,23 +78,49 @@ class Monitor:
             )
 
     def end_epoch(self, trainer: Trainer, state: RunState) -> None:
-        """Score the epoch by the agreement of both networks, and save `best` if it is the highest so far."""
+        """Score the epoch by the agreement of both networks, and save `best` if it is the highest so far.
+
+        Held-out scenes are scored, and the checkpoint is kept, where the settings ask for it.
+        """
         agreement = agreement_iou(self._ranks.sum(self._agreement_counts))
         self._agreement_counts.zero_()
+        epoch = state.steps_done // self._plan.steps_per_epoch
         if self._writer and self._last:
             from trainer.training.pictures import draw_pictures
 
             pictures = draw_pictures(*self._last, self._colours)
-            try:
+            with self._writable_tensorboard():
                 self._writer.add_scalar("agreement", agreement, state.steps_done)
                 self._writer.add_image("pictures/picture, label, prediction", pictures, state.steps_done)
-            except OSError as error:
-                raise self._folder.unwritable(self._folder.tensorboard, error) from None
-            epoch = state.steps_done // self._plan.steps_per_epoch
+        if self._ranks.is_first:
             self._display.message(f"epoch {epoch} finished: IoU between the two networks {100 * agreement:.1f} %")
         if agreement > state.best_agreement:
             state.best_agreement = agreement
             self.save("best", trainer, state)
+        kept = {"none": False, "stage": epoch == self._settings.method.stage2_epoch, "epoch": True}
+        if kept[self._settings.keep_checkpoints]:
+            self.save(f"epoch-{epoch:04d}", trainer, state)
+        if self._held_out and (epoch % self._settings.score_epochs == 0 or epoch == self._plan.epochs):
+            self._write_scores(epoch, state.steps_done, self._held_out.score(trainer.model))
+
+    def _write_scores(self, epoch: int, steps: int, scores: dict[str, float | None]) -> None:
+        if not self._ranks.is_first:
+            return
+        self._folder.add_scores({"step": steps - 1, "epoch": epoch, **scores})
+        known = {name: value for name, value in scores.items() if value is not None}
+        if writer := self._writer:
+            with self._writable_tensorboard():
+                for name, value in known.items():
+                    writer.add_scalar(f"held-out/{name}", value, steps)
+        shown = ", ".join(f"{name} {100 * value:.1f} %" for name, value in known.items()) or "nothing to score"
+        self._display.message(f"epoch {epoch}: mIoU on held-out scenes: {shown}")
+
+    @contextmanager
+    def _writable_tensorboard(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise self._folder.unwritable(self._folder.tensorboard, error) from None
 
     def checkpoint_is_due(self) -> bool:
         """Return whether the last checkpoint is older than `checkpoint_minutes`, as the first rank sees it."""
@@ -126,12 +161,10 @@ class Monitor:
             return
         names = [name for name, value in rows[-1].items() if isinstance(value, float)]
         if writer := self._writer:
-            try:
+            with self._writable_tensorboard():
                 for row in rows:
                     for name in names:
                         writer.add_scalar(f"loss/{name}" if name != "loss" else name, row[name], row["step"])
-            except OSError as error:
-                raise self._folder.unwritable(self._folder.tensorboard, error) from None
         means = {name: sum(row[name] for row in rows) / len(rows) for name in names}
         epoch, step, plan = rows[-1]["epoch"], rows[-1]["step"] + 1, self._plan
         report = self._throughput.report(means, epoch=epoch, epochs=plan.epochs, step=step, steps=plan.total_steps)
@@ -140,7 +173,12 @@ class Monitor:
 
 @contextmanager
 def open_monitor(
-    folder: RunFolder, record: RunRecord, plan: Plan, first_step: int, display: Display
+    folder: RunFolder,
+    record: RunRecord,
+    plan: Plan,
+    first_step: int,
+    display: Display,
+    held_out: HeldOutScores | None = None,
 ) -> Iterator[Monitor]:
     """Record a run from `first_step` on; later steps are removed from the loss curve, as they will be repeated.
 
@@ -150,17 +188,34 @@ def open_monitor(
     from torch.utils.tensorboard import SummaryWriter
 
     if not plan.ranks.is_first:
-        yield Monitor(folder, record, plan, None, display)
+        yield Monitor(folder, record, plan, None, display, held_out)
         return
     folder.cut_history(first_step)
+    with _quiet_threads():
+        try:
+            writer = SummaryWriter(str(folder.tensorboard), purge_step=first_step)
+        except OSError as error:
+            raise folder.unwritable(folder.tensorboard, error) from None
+        try:
+            yield Monitor(folder, record, plan, writer, display, held_out)
+        finally:
+            _close(writer, folder)
+
+
+@contextmanager
+def _quiet_threads() -> Iterator[None]:
+    """Print no traceback for an error of the disk in TensorBoard's thread: it is raised again in ours."""
+    before = threading.excepthook
+
+    def handle(caught: threading.ExceptHookArgs) -> None:
+        if not issubclass(caught.exc_type, OSError):
+            before(caught)
+
+    threading.excepthook = handle
     try:
-        writer = SummaryWriter(str(folder.tensorboard), purge_step=first_step)
-    except OSError as error:
-        raise folder.unwritable(folder.tensorboard, error) from None
-    try:
-        yield Monitor(folder, record, plan, writer, display)
+        yield
     finally:
-        _close(writer, folder)
+        threading.excepthook = before
 
 
 def _close(writer: "SummaryWriter", folder: RunFolder) -> None:

@@ -102,7 +102,8 @@ def joined_ranks() -> Iterator[Ranks]:
     try:
         yield join_ranks()
     except BaseException as error:
-        _clear_frames(error)
+        if distributed.is_initialized():
+            _clear_frames(error)
         raise
     finally:
         if distributed.is_initialized():

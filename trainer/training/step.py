@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from trainer.data.batch import Batch
+from trainer.data.class_weights import ClassWeights
 from trainer.losses import LossSum, latent_loss, semantic_loss
 from trainer.networks.model import CnsModel, Outputs
 from trainer.settings import RunSettings
@@ -36,15 +37,16 @@ class Trainer:
         model: CnsModel,
         optimiser: torch.optim.Optimizer,
         plan: Plan,
-        weights: Tensor | None = None,
+        weights: ClassWeights | None = None,
     ) -> None:
-        """Train `model`, which is called as `wrapped`: itself, or under DDP. `weights` (C,) f32 are of classes."""
+        """Train `model`, which is called as `wrapped`: itself, or under DDP."""
         self.model, self.optimiser, self.plan = model, optimiser, plan
         self._wrapped = wrapped.train()
         self._settings: RunSettings = plan.settings
         self._ranks, self._total_steps = plan.ranks, plan.total_steps
         self._classes = len(model.text)
-        self._weights = None if weights is None else weights.to(plan.ranks.device)
+        self._pixel_weights = None if weights is None else weights.pixels.to(plan.ranks.device)
+        self._point_weights = None if weights is None else weights.points.to(plan.ranks.device)
 
     def step(self, number: int, batch: Batch) -> StepResult:
         """Train on the batch of step `number`."""
@@ -65,8 +67,8 @@ class Trainer:
         pixels = pixel_target(sources.image, batch, predictions, classes, method.refine)
         points = point_target(sources.cloud, batch, predictions, classes, method.refine)
         losses = {
-            "image": semantic_loss(outputs.pixel_scores, pixels, self._weights),
-            "cloud": semantic_loss(outputs.point_scores, points, self._weights),
+            "image": semantic_loss(outputs.pixel_scores, pixels, self._pixel_weights),
+            "cloud": semantic_loss(outputs.point_scores, points, self._point_weights),
         }
         for teacher, latents in outputs.latents.items():
             losses[f"image_{teacher}"] = latent_loss(latents.pixels, latents.frozen)

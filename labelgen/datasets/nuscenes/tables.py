@@ -5,7 +5,7 @@ those of sweeps if they are asked for, are decoded, and of them only the fields 
 """
 
 import gc
-import mmap
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +17,9 @@ from labelgen.errors import DatasetError
 from labelgen.samples import unreadable
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+MAX_TABLE_BYTES = 2**33
+"""No table is larger; the largest that is read, of v1.0-trainval, has 1.3 GB."""
 
 
 class SceneRow(msgspec.Struct, gc=False):
@@ -113,7 +116,7 @@ def read_table(folder: Path, name: str, row: type[Row]) -> list[Row]:
     """
     path = folder / f"{name}.json"
     with _decoding(path):
-        return msgspec.json.decode(_mapped(path), type=list[row])  # type: ignore[valid-type]
+        return msgspec.json.decode(_content(path), type=list[row])  # type: ignore[valid-type]
 
 
 def read_keyframe_data(folder: Path) -> list[SampleDataRow]:
@@ -161,22 +164,24 @@ def _read_rows_where(
     path = folder / f"{name}.json"
     decoder = msgspec.json.Decoder(row)
     with _decoding(path):
-        buffer = _mapped(path)
+        buffer = _content(path)
         marks = msgspec.json.decode(buffer, type=list[mark])  # type: ignore[valid-type]
         raw_rows = msgspec.json.decode(buffer, type=list[msgspec.Raw])
         return [decoder.decode(raw) for raw, found in zip(raw_rows, marks, strict=True) if wanted(found)]
 
 
-def _mapped(path: Path) -> memoryview | bytes:
-    """Map the file into memory, without a byte order mark, which some editors write.
+def _content(path: Path) -> bytes:
+    """Return the content of a file, without a byte order mark, which some editors write.
 
-    The map is not closed explicitly, because undecoded rows (`msgspec.Raw`) refer to it.
+    The file is not mapped into memory: an error of the disk under a map kills the process without a message.
     """
-    with path.open("rb") as file:
-        if not path.stat().st_size:
-            return b""
-        content = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-        return content[len(BYTE_ORDER_MARK) :] if content[: len(BYTE_ORDER_MARK)] == BYTE_ORDER_MARK else content
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode) or found.st_size > MAX_TABLE_BYTES:
+        raise DatasetError(
+            f"{path}: not a regular file, or larger than {MAX_TABLE_BYTES:,} bytes (it has {found.st_size:,}); "
+            "extract it again from the nuScenes archive"
+        )
+    return path.read_bytes().removeprefix(BYTE_ORDER_MARK)
 
 
 @contextmanager
@@ -188,13 +193,13 @@ def _decoding(path: Path) -> Iterator[None]:
         yield
     except FileNotFoundError:
         raise DatasetError(
-            f"{path}: the table is missing; a version folder needs all tables of the nuScenes archive, copy it again"
+            f"{path}: the table is missing; a version folder needs all tables of its archive, copy it again"
         ) from None
     except OSError as error:
         raise unreadable(path, error) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DatasetError(
-            f"{path}: {error}; the table is damaged or incomplete, extract it again from the nuScenes archive"
+            f"{path}: {error}; the table is damaged or incomplete, extract it again from its archive"
         ) from None
     finally:
         if was_enabled:

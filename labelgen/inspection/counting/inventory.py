@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from cache_schemas.audit import audit
 from cache_schemas.audit_part import Part
 from cache_schemas.documents import CacheManifest, GroupSeal, QuarantinedSample, TeacherIdentity
-from cache_schemas.layout import OPTIONAL_GROUPS, SHARD_GROUPS
+from cache_schemas.layout import shard_groups
 from cache_schemas.problems import Problem, ProblemKind
 from cache_schemas.store import Cache
 from labelgen.inspection.report import QuarantineReason, SampleCounts, ShardCounts
@@ -79,11 +79,11 @@ def take_inventory(cache: Cache, manifest: CacheManifest) -> Inventory:
         broken += [problem for problem in part.problems if problem.kind not in _UNFINISHED_WORK]
         untrained |= _has_untrained(seal.teacher for seal in part.seals.values())
         if part.key:
-            shards.append(_inventory_of_shard(part))
+            shards.append(_inventory_of_shard(part, manifest))
     return Inventory(tuple(shards), tuple(broken), untrained, _stored_bytes(cache))
 
 
-def _inventory_of_shard(part: Part) -> ShardInventory:
+def _inventory_of_shard(part: Part, manifest: CacheManifest) -> ShardInventory:
     groups = {path.name: seal for path, seal in part.readable.items()}
     samples = part.record.samples if part.record else ()
     return ShardInventory(
@@ -91,13 +91,13 @@ def _inventory_of_shard(part: Part) -> ShardInventory:
         samples=samples,
         quarantined=part.record.quarantined if part.record else (),
         groups=tuple(groups),
-        finished=bool(samples) and _has_required(groups),
+        finished=bool(samples) and _has_required(groups, manifest),
         stale=any(problem.kind is ProblemKind.STALE_GROUP for problem in part.problems),
     )
 
 
-def _has_required(groups: dict[str, GroupSeal]) -> bool:
-    return set(SHARD_GROUPS) - OPTIONAL_GROUPS <= set(groups)
+def _has_required(groups: dict[str, GroupSeal], manifest: CacheManifest) -> bool:
+    return {name for name, spec in shard_groups(manifest.modalities).items() if not spec.optional} <= set(groups)
 
 
 def _has_untrained(teachers: Iterable[TeacherIdentity | None]) -> bool:

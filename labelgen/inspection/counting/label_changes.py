@@ -40,11 +40,11 @@ def _compare_shard(here: str, there: str, key: str, classes: int) -> LabelChange
     ours, theirs = (cache.shard_records([key])[key].samples for cache in caches)
     if ours != theirs:
         return LabelChanges(key, None, None, "holds other samples there")
-    labels, other_labels = (cache.read(GroupPath(key, "labels"), "image", "point") for cache in caches)
-    counts: dict[str, Counts | None] = {}
+    labels, other_labels = (cache.read(GroupPath(key, "labels")) for cache in caches)
+    counts: dict[str, Counts | None] = {"point": None}
     reasons = []
-    for target, ids in labels.items():
-        other_ids = other_labels[target]
+    for target in ("image", "point") if "point" in labels.keys() & other_labels.keys() else ("image",):
+        ids, other_ids = labels[target], other_labels[target]
         if ids.shape == other_ids.shape:
             counts[target] = count_together(other_ids, ids, classes)
         else:

@@ -1,12 +1,15 @@
 """Read single samples out of finished shards, each as if it were alone in its shard."""
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import PurePosixPath
 from typing import NamedTuple, TypeVar
 
+from cache_schemas.documents import Picture
 from cache_schemas.group_path import GroupPath
 from cache_schemas.layout import SHARD_GROUPS, SOURCE_PREFIX, AnyArray
 from cache_schemas.store import Cache
@@ -20,14 +23,8 @@ Result = TypeVar("Result")
 _SAMPLES_IN_MEMORY = 8
 """So many samples are held in memory, and processed in parallel."""
 
-_GROUP_WITH_OFFSETS = {
-    str(array.axes[0]): group
-    for group, spec in SHARD_GROUPS.items()
-    if "offsets" in spec.arrays
-    for name, array in spec.arrays.items()
-    if name != "offsets"
-}
-"""The group whose `offsets` say where along an axis a sample begins and ends: `images` for I, `points` for P, ..."""
+_GROUP_WITH_OFFSETS = {"I": "images", "P": "points", "N": "pairs", "Q": "sweeps", "K": "instances"}
+"""The group whose `offsets` say where along an axis a sample begins and ends."""
 
 
 class SampleId(NamedTuple):
@@ -39,16 +36,23 @@ class SampleId(NamedTuple):
 
 @dataclass(frozen=True)
 class Sample:
-    """The arrays of one sample by group; `index` is its position in the shard, `cameras` has a name an image.
+    """The arrays of one sample by group; `index` is its position in the shard, `pictures` has a name an image.
 
-    Pairs count the sample's own points and images from 0. `truth` is empty where the dataset has none.
+    Pairs count the sample's own points and images from 0. `truth` is empty where the dataset has none, and groups and
+    arrays of points are absent where the cache has no points. `dataset` is empty in caches of schema version 1.
     """
 
     shard: str
     token: str
     index: int
-    cameras: tuple[str, ...]
+    pictures: tuple[str, ...]
     groups: Mapping[str, Arrays]
+    dataset: str = ""
+
+    @property
+    def has_points(self) -> bool:
+        """Whether the sample has points: its own group of labels says so."""
+        return "pairs" in self.groups
 
     def __getitem__(self, group: str) -> Arrays:
         return self.groups[group]
@@ -59,20 +63,21 @@ def read_samples(
 ) -> list[Sample]:
     """Return those of the samples `tokens` that a finished shard holds, with the `wanted` arrays.
 
-    The groups `pairs` and `truth` are always read; the labels of an imported `source` take the place of `truth`.
+    The groups `pairs`, if there are points, and `truth` are always read; the labels of an imported `source` take the
+    place of `truth`.
 
     Raises:
         CacheError: if a group is unsealed or damaged.
     """
     record = cache.shard_records([key])[key]
+    sealed = cache.shard_seals(key)
+    present = {group: names for group, names in {**wanted, "pairs": ()}.items() if _may_be_read(group, sealed)}
     offsets = {
         axis: cache.read(GroupPath(key, group), "offsets")["offsets"]
         for axis, group in _GROUP_WITH_OFFSETS.items()
-        if axis in _first_axes((*wanted, "pairs", "truth"))
+        if axis in {"I", *_first_axes((*present, "truth"))} and _may_be_read(group, sealed)
     }
-    arrays: dict[str, Arrays] = {
-        group: cache.read(GroupPath(key, group), *names) for group, names in {**wanted, "pairs": ()}.items()
-    }
+    arrays: dict[str, Arrays] = {group: cache.read(GroupPath(key, group), *names) for group, names in present.items()}
     truth = GroupPath(key, "truth" if source is None else SOURCE_PREFIX + source)
     arrays["truth"] = cache.read(truth) if cache.seals([truth]) else {}
     samples = []
@@ -80,8 +85,19 @@ def read_samples(
         if token in tokens:
             ranges = {axis: slice(int(ends[index]), int(ends[index + 1])) for axis, ends in offsets.items()}
             groups = {group: _cut_out(group, arrays[group], ranges) for group in arrays}
-            samples.append(Sample(key, token, index, record.cameras, groups))
+            names = picture_names(record.pictures_at(ranges["I"].start, ranges["I"].stop))
+            samples.append(Sample(key, token, index, names, groups, record.dataset))
     return samples
+
+
+def picture_names(pictures: Sequence[Picture]) -> tuple[str, ...]:
+    """Return a name for each picture of a sample: that of its camera, with its file where a camera took several."""
+    counts = Counter(picture.camera for picture in pictures)
+    names = []
+    for number, picture in enumerate(pictures):
+        own = PurePosixPath(picture.file).name if picture.file else str(number)
+        names.append(picture.camera if counts[picture.camera] == 1 else f"{picture.camera} {own}")
+    return tuple(names)
 
 
 def iterate_samples(
@@ -110,6 +126,11 @@ def map_samples(
     with ThreadPoolExecutor(_SAMPLES_IN_MEMORY) as pool:
         while batch := list(islice(samples, _SAMPLES_IN_MEMORY)):
             yield from pool.map(function, batch)
+
+
+def _may_be_read(group: str, sealed: Collection[str]) -> bool:
+    """Tell whether to read a group: caches without points have no groups of points; all others must be there."""
+    return group in sealed or not SHARD_GROUPS[group].of_points or "points" in sealed
 
 
 def _first_axis(group: str, array: str) -> str:

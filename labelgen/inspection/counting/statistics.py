@@ -39,6 +39,13 @@ MASK_SHARES = (0.0, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0)
 """Edges of the size bins of masks, as the share of the picture that a mask's visible part covers."""
 
 
+NO_VIEWS: dict[str, NDArray[Any]] = {
+    "cameras": np.zeros(3, np.int64),
+    **{name: np.array(0) for name in ("disagreeing", "pairs", "pairs_agreeing")},
+}
+"""The counts of views of a sample without points."""
+
+
 @dataclass(frozen=True)
 class Statistics:
     """Sums over samples; C classes, and index C stands for "ignore".
@@ -114,11 +121,11 @@ def count_sample(sample: Sample) -> Statistics:
         samples=np.array(1),
         images=np.array(len(mask_ids)),
         image_flow=count_together(labels["image_raw"], labels["image"], classes),
-        point_flow=count_together(labels["point_raw"], labels["point"], classes),
+        point_flow=count_together(labels["point_raw"], labels["point"], classes) if sample.has_points else zeros,
         **agreement,
         **_count_scores(logits),
         **_count_masks(mask_ids),
-        **_count_views(labels, sample["pairs"]),
+        **(_count_views(labels, sample["pairs"]) if sample.has_points else NO_VIEWS),
         **_count_segments(truth, mask_ids),
     )
 

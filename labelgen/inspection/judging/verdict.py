@@ -12,13 +12,10 @@ from labelgen.inspection.report import DamagedShard, Outlier, SampleCounts, Shar
 from labelgen.inspection.report_statistics import LabelStatistics
 
 _LARGEST_CLASS_SHARE = 0.6
-"""A class with a larger share of all pixels is suspicious."""
-
-_SMALLEST_SEEN_SHARE = 0.05
-"""Cameras that see a smaller share of the points are suspicious."""
+"""A class with a larger share of all pixels is unlikely."""
 
 _SMALLEST_MASKED_SHARE = 0.2
-"""Masks that cover a smaller share of the pixels are suspicious."""
+"""Masks that cover a smaller share of the pixels are unlikely."""
 
 STALE = "hold groups made with other settings or from groups that were redone since; rerun `labelgen run`"
 
@@ -49,11 +46,13 @@ def judge_plausibility(
     foreign: Sequence[str],
     all_samples: bool,
     counts_misses: bool,
+    smallest_seen_share: float,
 ) -> tuple[str, ...]:
     """Return what is unlikely about the labels.
 
     `foreign` says of each teacher that was made for other data sets what it is. `all_samples` tells whether all samples
-    of the cache were counted, and `counts_misses` whether elements without a label are wrong.
+    of the cache were counted, and `counts_misses` whether elements without a label are wrong. Cameras that see less
+    than `smallest_seen_share` of the points are suspicious.
     """
     if statistics is None:
         return ("there are no labels to judge",)
@@ -70,7 +69,7 @@ def judge_plausibility(
             counts[largest] > _LARGEST_CLASS_SHARE * pixels
         ),
         f"no pixel has the label {', '.join(absent)}": bool(absent) and all_samples,
-        f"cameras see only {percent(seen)} of the points": (seen or 0) < _SMALLEST_SEEN_SHARE,
+        f"cameras see only {percent(seen)} of the points": seen is not None and seen < smallest_seen_share,
         f"masks cover only {percent(masked)} of the pixels": (masked or 0) < _SMALLEST_MASKED_SHARE,
         "the vote in masks lowers the accuracy of the labels": (
             truth is not None and (truth.refined.accuracy or 0) < (truth.raw.accuracy or 0)

@@ -12,6 +12,7 @@ from PIL import Image
 from rich.filesize import decimal as file_size
 
 from cache_schemas.documents import CacheManifest
+from cache_schemas.plurals import counted
 from cache_schemas.store import Cache
 from labelgen.inspection.counting.measures import MEASURES
 from labelgen.inspection.counting.samples import Sample, SampleId, map_samples
@@ -71,12 +72,12 @@ class ConfusionTable:
 
 @dataclass(frozen=True)
 class SampleStrip:
-    """A sample with its pictures as data URLs: by camera in the order of `layers`, and seen from above by name."""
+    """A sample with its pictures as data URLs: by image in the order of `layers`, and seen from above by name."""
 
     measures: SampleMeasures
     lowest_ious: tuple[tuple[str, float], ...]
     layers: tuple[str, ...]
-    cameras: dict[str, tuple[str, ...]]
+    pictures: dict[str, tuple[str, ...]]
     top_views: dict[str, str]
 
 
@@ -116,6 +117,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
+        counted=counted,
         percent=percent,
         decimal=decimal,
         share_or_decimal=share_or_decimal,
@@ -133,7 +135,7 @@ def _environment() -> Environment:
 
 def _scatter_plots(report: Report) -> list[ScatterPlot]:
     """Return a plot of each measure that at least two shards have."""
-    outliers = {(outlier.shard, outlier.measure) for outlier in report.suspicious}
+    outliers = {(outlier.shard, outlier.measure) for outlier in report.outliers}
     plots = []
     for name, measure in MEASURES.items():
         known = [(i, shard.shard, shard.measures[name]) for i, shard in enumerate(report.by_shard)]
@@ -190,9 +192,9 @@ def _sample_strip(sample: Sample, manifest: CacheManifest, report: Report) -> Sa
         measures=measures,
         lowest_ious=tuple(sorted(measures.iou.items(), key=lambda item: item[1])[:3]),
         layers=tuple(layers),
-        cameras={
-            camera: tuple(_data_url(pictures[i], "WEBP") for pictures in layers.values())
-            for i, camera in enumerate(sample.cameras)
+        pictures={
+            name: tuple(_data_url(drawn[i], "WEBP") for drawn in layers.values())
+            for i, name in enumerate(sample.pictures)
         },
         top_views={name: _data_url(view, "PNG") for name, view in draw_top_views(sample, manifest.taxonomy).items()},
     )

@@ -44,7 +44,8 @@ def write_recording(url: str, samples: Sequence[SampleId], file: Path, source: s
     for step, sample in enumerate(iterate_samples(cache, samples, _RECORDED_ARRAYS, source)):
         recording.set_time("sample", sequence=step)
         recording.log("about", rerun.TextDocument(f"{sample.shard}, sample {sample.token}"))
-        _record_cloud(recording, sample, len(classes))
+        if sample.has_points:
+            _record_cloud(recording, sample, len(classes))
         _record_cameras(recording, sample)
     recording.flush()
     return file
@@ -70,7 +71,7 @@ def _record_cameras(recording: "RecordingStream", sample: Sample) -> None:
 
     images, labels, mask_ids = sample["images"], sample["labels"], sample["sam"]["mask_ids"]
     height, width = images["rgb"].shape[1:3]
-    for i, camera in enumerate(sample.cameras):
+    for i, name in enumerate(sample.pictures):
         cloud_from_cam = np.linalg.inv(images["cam_from_cloud"][i])
         pinhole = rerun.Pinhole(
             image_from_camera=images["intrinsics"][i],
@@ -79,7 +80,7 @@ def _record_cameras(recording: "RecordingStream", sample: Sample) -> None:
             image_plane_distance=_PICTURE_DISTANCE_M,
         )
         pose = rerun.Transform3D(translation=cloud_from_cam[:3, 3], mat3x3=cloud_from_cam[:3, :3])
-        entity = f"cloud/{camera}"
+        entity = f"cloud/{name}"
         recording.log(entity, pose, pinhole)
         recording.log(f"{entity}/picture", rerun.Image(images["rgb"][i]))
         recording.log(f"{entity}/voted", rerun.SegmentationImage(labels["image"][i], opacity=0.4))

@@ -32,9 +32,9 @@ _SHEET_BACKGROUND = (20, 20, 20)
 def write_pictures(url: str, samples: Sequence[SampleId], folder: Path, source: str | None = None) -> list[Path]:
     """Write `<shard>-<nn>.png` for each sample of the cache at `url`, nn being its index in the shard.
 
-    A file has a column for each camera. Its rows are: picture, raw labels, masks, voted labels; where pixels have
-    truth, the truth, and what is wrong (red; white has no truth); then points over the picture by voted label, and by
-    truth where points have it. Labels of an imported `source` take the place of truth.
+    A file has a column for each image. Its rows are: picture, raw labels, masks, voted labels; where pixels have
+    truth, the truth, and what is wrong (red; white has no truth); then points, if there are any, over the picture by
+    voted label, and by truth where points have it. Labels of an imported `source` take the place of truth.
 
     Raises:
         OSError: if the folder cannot be written.
@@ -44,7 +44,7 @@ def write_pictures(url: str, samples: Sequence[SampleId], folder: Path, source: 
 
     def write(sample: Sample) -> Path:
         file = folder / f"{sample.shard}-{sample.index:02}.png"
-        sheet = _sheet(draw_sample(sample, manifest), sample.cameras, manifest)
+        sheet = _sheet(draw_sample(sample, manifest), sample.pictures, manifest)
         Image.fromarray(sheet).save(file, compress_level=PNG_LEVEL)
         return file
 
@@ -52,8 +52,8 @@ def write_pictures(url: str, samples: Sequence[SampleId], folder: Path, source: 
 
 
 def draw_sample(sample: Sample, manifest: CacheManifest) -> dict[str, list[Picture]]:
-    """Return the pictures of a sample, one for each camera, by layer; `write_pictures` lists the layers."""
-    rgb, labels, truth, pairs = sample["images"]["rgb"], sample["labels"], sample["truth"], sample["pairs"]
+    """Return the pictures of a sample, one for each image, by layer; `write_pictures` lists the layers."""
+    rgb, labels, truth = sample["images"]["rgb"], sample["labels"], sample["truth"]
     colours = colour_table(manifest.taxonomy)
     layers = {
         "picture": list(rgb),
@@ -65,9 +65,10 @@ def draw_sample(sample: Sample, manifest: CacheManifest) -> dict[str, list[Pictu
         both = zip(truth["image"], labels["image"], strict=True)
         layers["truth"] = [blend(p, colours[ids]) for p, ids in zip(rgb, truth["image"], strict=True)]
         layers["wrong"] = [blend(p, _wrong(*ids)) for p, ids in zip(rgb, both, strict=True)]
-    layers["points, voted"] = _points_over(rgb, pairs, labels["point"], colours)
+    if sample.has_points:
+        layers["points, voted"] = _points_over(rgb, sample["pairs"], labels["point"], colours)
     if "point" in truth:
-        layers["points, truth"] = _points_over(rgb, pairs, truth["point"], colours)
+        layers["points, truth"] = _points_over(rgb, sample["pairs"], truth["point"], colours)
     return layers
 
 
@@ -113,11 +114,11 @@ def _points_over(rgb: Picture, pairs: Arrays, ids: AnyArray, colours: Picture) -
     return list(canvases)
 
 
-def _sheet(layers: Mapping[str, list[Picture]], cameras: Sequence[str], manifest: CacheManifest) -> Picture:
-    """Put layers in rows and cameras in columns, with captions, and a legend below."""
-    captions = [f"{camera} - {layer}" for layer in layers for camera in cameras]
+def _sheet(layers: Mapping[str, list[Picture]], names: Sequence[str], manifest: CacheManifest) -> Picture:
+    """Put layers in rows and images in columns, with captions, and a legend below."""
+    captions = [f"{name} - {layer}" for layer in layers for name in names]
     cells = [cell for row in layers.values() for cell in row]
-    grid = _grid(cells, captions, columns=len(cameras))
+    grid = _grid(cells, captions, columns=len(names))
     return np.concatenate([grid, _legend(manifest, grid.shape[1])])
 
 

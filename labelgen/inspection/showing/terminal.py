@@ -9,9 +9,10 @@ from rich.text import Text
 
 from cache_schemas.command_line import WIDTH_OUTSIDE_TERMINALS
 from cache_schemas.names import printable
+from cache_schemas.plurals import counted
 from labelgen.inspection.formatting import decimal, percent
 from labelgen.inspection.judging.verdict import STALE
-from labelgen.inspection.report import Report, Verdict
+from labelgen.inspection.report import InstanceReport, Report, Verdict
 from labelgen.inspection.report_statistics import LabelStatistics
 from labelgen.inspection.showing import tables
 from labelgen.inspection.showing.groups import group_rows
@@ -63,8 +64,10 @@ def _sections(report: Report) -> Iterator[RenderableType]:
         if statistics.truth.masks:
             yield tables.segment_sizes(statistics.truth.masks)
         yield from tables.label_shares(statistics, class_name, report.scoring.title)
-    if report.suspicious:
-        yield tables.outliers(report.suspicious)
+    if report.instances:
+        yield _instances(report.instances)
+    if report.outliers:
+        yield tables.outliers(report.outliers)
     if diagnoses := [d for d in report.classes if class_name in (None, d.name)]:
         yield tables.diagnoses(diagnoses, report.scoring.title)
     if report.worst_samples:
@@ -95,7 +98,7 @@ def _head(report: Report) -> RenderableType:
     for line in _shortened(reasons):
         rows.add_row("", line)
     if shards.stale:
-        rows.add_row(Text("STALE", style="yellow"), f"{shards.stale} shards {STALE}")
+        rows.add_row(Text("STALE", style="yellow"), f"{counted(shards.stale, 'shard')} {STALE}")
     if report.selection:
         what = describe_selection(report.selection)
         rows.add_row(Text("ONLY", style="yellow"), f"{what}: all numbers below are of these samples")
@@ -126,6 +129,30 @@ def _shortened(lines: Sequence[str]) -> list[str]:
     return [*map(printable, lines[:LISTED]), *([f"... and {more} more, see --json"] if more > 0 else [])]
 
 
+def _instances(found: InstanceReport) -> RenderableType:
+    rows = _headed_rows()
+    rows.add_row(
+        "instances",
+        f"{found.instances:,}, {found.seen:,} seen by a camera; points with a label: "
+        f"{percent(found.points_labelled_by_pixels)} by pixels, {percent(found.points_labelled)} with instances",
+    )
+    if truth := found.truth:
+        steps = ", ".join(f"t = {t}: {percent(share)}" for t, share in truth.right_by_steps.items())
+        rows.add_row("", f"{percent(truth.one_class)} of their points have the true class of their instance")
+        rows.add_row("", f"instances right after affinity, of {truth.judged:,}: {steps}")
+        rows.add_row(
+            "",
+            f"instances right by the most frequent label of their pixels: {percent(truth.right_by_majority_raw)} raw, "
+            f"{percent(truth.right_by_majority_refined)} refined",
+        )
+        rows.add_row(
+            "",
+            f"mIoU of points: {percent(truth.point_miou_by_pixels)} by pixels, "
+            f"{percent(truth.point_miou_by_instances)} with instances",
+        )
+    return rows
+
+
 def _overview(statistics: LabelStatistics, scoring: str) -> RenderableType:
     scores, points, masks, labels = statistics.scores, statistics.points, statistics.masks, statistics.labels
     rows = _headed_rows()
@@ -138,7 +165,9 @@ def _overview(statistics: LabelStatistics, scoring: str) -> RenderableType:
     rows.add_row(
         "points",
         f"{points.total:,}, {percent(points.seen_share)} seen by a camera ({by_cameras} cameras), "
-        f"{points.pairs:,} pairs of a pixel and a point",
+        f"{points.pairs:,} pairs of a pixel and a point"
+        if points.total
+        else "none",
     )
     rows.add_row(
         "masks",

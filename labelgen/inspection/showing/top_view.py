@@ -5,32 +5,36 @@ from numpy.typing import NDArray
 
 from cache_schemas.taxonomy import Taxonomy
 from labelgen.inspection.counting.samples import Sample
+from labelgen.inspection.declarations import top_view_reach_m
 from labelgen.inspection.showing.sample_pictures import Picture, colour_table
-
-REACH_M = 50.0
-"""A top view shows points up to this far from the sensor along x and y."""
 
 _SIDE_PX = 420
 _NO_LABEL = (205, 205, 205)
 
 
 def draw_top_views(sample: Sample, taxonomy: Taxonomy) -> dict[str, Picture]:
-    """Draw the sample's cloud by voted label, and by truth where points have it."""
+    """Draw the sample's cloud by voted label, and by truth where points have it; nothing if it has no cloud."""
+    if not sample.has_points:
+        return {}
+    reach_m = top_view_reach_m(sample.dataset)
     labels = {"voted labels": sample["labels"]["point"]}
     if "point" in sample["truth"]:
         labels["truth"] = sample["truth"]["point"]
-    return {name: draw_top_view(sample["points"]["xyz"], ids, taxonomy) for name, ids in labels.items()}
+    return {name: draw_top_view(sample["points"]["xyz"], ids, taxonomy, reach_m) for name, ids in labels.items()}
 
 
-def draw_top_view(xyz: NDArray[np.float32], ids: NDArray[np.uint8], taxonomy: Taxonomy) -> Picture:
-    """Draw points (P, 3) in metres by label (P,): the sensor's x to the right, y up; higher points hide lower ones."""
+def draw_top_view(xyz: NDArray[np.float32], ids: NDArray[np.uint8], taxonomy: Taxonomy, reach_m: float) -> Picture:
+    """Draw points (P, 3) in metres by label (P,): the cloud's x to the right, y up; higher points hide lower ones.
+
+    Points up to `reach_m` from the middle along x and y are shown.
+    """
     classes = len(taxonomy.classes)
     colours = colour_table(taxonomy)
     colours[classes:] = _NO_LABEL
     picture = np.full((_SIDE_PX, _SIDE_PX, 3), 255, np.uint8)
     order = np.lexsort((xyz[:, 2], ids < classes))
-    px_per_m = _SIDE_PX / (2 * REACH_M)
-    col, row = (px_per_m * (xyz[order, :2] * (1, -1) + REACH_M)).astype(np.intp).T
+    px_per_m = _SIDE_PX / (2 * reach_m)
+    col, row = (px_per_m * (xyz[order, :2] * (1, -1) + reach_m)).astype(np.intp).T
     inside = (col >= 1) & (col < _SIDE_PX) & (row >= 1) & (row < _SIDE_PX)
     for down in (0, -1):
         for right in (0, -1):

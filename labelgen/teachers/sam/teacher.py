@@ -36,6 +36,15 @@ class SamResult:
     features: NDArray[np.float16] | NDArray[np.int8]
     features_scale: NDArray[np.float32] | None
 
+    def split(self) -> "list[SamResult]":
+        """Return the result of each image by itself."""
+        scales = (
+            [None] * len(self.mask_ids)
+            if self.features_scale is None
+            else np.split(self.features_scale, len(self.mask_ids))
+        )
+        return [SamResult(self.mask_ids[i : i + 1], self.features[i : i + 1], scale) for i, scale in enumerate(scales)]
+
 
 class SamTeacher:
     """A segment_anything model that computes automatic masks and image embeddings.

@@ -55,7 +55,7 @@ def a_record_with_a_field_that_is_unknown(folder: Path) -> None:
 
 @makes(K.DAMAGED_DOCUMENT, SHARD, costs=f"{SHARD}/zarr.json")
 def a_record_with_a_terminal_escape(folder: Path) -> None:
-    edit_attributes(folder, SHARD, lambda attrs: attrs.update(cameras=["\x1b]0;mine\x07"]))
+    edit_attributes(folder, SHARD, lambda attrs: attrs.update(pictures=[["\x1b]0;mine\x07", "a.jpg", 64, 48]]))
 
 
 @makes(K.DAMAGED_DOCUMENT, SHARD, costs=f"{SHARD}/zarr.json")

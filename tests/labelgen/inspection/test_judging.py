@@ -14,8 +14,8 @@ CAR, ROAD = 0, 1
 
 def test_outliers_are_named_with_value_and_median(ten_shards: str, report) -> None:
     found = report(ten_shards)
-    assert {entry["shard"] for entry in found["suspicious"]} == {"s9-000"}
-    values = {entry["measure"]: (entry["value"], entry["usual"]) for entry in found["suspicious"]}
+    assert {entry["shard"] for entry in found["outliers"]} == {"s9-000"}
+    values = {entry["measure"]: (entry["value"], entry["usual"]) for entry in found["outliers"]}
     assert values["masked"] == (0, 1)
     assert values["changed"] == (0.75, 0.25)
     assert found["verdict"]["plausible"] == ["shards that are outliers: 1, see below"]
@@ -25,12 +25,12 @@ def test_usual_variation_makes_no_outlier(tmp_path: Path, make_cache, sample, re
     rng = np.random.default_rng(0)
     shards = {f"s{i}": [sample(voted=np.where(rng.random((2, 4, 6)) < 0.5, CAR, ROAD))] for i in range(12)}
     found = report(make_cache(tmp_path / "c.zarr", shards))
-    assert [e for e in found["suspicious"] if e["measure"] in ("changed", "main_class", "class_mix")] == []
+    assert [e for e in found["outliers"] if e["measure"] in ("changed", "main_class", "class_mix")] == []
 
 
 def test_few_shards_have_no_outliers(tmp_path: Path, make_cache, sample, report) -> None:
     shards = {f"s{i}": [sample(masks=0) if i == 6 else sample()] for i in range(7)}
-    assert report(make_cache(tmp_path / "c.zarr", shards))["suspicious"] == []
+    assert report(make_cache(tmp_path / "c.zarr", shards))["outliers"] == []
 
 
 def test_classes_come_lowest_iou_first_with_errors_and_reason(ten_shards: str, report) -> None:

@@ -87,7 +87,7 @@ def test_a_folder_that_cannot_be_written_is_one_error(ten_shards: str, tmp_path:
 def test_in_a_view_from_above_x_points_right_and_high_points_hide_low_ones() -> None:
     classes = (TaxonomyClass(name="car", colour=(255, 0, 0)), TaxonomyClass(name="road", colour=(0, 0, 255)))
     xyz = np.array([[20, 0, 1], [20, 0, 0], [0, 30, 0], [90, 0, 0]], np.float32)
-    picture = draw_top_view(xyz, np.array([0, 1, 1, 1], np.uint8), Taxonomy(name="toy", classes=classes))
+    picture = draw_top_view(xyz, np.array([0, 1, 1, 1], np.uint8), Taxonomy(name="toy", classes=classes), 50)
     side = len(picture)
     red = np.argwhere((picture == (255, 0, 0)).all(axis=-1)).mean(axis=0)
     blue = np.argwhere((picture == (0, 0, 255)).all(axis=-1)).mean(axis=0)

@@ -34,8 +34,9 @@ KEYS = [
     "ranked",
     "by_shard",
     "worst_samples",
-    "suspicious",
+    "outliers",
     "classes",
+    "instances",
     "bytes",
     "verdict",
 ]

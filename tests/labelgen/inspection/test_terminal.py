@@ -98,7 +98,7 @@ def test_what_a_terminal_obeys_is_escaped(compared: Report) -> None:
     hostile = compared.model_copy(
         update={
             "samples": SampleCounts(labelled=1, quarantined=1, reasons=(reason,)),
-            "suspicious": tuple(o.model_copy(update={"shard": f"s9{bell}"}) for o in compared.suspicious),
+            "outliers": tuple(o.model_copy(update={"shard": f"s9{bell}"}) for o in compared.outliers),
             "worst_samples": tuple(s.model_copy(update={"shard": f"s9{reset}"}) for s in compared.worst_samples),
         }
     )
