@@ -109,7 +109,7 @@ def test_teachers_that_are_for_other_data_sets_are_named(tmp_path: Path, make_ca
         "with high confidence"
         for teacher in ("clip", "sam")
     ] + ["no pixel has the label tree"]
-    content["attributes"]["dataset"] = "demo"
+    content["attributes"]["sources"][0]["dataset"] = "demo"
     document.write_text(json.dumps(content))
     assert report(cache)["verdict"]["plausible"] == ["no pixel has the label tree"]
 
