@@ -64,7 +64,7 @@ SCANNET = [
     "desk",
     "curtain",
     "refrigerator",
-    "shower curtain",
+    "shower_curtain",
     "toilet",
     "sink",
     "bathtub",

@@ -69,6 +69,7 @@ def official_ids(file_format: str, taxonomy: Taxonomy) -> OfficialIds:
             f"{file_format} has no ids for taxonomy {taxonomy.name!r}, only for {table['taxonomy']!r}; {others}"
         )
     classes: dict[str, list[int]] = table["classes"]
-    if missing := [name for name in taxonomy.names if name not in classes]:
+    names = [name.replace(" ", "_") for name in taxonomy.names]
+    if missing := [name for name in names if name not in classes]:
         raise LabelFileError(f"{file_format} has no id for class {missing[0]!r} of {taxonomy.name!r}; {others}")
-    return OfficialIds(tuple(tuple(classes[name]) for name in taxonomy.names), tuple(table["unlabelled"]))
+    return OfficialIds(tuple(tuple(classes[name]) for name in names), tuple(table["unlabelled"]))

@@ -85,8 +85,8 @@ class CocoPanoptic:
 def things(taxonomy: Taxonomy) -> NDArray[np.bool_]:
     """Return which classes (C,) of a taxonomy are things, whose objects can be counted."""
     table = json.loads((resources.files(__package__) / "things.json").read_text(encoding="utf-8"))
-    named = table.get(taxonomy.name, taxonomy.names)
-    return np.array([name in named for name in taxonomy.names])
+    named = table.get(taxonomy.name, [name.replace(" ", "_") for name in taxonomy.names])
+    return np.array([name.replace(" ", "_") in named for name in taxonomy.names])
 
 
 def find_segments(

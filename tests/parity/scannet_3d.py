@@ -51,7 +51,7 @@ def main() -> None:
         command = [sys.executable, str(script), "--pred_path", str(labels), "--gt_path", str(args.folder / "truth")]
         printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     rows = re.findall(r"^(\w[\w ]*?)\s*:\s+[\d.]+\s+\(\s*(\d+)/(\d+)\s*\)$", printed, re.MULTILINE)
-    theirs = {name: int(right) / int(union) for name, right, union in rows}
+    theirs = {name.replace(" ", "_"): int(right) / int(union) for name, right, union in rows}
     compare("ScanNet 3D", our_scores(args.folder / "miss-leave.json")["iou"], theirs)
 
 
