@@ -9,7 +9,12 @@ import click
 from cache_schemas.command_line import CONTEXT, FAILED, LazyGroup, fail, reports_errors
 from cache_schemas.plurals import counted
 
-COMMANDS = {"run": "pipelines.cli:run", "inspect": "labelgen.inspection.cli:inspect"}
+COMMANDS = {
+    "run": "pipelines.cli:run",
+    "inspect": "labelgen.inspection.cli:inspect",
+    "export": "labelgen.export.cli:export",
+    "import-labels": "labelgen.export.cli:import_labels",
+}
 """Commands whose code lives elsewhere."""
 
 EXTENSIONS = "labelgen.commands"

@@ -127,17 +127,20 @@ class LabelScores(ReportPart):
     """Labels against truth; by class name where it is a mapping."""
 
     miou: float | None
-    """Mean of `iou` over classes that occur in truth or labels."""
+    """Mean of `iou` over the classes; `scoring.absent` says which."""
     accuracy: float | None
     """Share of right labels."""
     scored: int
-    """Pixels or points with a truth label and a label. Points that no camera sees are not scored."""
+    """Pixels or points that count: those with a truth label and a label, and with `scoring.unlabelled` as `miss` also
+    those that only lack the label, such as points that no camera sees."""
+    unlabelled: dict[str, int]
+    """Pixels or points with a truth label and without a label, by true class."""
     iou: dict[str, float | None]
     """TP / (TP + FP + FN)."""
     class_accuracy: dict[str, float | None]
     """Recall: TP / (TP + FN)."""
     confusion: CountMatrix
-    """Counts by true class (row) and label (column), in the order of `iou`."""
+    """Counts by true class (row) and label (column), in the order of `iou`, of what has both."""
 
 
 class Agreement(ReportPart):

@@ -19,7 +19,8 @@ def test_help_lists_all_commands_with_a_short_help() -> None:
     done = python("from labelgen.cli import main; main(['--help'])")
     assert done.returncode == 0, done.stderr
     commands = dict(line.split(maxsplit=1) for line in done.stdout.partition("Commands:\n")[2].splitlines())
-    assert sorted(commands) == ["check", "demo", "inspect", "merge", "migrate", "run", "verify", "weights"]
+    names = ["check", "demo", "export", "import-labels", "inspect", "merge", "migrate", "run", "verify", "weights"]
+    assert sorted(commands) == names
     assert all(text.endswith(".") for text in commands.values())
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from cache_schemas.documents import GroupSeal
 from cache_schemas.errors import CacheError
 from cache_schemas.group_path import GroupPath
-from cache_schemas.layout import SHARD_GROUPS, AnyArray
+from cache_schemas.layout import AnyArray, group_spec
 from cache_schemas.row_reader import RowReader, Span, StoredArray
 from cache_schemas.store import Cache
 from trainer.data.admission import admit
@@ -220,7 +220,7 @@ def _offsets(arrays: Sequence[str]) -> Iterator[str]:
 
 def _first_axis(path: str) -> str:
     group, name = path.split("/")
-    return str(SHARD_GROUPS[group].arrays[name].axes[0])
+    return str(group_spec(GroupPath("any", group)).arrays[name].axes[0])
 
 
 def _consecutive_runs(rows: Sequence[int]) -> list[tuple[int, int]]:
