@@ -84,6 +84,7 @@ def read_samples(
     for index, token in enumerate(record.samples):
         if token in tokens:
             ranges = {axis: slice(int(ends[index]), int(ends[index + 1])) for axis, ends in offsets.items()}
+            ranges["S"] = slice(index, index + 1)
             groups = {group: _cut_out(group, arrays[group], ranges) for group in arrays}
             names = picture_names(record.pictures_at(ranges["I"].start, ranges["I"].stop))
             samples.append(Sample(key, token, index, names, groups, record.dataset))
