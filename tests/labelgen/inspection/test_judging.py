@@ -111,6 +111,8 @@ def test_teachers_that_are_for_other_data_sets_are_named(tmp_path: Path, make_ca
     ] + ["no pixel has the label tree"]
     content["attributes"]["sources"][0]["dataset"] = "demo"
     document.write_text(json.dumps(content))
+    (record,) = Path(cache).glob("shards/*/zarr.json")
+    record.write_text(record.read_text().replace('"dataset": "toy"', '"dataset": "demo"'))
     assert report(cache)["verdict"]["plausible"] == ["no pixel has the label tree"]
 
 
