@@ -18,13 +18,15 @@ SCANNET ?= $(MADE)/ScanNet
 PYTEST  := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup labels fit demo-world demo-teachers inspect bench test test-all crashtest check reference parity parity-scores clean
+.PHONY: help setup labels fit table demo-world demo-teachers inspect bench test test-all crashtest check reference parity parity-scores clean
 
 help:
 	@echo "make labels [SEED=1]                 the demo: render street scenes, label them, score the labels"
 	@echo "make labels DATASET=nuscenes DATA=<folder> [CACHE=<folder or URL>] [SPLIT=..] [TEACHERS=..] [ARGS='..']"
 	@echo "make fit [CACHE=..] [RUN=<folder>] [ARGS=--resume]"
 	@echo "                                     co-train a 2D and a 3D network from a cache, and score them"
+	@echo "make table [CACHE=..] [ARGS='--rows baseline,cns --set optimiser.epochs=12']"
+	@echo "                                     train and score the rows of the paper's tables"
 	@echo "make inspect CACHE=<folder or URL>   what is in a cache"
 	@echo "make bench [NUSCENES=<folder>]       our code against the obvious ways, on this machine"
 	@echo "make test                            the fast tests: no cluster, server or kill, and one whole run"
@@ -61,6 +63,9 @@ fit: setup
 	@test "$(CACHE)" != "$(WORLD).zarr" -o -e "$(CACHE)/zarr.json" || $(MAKE) labels ARGS=
 	@$(BIN)/trainer fit "$(CACHE)" --out "$(RUN)" $(ARGS)
 	@$(BIN)/trainer evaluate "$(RUN)" "$(CACHE)"
+
+table: setup
+	@$(BIN)/trainer table "$(CACHE)" --out "$(basename $(RUN))-table" $(ARGS)
 
 demo-world: setup
 	@test -e "$(DATA)/v1.0-mini" || $(BIN)/labelgen demo make --out "$(DATA)" --seed $(SEED)

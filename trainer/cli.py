@@ -87,12 +87,7 @@ def fit(
       trainer fit out/nuscenes.zarr --out runs/without-ct --set method.cross_training=false
       torchrun --nproc-per-node 8 -m trainer.cli fit s3://bucket/nuscenes.zarr --out runs/cns
 
-    \b
-    Ablations of the paper's table 2, each setting after a --set of its own:
-      w/o Refine  method.refine=false            w/o CT    method.cross_training=false
-      w/o CLIP    method.clip_in_stage2=false    w/o SCT   method.cross_training=false method.self_training=false
-      latent      method.latent=none|clip|sam+clip|sam
-      images      stream.images=1 and more       Post-Refine: method.refine=false, then evaluate --refine
+    `trainer recipes` lists the methods, `trainer table` trains and scores them side by side.
 
     \b
     Exit codes: 0 trained to the end, 1 stopped by an error, 2 wrong usage, 130 interrupted.
@@ -215,6 +210,49 @@ def fetch_weights(network: str) -> None:
     from trainer.networks.imagenet import fetch
 
     click.echo(str(fetch(network)))
+
+
+@main.command(short_help="List the training methods.")
+def recipes() -> None:
+    """List the recipes of `trainer fit --recipe`, with one line about each."""
+    from trainer.settings import recipes as known
+
+    found = known()
+    width = max(map(len, found))
+    for name, description in found.items():
+        click.echo(f"{name:<{width}}  {description}")
+
+
+@main.command(short_help="Train and score the rows of the paper's tables.")
+@click.argument("cache")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the runs and of the table.")
+@click.option("--rows", help="Names of rows, such as baseline,without-ct,cns; by default all.")
+@click.option("--seeds", default="0", show_default=True, help="Seeds, such as 0,1,2: mean and spread are over them.")
+@click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="One setting of all rows; may be repeated."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@reports_errors("run the same command again; finished runs are kept")
+def table(cache: str, out: Path, rows: str | None, seeds: str, overrides: tuple[str, ...], as_json: bool) -> None:
+    """Make tables 1 and 2 of the CNS paper on a cache with truth, and write table.txt, table.md and table.json.
+
+    Rows that are trained already are only scored, and a stopped one goes on from its last checkpoint. The labels of
+    the rows baseline and without-cns are scored beside the first trained row.
+
+    \b
+    Examples:
+      trainer table out/demo.zarr --out runs/table --rows baseline,without-cns,without-ct,cns
+      trainer table out/scannet.zarr --out runs/table --seeds 0,1,2
+    """
+    from trainer.table import TableRequest, make_table, render
+
+    try:
+        numbers = tuple(int(seed) for seed in seeds.split(","))
+    except ValueError:
+        raise click.BadParameter(f"{seeds!r} are no whole numbers with commas between", param_hint="--seeds") from None
+    chosen = tuple(rows.split(",")) if rows else ()
+    results = make_table(TableRequest(cache, out, chosen, numbers, overrides), say)
+    click.echo((out / "table.json").read_text() if as_json else render(results, max(text_width(), 110)))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from cache_schemas.config_files import Settings, check, merge, override, read_shipped, read_yaml
+from cache_schemas.config_files import Settings, check, merge, override, read_shipped, read_yaml, shipped_names
 from cache_schemas.errors import ConfigError
 
 EXAMPLE = "trainer/configs/nuscenes.yaml"
@@ -181,7 +181,9 @@ def load_settings(
         ConfigError: if a key or value is wrong; it quotes them and names the nearest valid key.
     """
     settings: dict[str, Any] = read_shipped("trainer", "configs", dataset, "training defaults for data set")
-    merge(settings, read_shipped("trainer", "recipes", recipe, "recipe"))
+    method = read_shipped("trainer", "recipes", recipe, "recipe")
+    method.pop("description")
+    merge(settings, method)
     if file:
         merge(settings, read_yaml(file, EXAMPLE))
     override(settings, overrides, "optimiser.epochs=5")
@@ -191,6 +193,12 @@ def load_settings(
         names = "; ".join(f"key {old!r} is now called {new!r}" for old, new in renamed.items())
         raise ConfigError(f"settings ({sources}): {names}")
     return check(RunSettings, settings, sources)
+
+
+def recipes() -> dict[str, str]:
+    """Return the recipes that come with the package, with one line about each."""
+    names = shipped_names("trainer", "recipes")
+    return {name: read_shipped("trainer", "recipes", name, "recipe")["description"] for name in names}
 
 
 def renamed_keys(settings: Mapping[str, Any]) -> dict[str, str]:

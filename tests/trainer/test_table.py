@@ -1,0 +1,93 @@
+"""The paper's tables on one cache: rows by name, what they are made of, and running the command again."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.trainer.runs import overrides, run_cli
+from trainer.settings import load_settings, recipes
+from trainer.table import ROWS
+
+ROW_NAMES = "baseline,maskclip++,without-cns,post-refine,without-refine,latent-clip,images-8,cns"
+
+
+def test_every_recipe_of_the_table_has_one_line_and_valid_settings() -> None:
+    known = recipes()
+    assert {row.recipe for row in ROWS if row.recipe} == set(known)
+    assert all(text and "\n" not in text for text in known.values())
+    listed = run_cli("recipes").stdout
+    assert all(f"{name} " in listed and text in listed for name, text in known.items())
+
+
+@pytest.mark.parametrize(
+    ("recipe", "differing"),
+    [
+        ("cns-without-refine", {"refine": False}),
+        ("cns-without-ct", {"cross_training": False}),
+        ("cns-without-sct", {"cross_training": False, "self_training": False}),
+        ("cns-without-clip", {"clip_in_stage2": False}),
+        ("cns-latent-clip", {"latent": "clip"}),
+        ("cns-latent-sam-clip", {"latent": "sam+clip"}),
+        ("cns-latent-none", {"latent": "none"}),
+        ("maskclip++", {"refine": False, "cross_training": False, "self_training": False, "latent": "none"}),
+    ],
+)
+def test_a_variant_differs_from_the_full_method_only_in_what_the_paper_says(recipe: str, differing: dict) -> None:
+    full, variant = (load_settings("nuscenes", name).model_dump() for name in ("cns", recipe))
+    assert {name: value for name, value in variant["method"].items() if full["method"][name] != value} == differing
+    assert {name for name in full if full[name] != variant[name]} == {"method", "recipe"}
+
+
+@pytest.mark.slow
+def test_rows_are_trained_once_and_scored_beside_the_labels(toy: str, tmp_path: Path) -> None:
+    short = overrides("optimiser.epochs=1", "method.stage2_epoch=1")
+    arguments = ("table", toy, "--out", tmp_path, "--rows", ROW_NAMES, *short, "--json")
+    first = json.loads(run_cli(*arguments).stdout)
+    rows = {row["name"]: row for row in first["rows"]}
+    assert list(rows) == [row.name for row in ROWS if row.name in ROW_NAMES.split(",")]
+    assert rows["images-8"]["left_out"] == "samples have 2 images" and not rows["images-8"]["image"]
+    assert rows["latent-clip"]["left_out"] == "the cache has no clip/features"
+    runs = sorted(path.name for path in (tmp_path / "runs").iterdir())
+    assert runs == ["cns-seed-0", "cns-without-refine-seed-0", "maskclip++-seed-0"]
+
+    for name, run, refine in (("cns", "cns-seed-0", ()), ("post-refine", "cns-without-refine-seed-0", ("--refine",))):
+        found = json.loads(run_cli("evaluate", tmp_path / "runs" / run, toy, "--json", *refine).stdout)
+        assert found["scenes"] == "held-out"
+        assert (rows[name]["image"], rows[name]["point"]) == ([found["image"]["miou"]], [found["point"]["miou"]])
+        raw, refined = (found["labels"][kind] for kind in ("raw", "refined"))
+        assert rows["baseline"]["image"] == [raw["image"]["miou"]]
+        assert rows["without-cns"]["point"] == [refined["point_seen"]["miou"]]
+
+    written = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").glob("*/last.pt")}
+    text = run_cli("table", toy, "--out", tmp_path, "--rows", ROW_NAMES, *short).stdout
+    assert written == {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").glob("*/last.pt")}
+    assert (
+        "MaskCLIP (Baseline)" in text and "left out: 8 images, since samples have 2 images" in text and "33.5" in text
+    )
+    assert (tmp_path / "table.md").read_text().count("|\n") == len(rows) + 2
+
+
+@pytest.mark.slow
+def test_mean_and_spread_are_over_seeds(toy: str, tmp_path: Path) -> None:
+    short = overrides("optimiser.epochs=1", "method.stage2_epoch=1")
+    found = run_cli("table", toy, "--out", tmp_path, "--rows", "cns", "--seeds", "1,2", *short, "--json")
+    (row,) = json.loads(found.stdout)["rows"]
+    assert len(row["image"]) == 2 and row["image"][0] != row["image"][1]
+    mean, half = 50 * sum(row["image"]), abs(row["image"][0] - row["image"][1]) * 100 / 2**0.5
+    assert f"{mean:.1f} ± {half:.1f}" in (tmp_path / "table.txt").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--rows", "cnss"), "no row 'cnss'; choose baseline, maskclip++"),
+        (("--rows", "baseline"), "add one, such as --rows cns"),
+    ],
+)
+def test_rows_that_cannot_be_made_are_refused(toy: str, tmp_path: Path, words: tuple[str, ...], said: str) -> None:
+    assert said in run_cli("table", toy, "--out", tmp_path, *words, exit_code=1).stderr
+
+
+def test_seeds_are_whole_numbers(toy: str, tmp_path: Path) -> None:
+    assert "--seeds" in run_cli("table", toy, "--out", tmp_path, "--seeds", "one", exit_code=2).stderr
