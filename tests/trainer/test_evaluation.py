@@ -148,7 +148,7 @@ def test_predictions_stay_in_their_folder_whatever_a_cache_calls_things(
     name = name.format(outside=outside)
     document = Path(own) / "zarr.json" if place == "split" else min(Path(own).glob("shards/*/zarr.json"))
     content = json.loads(document.read_text())
-    held = content["attributes"]
+    held = content["attributes"]["sources"][0] if place == "split" else content["attributes"]
     held[place] = [name, *held[place][1:]] if isinstance(held[place], list) else name
     document.write_text(json.dumps(content))
     done = run_cli("predict", small_run, own, "--out", tmp_path / "a/b/out", exit_code=1)
