@@ -24,9 +24,14 @@ def point_features(arrays: SampleArrays, networks: NetworkSettings) -> NDArray[n
     the colour; where it has neither, 0.
     """
     if networks.point_features == "colour":
-        return arrays["points/colour"].astype(np.float32) / 255
+        return _colours(arrays)
     if "points/intensity" in arrays:
         return arrays["points/intensity"][:, None]
     if "points/colour" in arrays:
-        return (arrays["points/colour"] @ np.array(LUMA, np.float32) / 255)[:, None]
+        return (_colours(arrays) @ np.array(LUMA, np.float32))[:, None]
     return np.zeros((len(arrays["points/xyz"]), 1), np.float32)
+
+
+def _colours(arrays: SampleArrays) -> NDArray[np.float32]:
+    shares: NDArray[np.float32] = arrays["points/colour"].astype(np.float32)
+    return shares / np.float32(255)
