@@ -11,11 +11,14 @@ RUN     ?= out/$(basename $(notdir $(CACHE)))-run
 UV_PIN  := uv==0.13.9
 BIN     := .venv/bin
 PARITY  ?= $(WORLD)
+MADE    := out/parity
+SEMANTIC_KITTI_API ?= $(MADE)/semantic-kitti-api
+SCANNET ?= $(MADE)/ScanNet
 # Two processes, a test file in one of them; threads that wait for each other must not keep a core from the others.
 PYTEST  := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup labels fit demo-world demo-teachers inspect bench test test-all crashtest check reference parity clean
+.PHONY: help setup labels fit demo-world demo-teachers inspect bench test test-all crashtest check reference parity parity-scores clean
 
 help:
 	@echo "make labels [SEED=1]                 the demo: render street scenes, label them, score the labels"
@@ -30,7 +33,9 @@ help:
 	@echo "                                     kill drivers, actors, workers and nodes at random, and see that nothing is lost"
 	@echo "make check                           lint, types, import rules, reference pages, tests"
 	@echo "make reference                       write docs/reference/settings.md and cli.md from the code"
-	@echo "make parity [PARITY=<folder>]        our reading and projection against the official devkit; of the demo by default"
+	@echo "make parity [PARITY=<folder>] [SEMANTIC_KITTI_API=<clone>] [SCANNET=<clone>]"
+	@echo "                                     our reading and projection against the official devkit (of the demo by"
+	@echo "                                     default), and our scores against three official evaluators"
 	@echo "make demo-teachers [ARGS='--effort 0.1']"
 	@echo "                                     train the demo's CLIP, SAM and backbone: hours on a CPU; to resume"
 	@echo "                                     after an interruption, run it again"
@@ -101,6 +106,21 @@ reference: setup
 
 parity: .venv-parity/.installed $(if $(filter $(WORLD),$(PARITY)),demo-world)
 	PYTHONPATH=. .venv-parity/bin/python tests/parity/nuscenes_devkit.py "$(PARITY)"
+	$(MAKE) parity-scores
+
+parity-scores: .venv-parity/.installed $(SEMANTIC_KITTI_API) $(SCANNET)
+	PYTHONPATH=. $(BIN)/python tests/parity/made_exports.py $(MADE)
+	PYTHONPATH=. .venv-parity/bin/python tests/parity/nuscenes_lidarseg.py $(MADE)/nuscenes16
+	PYTHONPATH=. $(BIN)/python tests/parity/semantickitti_api.py $(MADE)/semantickitti19 --code "$(SEMANTIC_KITTI_API)"
+	PYTHONPATH=. $(BIN)/python tests/parity/scannet_3d.py $(MADE)/scannet20 --code "$(SCANNET)"
+
+$(MADE)/semantic-kitti-api:
+	git clone --quiet --depth 1 https://github.com/PRBonn/semantic-kitti-api $@ || { echo \
+	  "error: cannot fetch the evaluator; clone it elsewhere, then: make parity SEMANTIC_KITTI_API=<clone>" >&2; exit 2; }
+
+$(MADE)/ScanNet:
+	git clone --quiet --depth 1 https://github.com/ScanNet/ScanNet $@ || { echo \
+	  "error: cannot fetch the evaluator; clone it elsewhere, then: make parity SCANNET=<clone>" >&2; exit 2; }
 
 clean:
 	rm -rf .venv .venv-parity *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -132,7 +132,7 @@ def devkit_pairs(
         scale = np.array([[size[1] / camera.width_px], [size[0] / camera.height_px]])
         col, row = np.rint((pixels[:, mask] + 0.5) * scale - 0.5).astype(np.uint16)
         point = np.flatnonzero(mask).astype(np.int32)
-        columns.append((point, np.full(len(point), number, np.uint16), row, col))
+        columns.append((point, np.full(len(point), number, np.uint16), row, col, depths[mask].astype(np.float32)))
     return Pairs(*(np.concatenate(column) for column in zip(*columns, strict=True)))
 
 
@@ -145,7 +145,8 @@ def compare_projection(
 
     def common(mine: Pairs, theirs: Pairs) -> str:
         own, other = (
-            set(zip(*(vars(found)[n].tolist() for n in vars(found)), strict=True)) for found in (mine, theirs)
+            set(zip(*(values.tolist() for values in (found.point, found.image, found.row, found.col)), strict=True))
+            for found in (mine, theirs)
         )
         return f"{100 * len(own & other) / len(own | other):.2f} % of pairs in common"
 

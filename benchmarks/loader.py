@@ -54,11 +54,15 @@ class ZarrStream(CacheStream):
         found = {}
         for name in self._wanted_arrays:
             group, array = name.split("/")
+            if array not in opened[group]:
+                continue
             axis = "N" if group == "pairs" else "P" if group == "points" or array.startswith("point") else "I"
             found[name] = opened[group][array][bounds[axis]]
         found["pairs/image"] = found["pairs/image"].astype(np.int64) - bounds["I"].start
         found["pairs/point"] = found["pairs/point"].astype(np.int64) - bounds["P"].start
-        return found | {name: found[name].astype(np.int64) for name in ("pairs/row", "pairs/col")}
+        found |= {name: found[name].astype(np.int64) for name in ("pairs/row", "pairs/col")}
+        seen = found.pop("pairs/visible", np.ones(len(found["pairs/point"]))) > 0
+        return found | {name: values[seen] for name, values in found.items() if name.startswith("pairs/")}
 
 
 def load_raw(data: Path, sample: Sample, size: tuple[int, int]) -> dict[str, np.ndarray]:
@@ -153,8 +157,8 @@ def agreement(ours: Batch, raw: dict[str, np.ndarray]) -> str:
     direct = set(zip(*raw["pairs"].tolist(), strict=True))
     difference = np.abs(ours.rgb.permute(0, 2, 3, 1).numpy() - raw["rgb"].astype(float)).mean()
     return (
-        f"{100 * len(mine & direct) / len(mine | direct):.2f} % of pairs, {len(ours.voxels)} and {len(raw['voxels'])} "
-        f"voxels, pictures differ by {difference:.2f} of 255"
+        f"{100 * len(mine & direct) / len(mine):.2f} % of its visible pairs, {len(ours.voxels)} and "
+        f"{len(raw['voxels'])} voxels, pictures differ by {difference:.2f} of 255"
     )
 
 

@@ -5,12 +5,19 @@ from collections.abc import Iterable, Iterator, Mapping
 from cache_schemas.array_storage import METADATA
 from cache_schemas.audit_arrays import audit_arrays
 from cache_schemas.audit_consistency import audit_axes, audit_origins, audit_record
-from cache_schemas.audit_files import FileSizes, disappeared, files_by_group, is_of_a_cache, stray_files
+from cache_schemas.audit_files import (
+    FileSizes,
+    disappeared,
+    files_by_group,
+    is_of_a_cache,
+    sources_by_shard,
+    stray_files,
+)
 from cache_schemas.audit_part import Part, finding
 from cache_schemas.documents import CacheManifest, GroupSeal, ShardRecord
 from cache_schemas.errors import CacheError
 from cache_schemas.group_path import SHARDS, GroupPath, is_folder_name, shard_path
-from cache_schemas.layout import ROOT_GROUPS, SHARD_GROUPS, shard_groups
+from cache_schemas.layout import ROOT_GROUPS, SHARD_GROUPS, group_spec
 from cache_schemas.problems import ProblemKind
 from cache_schemas.store import Cache
 from cache_schemas.zarr_documents import Document, Documents, group_attributes
@@ -72,20 +79,22 @@ def _read_shards(
 ) -> list[Part]:
     """Return some shards with their documents; the problems are those of each document by itself and of its files."""
     parts = [Part(key) for key in keys]
-    paths = [str(GroupPath(key, name)) for key in keys for name in SHARD_GROUPS]
+    sources = sources_by_shard(files)
+    names = {key: [*SHARD_GROUPS, *sources.get(key, [])] for key in keys}
+    paths = [str(GroupPath(key, name)) for key in keys for name in names[key]]
     documents = _read_documents(cache, [*map(shard_path, keys), *(path for path in paths if path in files)], sizes)
     for part in parts:
         _read_record(part, documents.get(shard_path(part.key)))
-        for name, spec in SHARD_GROUPS.items():
+        for name in names[part.key]:
             path = GroupPath(part.key, name)
             if part.record and not part.record.samples:
                 if str(path) in files:
                     part.add(ProblemKind.FOREIGN_GROUP, path, "its shard holds no sample, and therefore no group")
-            elif name not in shard_groups(manifest.modalities):
+            elif group_spec(path).of_points and "point" not in manifest.modalities:
                 if str(path) in files:
                     part.add(ProblemKind.FOREIGN_GROUP, path, "the samples of the cache have no points")
             else:
-                required = part.record is not None and not spec.optional
+                required = part.record is not None and not group_spec(path).optional
                 _read_seal(part, path, documents.get(str(path)), str(path) in files, required)
     audit_arrays(parts, cache, manifest, files)
     return parts

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from cache_schemas.audit_part import Part
 from cache_schemas.documents import CacheManifest, GroupSeal, ShardRecord
 from cache_schemas.group_path import GroupPath, shard_path
-from cache_schemas.layout import ROOT_GROUPS, SHARD_GROUPS, bind_axes, group_spec
+from cache_schemas.layout import ROOT_GROUPS, bind_axes, group_spec, shard_group
 from cache_schemas.problems import ProblemKind
 
 
@@ -113,4 +113,4 @@ def stale_groups(seals: Mapping[str, GroupSeal], recipes: Mapping[str, str]) -> 
         for source, before in seal.upstream.items():
             if (now := current.get(source, before)) != before:
                 stale.setdefault(name, []).append(f"made from {source} {before[:12]}, which is now {now[:12]}")
-    return {name: reasons for name, reasons in stale.items() if name in SHARD_GROUPS or name in ROOT_GROUPS}
+    return {name: reasons for name, reasons in stale.items() if shard_group(name) or name in ROOT_GROUPS}

@@ -1,11 +1,11 @@
 """Sorts the files of a cache into its groups, and finds those that are not part of the cache format."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from cache_schemas.array_storage import METADATA, chunk_file
 from cache_schemas.durable_store import PARTIAL
 from cache_schemas.group_path import LOCKS, NO_FOLDER_NAMES, SHARDS
-from cache_schemas.layout import ROOT_GROUPS, SHARD_GROUPS
+from cache_schemas.layout import ROOT_GROUPS, SOURCE_PREFIX, shard_group
 from cache_schemas.location import StoreError
 
 FileSizes = Mapping[str, int | None]
@@ -21,6 +21,16 @@ def files_by_group(sizes: FileSizes) -> dict[str, dict[str, int | None]]:
         if len(steps) > depth:
             groups.setdefault("/".join(steps[:depth]), {})["/".join(steps[depth:])] = size
     return groups
+
+
+def sources_by_shard(groups: Iterable[str]) -> dict[str, list[str]]:
+    """Return the names of the groups of imported labels of each shard; `groups` are the paths of all groups."""
+    sources: dict[str, list[str]] = {}
+    for path in groups:
+        match path.split("/"):
+            case [folder, shard, name] if folder == SHARDS and name.startswith(SOURCE_PREFIX) and shard_group(name):
+                sources.setdefault(shard, []).append(name)
+    return sources
 
 
 def is_of_a_cache(path: str) -> bool:
@@ -59,7 +69,7 @@ def _is_expected(steps: list[str]) -> bool:
     within = steps[1:] if root else steps[3:]
     if not within:
         return steps[-1] == METADATA
-    group = root or SHARD_GROUPS.get(steps[2])
+    group = root or shard_group(steps[2])
     if group is None or within == [METADATA]:
         return group is not None
     spec = group.arrays.get(within[0])

@@ -282,6 +282,15 @@ class ArraySeal(Document):
     bytes: Annotated[int, Field(ge=0)] | None = None
 
 
+class LabelOrigin(Document):
+    """Where imported labels come from: the format and folder of their files, the time (ISO 8601), the software."""
+
+    format: PlainText
+    folder: PlainText
+    imported: PlainText
+    software: PlainText
+
+
 @dataclass(frozen=True)
 class Provenance:
     """What a group was made from, and by what; its seal records it.
@@ -289,7 +298,7 @@ class Provenance:
     `fingerprint` digests everything that determines the content. `recipe` digests the settings alone, whatever the
     samples, and `teacher` is the network that made the content, if one did. `upstream` holds the fingerprints of the
     groups that this one was made from, by group name. `samples` are the samples that it holds, and `counts` are
-    numbers that readers may want without reading arrays.
+    numbers that readers may want without reading arrays. `origin` is that of imported labels.
     """
 
     fingerprint: str
@@ -298,6 +307,7 @@ class Provenance:
     upstream: Mapping[str, str] = field(default_factory=dict)
     samples: tuple[str, ...] = ()
     counts: Mapping[str, int] = field(default_factory=dict)
+    origin: LabelOrigin | None = None
 
 
 class GroupSeal(Document):
@@ -313,7 +323,12 @@ class GroupSeal(Document):
     upstream: dict[str, str] = Field(default_factory=dict)
     samples: tuple[FileName, ...] = ()
     counts: dict[str, int] = Field(default_factory=dict)
+    origin: LabelOrigin | None = None
     arrays: dict[str, ArraySeal]
+
+    def to_attrs(self) -> dict[str, Any]:
+        """Return the seal as a JSON-ready object; only that of imported labels has an `origin`."""
+        return {name: value for name, value in super().to_attrs().items() if name != "origin" or value is not None}
 
     @classmethod
     def of(cls, provenance: Provenance, arrays: Mapping[str, ArraySeal]) -> Self:
@@ -325,10 +340,13 @@ class GroupSeal(Document):
             upstream=dict(provenance.upstream),
             samples=provenance.samples,
             counts=dict(provenance.counts),
+            origin=provenance.origin,
             arrays=dict(arrays),
         )
 
     @property
     def provenance(self) -> Provenance:
         """What the group was made from, and by what."""
-        return Provenance(self.fingerprint, self.recipe, self.teacher, self.upstream, self.samples, self.counts)
+        return Provenance(
+            self.fingerprint, self.recipe, self.teacher, self.upstream, self.samples, self.counts, self.origin
+        )

@@ -43,5 +43,9 @@ class TaxonomyError(CacheError):
     """A taxonomy is unknown, or does not fit the data that it is used with."""
 
 
+class LabelFileError(CacheError):
+    """A file of labels in an official format cannot be read or written, or the format does not fit the cache."""
+
+
 class ConfigError(CacheError):
     """A setting is unknown, of the wrong type, or does not fit the others."""

@@ -146,6 +146,17 @@ SHARD_GROUPS: dict[str, GroupSpec] = {
             "image": _per_point("N", dtype="uint16", meaning="index into the shard's images", compressed=True),
             "row": _per_point("N", dtype="uint16", meaning="pixel row at H x W", compressed=True),
             "col": _per_point("N", dtype="uint16", meaning="pixel column at H x W", compressed=True),
+            "depth": ArraySpec(
+                ("N",), ("float32",), "metres along the optical axis", chunk=POINTS_PER_CHUNK, optional=True
+            ),
+            "visible": ArraySpec(
+                ("N",),
+                ("uint8",),
+                "1: the camera sees the point, 0: something hides it",
+                chunk=POINTS_PER_CHUNK,
+                compressed=True,
+                optional=True,
+            ),
             "offsets": ArraySpec(("S+1",), ("int64",), "pairs of sample s: offsets[s]:offsets[s+1]"),
         },
         of_points=True,
@@ -214,6 +225,16 @@ SHARD_GROUPS: dict[str, GroupSpec] = {
 }
 """The groups of a shard. Each is written and sealed by one task."""
 
+SOURCE_PREFIX = "labels."
+"""A group of imported labels is called by this and the name of its source, such as `labels.corrected`."""
+
+SOURCE_GROUP = GroupSpec(
+    {"point": _per_point("P", dtype="uint8", meaning="labels of another source, imported", compressed=True)},
+    optional=True,
+    of_points=True,
+)
+"""The contract of the groups of imported labels. A shard has one for each source, or none."""
+
 OPTIONAL_GROUPS = frozenset(name for name, group in SHARD_GROUPS.items() if group.optional)
 
 ROOT_GROUPS: dict[str, GroupSpec] = {
@@ -239,16 +260,24 @@ TEACHERS_GROUPS = tuple(name for name, group in {**ROOT_GROUPS, **SHARD_GROUPS}.
 """The groups that networks make, which is expensive. All data sets of a cache have them under the same settings."""
 
 
+def shard_group(name: str) -> GroupSpec | None:
+    """Return the contract of a shard's group, be it one of imported labels; None if there is no such group."""
+    if name.startswith(SOURCE_PREFIX) and name != SOURCE_PREFIX:
+        return SOURCE_GROUP
+    return SHARD_GROUPS.get(name)
+
+
 def group_spec(path: GroupPath) -> GroupSpec:
     """Return the contract of a group.
 
     Raises:
         LayoutError: if the contract has no such group.
     """
-    table = ROOT_GROUPS if path.shard is None else SHARD_GROUPS
-    if path.name not in table:
-        raise LayoutError(f"{path}: the contract has no group {path.name!r}; it has {', '.join(table)}")
-    return table[path.name]
+    spec = ROOT_GROUPS.get(path.name) if path.shard is None else shard_group(path.name)
+    if spec is None:
+        names = ROOT_GROUPS if path.shard is None else SHARD_GROUPS
+        raise LayoutError(f"{path}: the contract has no group {path.name!r}; it has {', '.join(names)}")
+    return spec
 
 
 def bind_axes(

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from cache_schemas.array_storage import METADATA
 from cache_schemas.group_path import SHARDS
-from cache_schemas.layout import SHARD_GROUPS
+from cache_schemas.layout import shard_group
 from cache_schemas.problems import Problem, ProblemKind
 from cache_schemas.store import Cache
 
@@ -44,6 +44,6 @@ def _path_to_remove(problem: Problem) -> str:
     steps = problem.path.split("/")
     if steps[0] != SHARDS:
         return steps[0]
-    if len(steps) > 2 and steps[2] in SHARD_GROUPS:
+    if len(steps) > 2 and shard_group(steps[2]):
         return "/".join(steps[:3])
     return f"{problem.path}/{METADATA}"

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from cache_schemas.layout import AnyArray
+from cache_schemas.layout import SOURCE_PREFIX, AnyArray
 from cache_schemas.taxonomy import IGNORE, Taxonomy
 
 Groups = Mapping[str, Mapping[str, AnyArray]]
@@ -57,6 +57,7 @@ def _bad_pairs(groups: Groups) -> dict[str, str]:
         "image": (groups["images"]["offsets"][sample], groups["images"]["offsets"][sample + 1]),
         "row": (0, height),
         "col": (0, width),
+        **({"visible": (0, 2)} if "visible" in pairs else {}),
     }
     bad = {}
     for name, (low, high) in low_high.items():
@@ -83,8 +84,8 @@ def _bad_points(groups: Groups) -> dict[str, str]:
 
 def _bad_ids(taxonomy: Taxonomy, groups: Groups) -> dict[str, str]:
     bad = {}
-    for group in ("labels", "truth"):
-        for name, ids in groups.get(group, {}).items():
+    for group in (name for name in groups if name in ("labels", "truth") or name.startswith(SOURCE_PREFIX)):
+        for name, ids in groups[group].items():
             if name == "segments":  # these are ids of segments, not of classes
                 continue
             wrong = ids[(ids >= len(taxonomy.classes)) & (ids != IGNORE)]

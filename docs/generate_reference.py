@@ -1,7 +1,7 @@
-"""Write docs/reference/settings.md and docs/reference/cli.md from the code.
+"""Write docs/reference/settings.md and cli.md, and the schema of lists of samples, from the code.
 
-`python -m docs.generate_reference` writes both pages. With `--check` it writes nothing, and exits with 1 if a page is
-not up to date.
+`python -m docs.generate_reference` writes these files. With `--check` it writes nothing, and exits with 1 if one is not
+up to date.
 """
 
 import inspect
@@ -16,14 +16,16 @@ from pydantic.fields import FieldInfo
 
 import labelgen.cli
 import trainer.cli
+from labelgen.datasets.files.lines import json_schema
 from pipelines.config import RunConfig, load_config
 from trainer.settings import RunSettings, load_settings
 
 FOLDER = Path(__file__).parent / "reference"
-DATASETS = ("nuscenes", "demo", "scannet", "semantickitti", "nuimages")
+SCHEMA = Path(labelgen.cli.__file__).parent / "datasets" / "files" / "schema.json"
+DATASETS = ("nuscenes", "demo", "scannet", "semantickitti", "nuimages", "files")
 """Data sets whose values the tables of `labelgen run` show."""
 
-TRAINED = ("nuscenes", "demo", "scannet", "semantickitti")
+TRAINED = ("nuscenes", "demo", "scannet", "semantickitti", "files")
 """Those with settings of `trainer fit`. nuImages has no clouds to train on."""
 
 HELP_WIDTH = 110
@@ -162,10 +164,10 @@ def _page(blocks: list[str]) -> str:
 @click.command()
 @click.option("--check", is_flag=True, help="Write nothing; exit with 1 if a page is not up to date.")
 def main(check: bool) -> None:
-    """Write the pages of docs/reference that follow from the code."""
+    """Write the files that follow from the code: pages of docs/reference, and a schema."""
     stale = []
-    for name, text in (("settings.md", settings_page()), ("cli.md", cli_page())):
-        file = FOLDER / name
+    pages = {FOLDER / "settings.md": settings_page(), FOLDER / "cli.md": cli_page(), SCHEMA: json_schema()}
+    for file, text in pages.items():
         if not file.exists() or file.read_text() != text:
             stale.append(file)
             if not check:

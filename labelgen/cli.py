@@ -2,13 +2,19 @@
 
 import json
 import sys
+from pathlib import Path
 
 import click
 
 from cache_schemas.command_line import CONTEXT, FAILED, LazyGroup, fail, reports_errors
 from cache_schemas.plurals import counted
 
-COMMANDS = {"run": "pipelines.cli:run", "inspect": "labelgen.inspection.cli:inspect"}
+COMMANDS = {
+    "run": "pipelines.cli:run",
+    "inspect": "labelgen.inspection.cli:inspect",
+    "export": "labelgen.export.cli:export",
+    "import-labels": "labelgen.export.cli:import_labels",
+}
 """Commands whose code lives elsewhere."""
 
 EXTENSIONS = "labelgen.commands"
@@ -23,6 +29,7 @@ def main() -> None:
     \b
     Examples:
       labelgen run --dataset nuscenes --data /data/nuscenes --cache out/nuscenes.zarr --split train
+      labelgen check mine/samples.jsonl
       labelgen inspect out/nuscenes.zarr
       labelgen verify out/nuscenes.zarr
       labelgen weights fetch sam-vit-h
@@ -79,6 +86,50 @@ def verify(cache: str, as_json: bool, drop: bool) -> None:
     else:
         click.echo(f"{cache}: sound, {counted(len(opened.shard_keys()), 'shard')}")
     sys.exit(FAILED if problems and not drop else 0)
+
+
+@main.command(short_help="Check a list of your own samples, and draw the first one.")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "--picture",
+    default="check.png",
+    show_default=True,
+    type=click.Path(path_type=Path),
+    metavar="PNG",
+    help="Where to draw the points of the first sample over its pictures.",
+)
+@reports_errors("run the same command again")
+def check(file: Path, picture: Path) -> None:
+    """Check a list of your own samples: FILE is a JSON Lines file, or a folder with samples.jsonl.
+
+    Reads the list, the classes and the prompts, looks for every file, reads the first sample, and draws its points over
+    its pictures, near ones red and far ones blue. docs/guides/your-own-data.md describes the list.
+
+    \b
+    Examples:
+      labelgen check mine/samples.jsonl
+      labelgen check mine --picture out/check.png
+
+    \b
+    Exit codes: 0 no problem (there may be warnings), 1 there are problems, 2 wrong usage.
+    """
+    from PIL import Image
+
+    from cache_schemas.names import printable
+    from labelgen.datasets.files.check import check_list
+
+    found = check_list(file)
+    for line in (*found.lines, *(f"warning: {warning}" for warning in found.warnings)):
+        click.echo(printable(line))
+    if found.picture is not None:
+        try:
+            Image.fromarray(found.picture).save(picture, "png")
+        except OSError as error:
+            fail(f"{picture}: cannot be written ({error.strerror}); choose another file with --picture")
+        click.echo(f"wrote {picture}: the points of the first sample, near ones red, far ones blue")
+    for problem in found.problems:
+        click.echo(f"error: {printable(problem)}", err=True)
+    sys.exit(FAILED if found.problems else 0)
 
 
 @main.command(short_help="Rewrite the documents of a cache of an older format.")

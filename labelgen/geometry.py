@@ -7,10 +7,12 @@ points of frame a to frame b, in metres. All computation is float64.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from labelgen.distortion import distorted_pixels
 from labelgen.samples import Camera
 
 Floats = NDArray[np.float64]
@@ -135,12 +137,14 @@ class Pairs:
         image: index of the image among the sample's cameras.
         row: row of the pixel in the image at training size.
         col: column of the pixel in the image at training size.
+        depth: depth of the point in metres, along the optical axis of the camera.
     """
 
     point: NDArray[np.int32]
     image: NDArray[np.uint16]
     row: NDArray[np.uint16]
     col: NDArray[np.uint16]
+    depth: NDArray[np.float32]
 
 
 def pair_points(
@@ -149,8 +153,9 @@ def pair_points(
     """Pair the points of a cloud with the pixels of a sample's images.
 
     A point pairs with an image if its depth exceeds `min_depth_m` and it projects into the native image, more than
-    `BORDER_PX` inside the centres of the outermost pixels. There is no occlusion test: as in the CNS paper, a point
-    that another object hides from the camera is still paired.
+    `BORDER_PX` inside the centres of the outermost pixels. A point beyond the valid range of a lens model gets no pair;
+    see `labelgen.distortion`. As in the CNS paper, a point that another object hides from the camera is paired too;
+    `labelgen.visibility` tells such pairs.
 
     Args:
         xyz: points (P, 3) in the cloud frame, in metres.
@@ -159,17 +164,20 @@ def pair_points(
         min_depth_m: least depth along the optical axis.
     """
     points = np.ascontiguousarray(xyz.T, np.float64)
-    parts: list[tuple[NDArray[np.int32], NDArray[np.uint16], NDArray[np.uint16], NDArray[np.uint16]]] = []
+    parts: list[tuple[NDArray[Any], ...]] = []
     for index, camera in enumerate(cameras):
         u_times_depth, v_times_depth, depth = _homogeneous_pixels(points, camera.cam_from_cloud, camera.intrinsics)
         in_front = np.flatnonzero(depth > min_depth_m)
-        u, v = u_times_depth[in_front] / depth[in_front], v_times_depth[in_front] / depth[in_front]
+        if camera.distortion is None:
+            u, v = u_times_depth[in_front] / depth[in_front], v_times_depth[in_front] / depth[in_front]
+        else:
+            in_camera = camera.cam_from_cloud[:3, :3] @ points[:, in_front] + camera.cam_from_cloud[:3, 3:]
+            u, v = distorted_pixels(in_camera, camera.intrinsics, camera.distortion)
         inside = (u > BORDER_PX) & (u < camera.width_px - 1) & (v > BORDER_PX) & (v < camera.height_px - 1)
         col, row = (
             np.rint((coordinates[inside] + 0.5) * target / native - 0.5).astype(np.uint16)
             for coordinates, target, native in ((u, size[1], camera.width_px), (v, size[0], camera.height_px))
         )
         point = in_front[inside].astype(np.int32)
-        parts.append((point, np.full(len(point), index, np.uint16), row, col))
-    point_parts, image_parts, row_parts, col_parts = zip(*parts, strict=True)
-    return Pairs(*map(np.concatenate, (point_parts, image_parts, row_parts, col_parts)))
+        parts.append((point, np.full(len(point), index, np.uint16), row, col, depth[point].astype(np.float32)))
+    return Pairs(*map(np.concatenate, zip(*parts, strict=True)))

@@ -53,6 +53,28 @@ def read_id_picture(adapter: Adapter, path: str, size: tuple[int, int]) -> NDArr
     return ids
 
 
+def read_depth(adapter: Adapter, camera: Camera) -> NDArray[np.float32]:
+    """Decode the depth picture of a camera that has one: (H1, W1) f32 metres along the optical axis, 0 where unknown.
+
+    Raises:
+        SampleError: if the file is not a whole picture of one channel with 16 bits.
+        SourceError: if it cannot be read.
+    """
+    assert camera.depth is not None
+    name = str(adapter.data / camera.depth.path)
+    try:
+        picture = Image.open(io.BytesIO(adapter.depth_bytes(camera)))
+        values = np.asarray(picture)
+    except NOT_A_PICTURE as error:
+        raise SampleError(f"{name}: not a whole picture ({error}); restore the file from the dataset") from None
+    if not picture.mode.startswith("I"):
+        raise SampleError(
+            f"{name}: a picture of mode {picture.mode}, but depth has one channel of 16 bits; "
+            "restore the file from the dataset"
+        )
+    return values.astype(np.float32) * np.float32(camera.depth.metres_per_unit)
+
+
 def resize(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
     """Resize a picture (H0, W0, 3) to `size` (height, width), with Pillow's antialiased bilinear filter."""
     return np.asarray(Image.fromarray(image).resize((size[1], size[0]), Image.Resampling.BILINEAR))

@@ -104,6 +104,7 @@ class Sample:
         world_from_cloud: (4, 4) f64 rigid transform from the frame of the cloud to one that all samples of the scene
             share, in metres; None if the pose is unknown.
         sweeps: the clouds before this one, latest first; as many as the settings ask for and the dataset has.
+        cloud_format: how the adapter reads the cloud, if the file itself does not say it; part of the fingerprints.
     """
 
     token: str
@@ -115,6 +116,7 @@ class Sample:
     defect: str | None = None
     world_from_cloud: NDArray[np.float64] | None = None
     sweeps: tuple[Sweep, ...] = ()
+    cloud_format: str = ""
 
     @property
     def input_paths(self) -> tuple[str, ...]:

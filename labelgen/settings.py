@@ -140,9 +140,22 @@ class PointSettings(Settings):
 
     Attributes:
         min_depth_m: a point closer to a camera gets no pixel of that camera, in metres along the optical axis.
+        visibility: how pairs are found whose point the camera does not see, because something hides it. Neither labels
+            nor training use them. `none`: all pairs are used, as in the papers. `zbuffer`: the other points of the
+            cloud hide it. `depth_map`: the depth picture of the camera says so; for RGB-D data sets.
+        zbuffer_margin_m, zbuffer_margin_share: a point is hidden if something lies in front of it by more than this
+            length and by more than this share of its depth.
+        depth_tolerance_m, depth_tolerance_share: a point is visible if its depth differs from that of the depth picture
+            by at most the sum of this length and this share of the depth. The defaults are those of ScanNet's own
+            label projection.
     """
 
     min_depth_m: float = Field(1.0, ge=0)
+    visibility: Literal["none", "zbuffer", "depth_map"] = "none"
+    zbuffer_margin_m: float = Field(0.5, ge=0)
+    zbuffer_margin_share: float = Field(0.05, ge=0)
+    depth_tolerance_m: float = Field(0.2, ge=0)
+    depth_tolerance_share: float = Field(0.01, ge=0)
 
 
 class SweepSettings(Settings):
@@ -184,7 +197,8 @@ class LabelSettings(Settings):
         split: the scenes, which `--split` gives.
         shard_samples: samples of a shard, at most.
         cameras: the names of the cameras to use, such as `[CAM_FRONT]`; null: all that a sample has.
-        prompts: the name of a prompt file that comes with the package, or the path of your own.
+        prompts: the name of a prompt file that comes with the package, or the path of your own; null: the prompts of
+            the data set itself, if it has some.
         teachers: the preset of both teachers, which `--teachers` gives.
         images: the training size.
         clip: the CLIP teacher.
@@ -199,7 +213,7 @@ class LabelSettings(Settings):
     split: str = "all"
     shard_samples: int = Field(40, ge=1, le=1000)
     cameras: tuple[str, ...] | None = Field(None, min_length=1)
-    prompts: str
+    prompts: str | None
     teachers: str
     images: ImageSettings
     clip: ClipSettings

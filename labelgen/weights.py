@@ -42,7 +42,8 @@ class Weights:
     """An official weights file.
 
     `architecture` is the one network that it fits; an empty one is not checked. `mean` and `std` are those that CLIP
-    networks expect of pictures; other networks have their own.
+    networks expect of pictures; other networks have their own. `datasets` are the only data sets that the weights
+    are of use for; none stands for all.
     """
 
     url: str
@@ -53,6 +54,7 @@ class Weights:
     std: Channels = OPENAI_STD
     largest_mib: int = 4096
     """A download of more is stopped. It would otherwise fill the disk before its SHA-256 is checked."""
+    datasets: tuple[str, ...] = ()
 
     @property
     def path(self) -> Path:
@@ -79,6 +81,7 @@ class ShippedWeights:
     architecture: str = ""
     mean: Channels = OPENAI_MEAN
     std: Channels = OPENAI_STD
+    datasets: tuple[str, ...] = ()
 
     @property
     def origin(self) -> str:

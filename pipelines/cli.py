@@ -14,7 +14,7 @@ QUARANTINED = 3
 
 
 @click.command(short_help="Compute what is missing or changed in a cache.")
-@click.option("--dataset", required=True, help="Data set: nuscenes, demo, or one that another package adds.")
+@click.option("--dataset", required=True, help="Data set: nuscenes, files (your own), demo, or one of another package.")
 @click.option("--data", required=True, type=click.Path(path_type=Path), help="Folder of the raw dataset.")
 @click.option("--cache", required=True, help="The cache, new or existing: a folder, or a URL such as s3://...")
 @click.option("--split", help="Scenes: an official split, or all (the default).")

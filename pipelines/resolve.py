@@ -64,7 +64,7 @@ def resolve(settings: LabelSettings, adapter: Adapter) -> ResolvedSettings:
         LabelgenError, CacheError: if something is missing or does not fit.
     """
     taxonomy = adapter.taxonomy()
-    prompts = load_prompts(settings.prompts, taxonomy)
+    prompts = load_prompts(settings.prompts or adapter.prompts(), taxonomy)
     networks = {name: identify(settings.of_teacher(name)) for name in TEACHERS}
     teachers = Teachers(preset=settings.teachers, networks=networks)
     return ResolvedSettings(settings, taxonomy, prompts, teachers)

@@ -54,7 +54,7 @@ def generate_labels(request: RunRequest, say: Callable[[str], None]) -> RunSumma
     with run_lock(request.cache) as holder:
         sweep_half_written(request.cache)
         cache = open_for_run(request.cache, resolved)
-        planner = Planner(request.data, cache, resolved)
+        planner = Planner(adapter.data, cache, resolved)
         plan = planner.plan(
             scenes, pattern=request.shards, limit=request.limit, retry_quarantined=request.retry_quarantined
         )
@@ -98,7 +98,7 @@ def _work(
         from pipelines.progress import Progress
         from pipelines.tasks import Job
 
-        adapter = open_dataset(request.config.dataset, request.data.resolve())
+        adapter = open_dataset(request.config.dataset, request.data.absolute())
         job = Job(canonical(request.cache), adapter, resolved, holder)
         samples = {name: sum(len(shard.samples) for shard in due if name in shard.todo) for name in STAGES}
         progress = Progress(len(due), samples)

@@ -1,14 +1,17 @@
 """The `trainer` command: training, evaluation and prediction from a cache."""
 
 import json
-import os
 import re
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from cache_schemas.command_line import CONTEXT, load_attribute, reports_errors, say, text_width
+
+if TYPE_CHECKING:
+    from cache_schemas.scoring import Absent, Unlabelled
 
 RAY_LAUNCHER = "pipelines.ray_train:fit_on_ray"
 """What starts training on a Ray cluster. It is loaded by name, since the trainer does not import `pipelines`."""
@@ -115,9 +118,32 @@ def fit(
 @SCENES
 @CHECKPOINT
 @click.option("--refine", is_flag=True, help="Vote predictions within SAM's masks first (Post-Refine).")
+@click.option(
+    "--unlabelled",
+    default="ignore",
+    show_default=True,
+    type=click.Choice(["ignore", "miss"]),
+    help="Where cached labels have none, they are not scored, or count as wrong.",
+)
+@click.option(
+    "--absent",
+    default="leave",
+    show_default=True,
+    type=click.Choice(["leave", "zero"]),
+    help="Classes in neither truth nor labels leave the mean of IoU, or count as 0.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @reports_errors("run the same command again")
-def evaluate(run: Path, cache: str, scenes: str | None, checkpoint: str, refine: bool, as_json: bool) -> None:
+def evaluate(
+    run: Path,
+    cache: str,
+    scenes: str | None,
+    checkpoint: str,
+    refine: bool,
+    unlabelled: "Unlabelled",
+    absent: "Absent",
+    as_json: bool,
+) -> None:
     """Score a run's 2D and 3D network, and the cached labels, on a cache with truth.
 
     Without --scenes: the held-out scenes if CACHE was used for training and scenes were held out, otherwise all.
@@ -127,11 +153,13 @@ def evaluate(run: Path, cache: str, scenes: str | None, checkpoint: str, refine:
       trainer evaluate runs/cns out/demo.zarr
       trainer evaluate runs/cns out/nuscenes-val.zarr --json | jq .point.miou
     """
+    from cache_schemas.scoring import ScoringRule
     from trainer.evaluate import evaluate as score_run
     from trainer.evaluation.report import render
     from trainer.run_folder import RunFolder
 
-    found = score_run(RunFolder(run), cache, scenes=scenes, checkpoint=checkpoint, refine=refine)
+    rule = ScoringRule(unlabelled, absent)
+    found = score_run(RunFolder(run), cache, scenes=scenes, checkpoint=checkpoint, refine=refine, rule=rule)
     click.echo(json.dumps(found, indent=2) if as_json else render(found, text_width()))
 
 
@@ -139,10 +167,19 @@ def evaluate(run: Path, cache: str, scenes: str | None, checkpoint: str, refine:
 @RUN
 @click.argument("cache")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder for the files.")
+@click.option(
+    "--format",
+    "file_format",
+    type=click.Choice(["nuscenes-lidarseg", "semantickitti", "scannet", "pointcept"]),
+    help="Format of the files; by default that of the data set's benchmark, or pointcept where there is none.",
+)
 @SCENES
 @CHECKPOINT
+@click.option("--overwrite", is_flag=True, help="Replace files that are there and were changed or made by others.")
 @reports_errors("run the same command again")
-def predict(run: Path, cache: str, out: Path, scenes: str | None, checkpoint: str) -> None:
+def predict(
+    run: Path, cache: str, out: Path, file_format: str | None, scenes: str | None, checkpoint: str, overwrite: bool
+) -> None:
     """Label every point with a run's 3D network, in the file format of the data set's benchmark.
 
     \b
@@ -152,8 +189,17 @@ def predict(run: Path, cache: str, out: Path, scenes: str | None, checkpoint: st
     from trainer.predict import predict as label_points
     from trainer.run_folder import RunFolder
 
-    files = label_points(RunFolder(run), cache, out, scenes=scenes, checkpoint=checkpoint, say=say)
-    click.echo(f"{len(files)} files in {os.path.commonpath(files)}")
+    files = label_points(
+        RunFolder(run),
+        cache,
+        out,
+        file_format=file_format,
+        scenes=scenes,
+        checkpoint=checkpoint,
+        overwrite=overwrite,
+        say=say,
+    )
+    click.echo(f"{len(files)} files in {out}")
 
 
 @main.command("fetch-weights", short_help="Download ImageNet weights of a 2D network.")

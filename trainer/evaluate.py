@@ -5,12 +5,14 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from cache_schemas.scoring import score
+from cache_schemas.scoring import ScoringRule
 from trainer.evaluation.confusions import sample_confusions
 from trainer.evaluation.inputs import choose_scenes, open_for_scoring
 from trainer.evaluation.predictor import Predictor, load_model
 from trainer.evaluation.report import EvaluationReport, score_report
 from trainer.run_folder import RunFolder
+
+DEFAULT_RULE = ScoringRule()
 
 
 def evaluate(
@@ -20,11 +22,13 @@ def evaluate(
     scenes: str | None = None,
     checkpoint: str = "last",
     refine: bool = False,
+    rule: ScoringRule = DEFAULT_RULE,
     say: Callable[[str], None] = lambda _: None,
 ) -> EvaluationReport:
     """Return the scores of a run's networks on a cache.
 
-    With `refine`, predictions are voted within SAM's masks first ("Post-Refine" in the paper's table 2).
+    With `refine`, predictions are voted within SAM's masks first ("Post-Refine" in the paper's table 2). `rule` says
+    what counts; networks label everything, so that only cached labels can lack a label.
 
     Raises:
         CacheError, UnfitCacheError: if the cache cannot be read, has no truth, or has other classes than the run.
@@ -40,7 +44,7 @@ def evaluate(
         for name, matrix in sample_confusions(stream.read(ref), prediction, len(record.taxonomy.classes)):
             counts[name] = counts[name] + matrix if name in counts else matrix
         say(f"scored {number + 1} of {len(samples)} samples")
-    scores = {name: score_report(score(matrix), record.taxonomy.names) for name, matrix in counts.items()}
+    scores = {name: score_report(rule.score(matrix), record.taxonomy.names) for name, matrix in counts.items()}
     report = EvaluationReport(
         run=str(run.path),
         checkpoint=checkpoint,
@@ -48,6 +52,8 @@ def evaluate(
         scenes=scenes,
         samples=len(samples),
         refined_predictions=refine,
+        unlabelled=rule.unlabelled,
+        absent=rule.absent,
         point=scores["point"],
         point_seen=scores["point_seen"],
         agreement=scores["agreement"],

@@ -27,6 +27,8 @@ class StreamSettings(Settings):
         window_shards: number of consecutive shards whose samples are shuffled together.
         hold_out: every n-th scene in order of scene names is left for evaluation; 0: none.
         workers: processes that prepare batches ahead of time; 0: the training process prepares them itself.
+        label_source: the name of imported labels of points (`labelgen import-labels`), which then take the place of
+            the cached ones. Labels of pixels stay those of the cache. None: the cached labels of points.
     """
 
     batch_samples: int = Field(ge=1)
@@ -34,6 +36,7 @@ class StreamSettings(Settings):
     window_shards: int = Field(8, ge=1)
     hold_out: int = Field(0, ge=0)
     workers: int = Field(ge=0)
+    label_source: str | None = Field(None, pattern="^[a-z0-9][a-z0-9_-]*$")
 
 
 class AugmentSettings(Settings):

@@ -13,7 +13,7 @@ EXTENSIONS = "labelgen.datasets"
 
 OWN = {
     name: EntryPoint(name, f"labelgen.datasets.{name}:DATASET", EXTENSIONS)
-    for name in ("nuimages", "nuscenes", "scannet", "semantickitti")
+    for name in ("files", "nuimages", "nuscenes", "scannet", "semantickitti")
 }
 """Our data sets by name. A data set is imported when it is used."""
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cache_schemas.names import is_plain
 from cache_schemas.taxonomy import Taxonomy, load_taxonomy
-from labelgen.errors import SampleError
+from labelgen.errors import PromptsError, SampleError
 from labelgen.samples import Camera, Cloud, Sample, Scene, Sweep, unreadable
 
 MAX_FILE_BYTES = 2**30
@@ -43,6 +43,14 @@ class Adapter(ABC):
     def taxonomy(self) -> Taxonomy:
         """Return the taxonomy of the data set's labels and truth."""
         return load_taxonomy(self.taxonomy_name)
+
+    def prompts(self) -> str:
+        """Return the prompts to use if the settings name none: the name of a shipped set, or the path of a file.
+
+        Raises:
+            PromptsError: if the data set has none of its own.
+        """
+        raise PromptsError("prompts = null: the data set has no prompts of its own; name some with --set prompts=...")
 
     @abstractmethod
     def scenes(self, split: str, version: str | None) -> list[Scene]:

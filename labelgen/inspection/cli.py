@@ -2,10 +2,14 @@
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from cache_schemas.command_line import FAILED, fail, reports_errors
+
+if TYPE_CHECKING:
+    from cache_schemas.scoring import Absent, Unlabelled
 
 
 @click.command(short_help="Report what a cache holds and how good it is.")
@@ -21,6 +25,23 @@ from cache_schemas.command_line import FAILED, fail, reports_errors
 @click.option("--class", "class_name", metavar="NAME", help="Only samples where this class occurs.")
 @click.option("--worst", type=click.IntRange(1), metavar="N", help="Only the N worst samples.")
 @click.option("--against", metavar="CACHE", help="Also list the differences from this other cache.")
+@click.option(
+    "--against-source", "source", metavar="NAME", help="Score labels by those imported as NAME, not by truth."
+)
+@click.option(
+    "--unlabelled",
+    default="ignore",
+    show_default=True,
+    type=click.Choice(["ignore", "miss"]),
+    help="Points and pixels with truth and without a label are left out, or count as wrong.",
+)
+@click.option(
+    "--absent",
+    default="leave",
+    show_default=True,
+    type=click.Choice(["leave", "zero"]),
+    help="Classes in neither truth nor labels leave the mean of IoU, or count as 0.",
+)
 @reports_errors("run the same command again")
 def inspect(
     cache: str,
@@ -33,6 +54,9 @@ def inspect(
     class_name: str | None,
     worst: int | None,
     against: str | None,
+    source: str | None,
+    unlabelled: "Unlabelled",
+    absent: "Absent",
 ) -> None:
     """Report whether a cache is complete, whole and plausible, and which classes, shards and samples need a look.
 
@@ -44,6 +68,7 @@ def inspect(
       labelgen inspect out/nuscenes.zarr --html report.html --show 8
       labelgen inspect out/nuscenes.zarr --class bicycle --worst 20 --pictures out/pictures
       labelgen inspect out/new.zarr --against out/old.zarr
+      labelgen inspect out/kitti.zarr --unlabelled miss --absent zero     # as SemanticKITTI scores
       labelgen inspect out/nuscenes.zarr --json | jq .truth.point.refined.miou
 
     \b
@@ -52,9 +77,11 @@ def inspect(
     from tqdm.dask import TqdmCallback
 
     from labelgen.inspection.command import draw_samples, make_report, report_as_json, report_as_text
+    from labelgen.inspection.report import Scoring
 
+    scoring = Scoring(source=source, unlabelled=unlabelled, absent=absent)
     with TqdmCallback(desc="reading shards", unit="task", delay=2, leave=False, disable=None, file=sys.stderr):
-        report = make_report(cache, samples, class_name, worst, against)
+        report = make_report(cache, samples, class_name, worst, against, scoring)
     click.echo(report_as_json(report) if as_json else report_as_text(report))
     try:
         for file in draw_samples(report, html, pictures, recording, show):

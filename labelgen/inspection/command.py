@@ -10,12 +10,17 @@ from rich.console import Console
 from cache_schemas.command_line import text_width
 from labelgen.inspection.audit import inspect_cache
 from labelgen.inspection.counting.samples import SampleId
-from labelgen.inspection.report import Report, Selection
+from labelgen.inspection.report import Report, Scoring, Selection
 from labelgen.inspection.showing.terminal import render_text
 
 
 def make_report(
-    cache: str, samples: tuple[str, ...], class_name: str | None, worst: int | None, against: str | None
+    cache: str,
+    samples: tuple[str, ...],
+    class_name: str | None,
+    worst: int | None,
+    against: str | None,
+    scoring: Scoring,
 ) -> Report:
     """Return the report of a cache, or of the selected samples of it.
 
@@ -25,7 +30,7 @@ def make_report(
     """
     selected = bool(samples or class_name or worst)
     selection = Selection(samples=samples, class_name=class_name, worst=worst) if selected else None
-    return inspect_cache(cache, selection, against)
+    return inspect_cache(cache, selection, against, scoring)
 
 
 def report_as_json(report: Report) -> str:
@@ -57,9 +62,9 @@ def draw_samples(
         from labelgen.inspection.showing.confusion_picture import write_confusions
         from labelgen.inspection.showing.sample_pictures import write_pictures
 
-        yield from write_pictures(report.cache, ids, pictures)
+        yield from write_pictures(report.cache, ids, pictures, report.scoring.source)
         yield from write_confusions(report, pictures)
     if recording:
         from labelgen.inspection.showing.recording import write_recording
 
-        yield write_recording(report.cache, ids, recording)
+        yield write_recording(report.cache, ids, recording, report.scoring.source)

@@ -13,6 +13,7 @@ from typing import Any, Generic, NamedTuple
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from cache_schemas.documents import TeacherIdentity
+from cache_schemas.scoring import Absent, ScoringRule, Unlabelled
 from labelgen.inspection.report_statistics import ByTarget, LabelStatistics, ReportPart, Value
 
 
@@ -32,6 +33,28 @@ class Selection(ReportPart):
     """Only samples where this class occurs as a label or in truth."""
     worst: int | None = None
     """Only so many samples, worst first."""
+
+
+class Scoring(ReportPart):
+    """What labels are scored by, and what counts."""
+
+    source: str | None = None
+    """The name of the imported labels that stand for truth; `null`: the truth of the data set."""
+    unlabelled: Unlabelled = "ignore"
+    """Points and pixels without a label are left out (`ignore`), or are wrong (`miss`)."""
+    absent: Absent = "leave"
+    """Classes in neither truth nor labels leave the mean of IoU (`leave`), or have IoU 0 (`zero`)."""
+
+    @property
+    def rule(self) -> ScoringRule:
+        """The rule that counts."""
+        return ScoringRule(self.unlabelled, self.absent)
+
+    @property
+    def title(self) -> str:
+        """The rule, and what stands for truth, for the titles of tables."""
+        against = "" if self.source is None else f"against source {self.source}, "
+        return against + self.rule.name
 
 
 class TeacherNetworks(ReportPart):
@@ -291,6 +314,8 @@ class Report(ReportPart):
     software: dict[str, str]
     selection: Selection | None
     """What was selected; then all statistics are of the selected samples."""
+    scoring: Scoring
+    """By what and how labels are scored, in all of the report."""
     shards: ShardCounts
     groups_sealed: dict[str, int]
     """Sealed groups by name."""

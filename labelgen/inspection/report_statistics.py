@@ -64,12 +64,14 @@ class PointCounts(ReportPart):
     seen_share: float | None
     pairs: int
     """Pairs of a pixel and a point."""
+    hidden_pairs: int
+    """Pairs whose point something hides from the camera; 0 without a rule of visibility."""
     by_cameras: dict[str, int]
     """Points seen by 0, 1, and 2 or more cameras (`2+`)."""
     camera_disagreement: float | None
     """Of the points seen by two or more cameras, the share whose pixels have different voted labels."""
     pair_agreement: float | None
-    """Share of pairs whose pixel and point have the same voted label."""
+    """Share of visible pairs whose pixel and point have the same voted label."""
 
 
 class MasksPerImage(ReportPart):
@@ -125,17 +127,20 @@ class LabelScores(ReportPart):
     """Labels against truth; by class name where it is a mapping."""
 
     miou: float | None
-    """Mean of `iou` over classes that occur in truth or labels."""
+    """Mean of `iou` over the classes; `scoring.absent` says which."""
     accuracy: float | None
     """Share of right labels."""
     scored: int
-    """Pixels or points with a truth label and a label. Points that no camera sees are not scored."""
+    """Pixels or points that count: those with a truth label and a label, and with `scoring.unlabelled` as `miss` also
+    those that only lack the label, such as points that no camera sees."""
+    unlabelled: dict[str, int]
+    """Pixels or points with a truth label and without a label, by true class."""
     iou: dict[str, float | None]
     """TP / (TP + FP + FN)."""
     class_accuracy: dict[str, float | None]
     """Recall: TP / (TP + FN)."""
     confusion: CountMatrix
-    """Counts by true class (row) and label (column), in the order of `iou`."""
+    """Counts by true class (row) and label (column), in the order of `iou`, of what has both."""
 
 
 class Agreement(ReportPart):

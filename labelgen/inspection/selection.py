@@ -7,11 +7,11 @@ from cache_schemas.errors import CacheError
 from labelgen.inspection.counting.measures import Measurements
 from labelgen.inspection.counting.streaming import CountedSamples, count_shards
 from labelgen.inspection.judging.ranking import rank_worst_first
-from labelgen.inspection.report import Selection
+from labelgen.inspection.report import Scoring, Selection
 
 
 def count_selection(
-    url: str, manifest: CacheManifest, finished: Mapping[str, Sequence[str]], selection: Selection
+    url: str, manifest: CacheManifest, finished: Mapping[str, Sequence[str]], selection: Selection, scoring: Scoring
 ) -> tuple[CountedSamples, list[Measurements]]:
     """Count the selected samples of the finished shards, given as samples by shard; return them also worst first.
 
@@ -19,12 +19,12 @@ def count_selection(
         CacheError: if a sample or the class is not in the cache.
     """
     class_id = _class_id(url, manifest, selection.class_name)
-    counted = count_shards(url, _with_ids(url, finished, selection.samples))
+    counted = count_shards(url, _with_ids(url, finished, selection.samples), scoring)
     ranked = rank_worst_first([s for s in counted.samples if class_id is None or s.occurs[class_id]], class_id)
     if selection.worst is not None:
         ranked = ranked[: selection.worst]
     if len(ranked) < len(counted.samples):
-        counted = count_shards(url, _by_shard(ranked))
+        counted = count_shards(url, _by_shard(ranked), scoring)
     return counted, ranked
 
 

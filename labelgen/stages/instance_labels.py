@@ -12,6 +12,7 @@ from labelgen.instances.point_labels import label_points
 from labelgen.instances.regions import PairedPixels, score_regions
 from labelgen.stages.inputs import Arrays, ResolvedSettings, ShardInputs
 from labelgen.stages.stage import Stage
+from labelgen.visibility import visible_pairs
 
 
 def settings(resolved: ResolvedSettings) -> Any:
@@ -30,12 +31,12 @@ def settings(resolved: ResolvedSettings) -> Any:
 
 def build(inputs: ShardInputs) -> Arrays:
     """Score the instances by their pixels, spread classes over the shard, and label the points."""
-    found, pairs = inputs.read("instances"), inputs.read("pairs")
+    found, pairs = inputs.read("instances"), visible_pairs(inputs.read("pairs"))
     instance = _shard_wide(found["point"], inputs.read("points", "offsets")["offsets"], found["offsets"])
     regions = score_regions(
         instance,
         len(found["extent"]),
-        _visible(pairs),
+        PairedPixels(*(pairs[name] for name in ("point", "image", "row", "col"))),
         inputs.read("clip", "logits")["logits"],
         inputs.read("sam", "mask_ids")["mask_ids"],
     )
@@ -54,12 +55,6 @@ def _shard_wide(ids: NDArray[np.uint16], points: NDArray[np.int64], instances: N
     """Return ids (P,) that count the instances of the whole shard, from 1, given the offsets of both."""
     first = np.repeat(instances[:-1], np.diff(points))
     return np.where(ids > 0, ids + first, 0)
-
-
-def _visible(pairs: Arrays) -> PairedPixels:
-    """Return the pairs whose pixel sees its point."""
-    kept = pairs["visible"] > 0 if "visible" in pairs else slice(None)
-    return PairedPixels(*(pairs[name][kept] for name in ("point", "image", "row", "col")))
 
 
 def _things(inputs: ShardInputs) -> NDArray[np.bool_]:

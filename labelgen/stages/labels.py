@@ -5,6 +5,7 @@ from typing import Any
 from labelgen.labelling import label_images, transfer_to_points
 from labelgen.stages.inputs import Arrays, ResolvedSettings, ShardInputs
 from labelgen.stages.stage import Stage
+from labelgen.visibility import visible_pairs
 
 
 def settings(resolved: ResolvedSettings) -> Any:
@@ -13,13 +14,13 @@ def settings(resolved: ResolvedSettings) -> Any:
 
 
 def build(inputs: ShardInputs) -> Arrays:
-    """Label the images by argmax and by the vote in masks, and give both labels to the points if there are any."""
+    """Label images by argmax and by the vote in masks, and give both labels to the points of visible pairs, if any."""
     logits = inputs.read("clip", "logits")["logits"]
     mask_ids = inputs.read("sam", "mask_ids")["mask_ids"]
     images = label_images(logits, mask_ids)
     if not inputs.has_points:
         return {"image_raw": images.raw, "image": images.refined}
-    pairs = inputs.read("pairs")
+    pairs = visible_pairs(inputs.read("pairs"))
     points: int = inputs.open("points", "xyz").shape[0]
     raw, refined = transfer_to_points(images, points, pairs["point"], pairs["image"], pairs["row"], pairs["col"])
     return {"image_raw": images.raw, "image": images.refined, "point_raw": raw, "point": refined}

@@ -28,9 +28,15 @@ def picture_sizes(samples: Sequence[Sample], sizes: FileSizes) -> list[dict[str,
     return found
 
 
-def cloud_sizes(samples: Sequence[Sample], sizes: FileSizes) -> list[dict[str, int | None]]:
-    """Return the file size of each sample's cloud, by path."""
-    return [sizes(() if sample.cloud_path is None else (sample.cloud_path,)) for sample in samples]
+def cloud_sizes(samples: Sequence[Sample], sizes: FileSizes) -> list[dict[str, Any]]:
+    """Return the file size of each sample's cloud, by path, and how the file is read where the sample says that."""
+    return [
+        {
+            **sizes(() if sample.cloud_path is None else (sample.cloud_path,)),
+            **({"format": sample.cloud_format} if sample.cloud_format else {}),
+        }
+        for sample in samples
+    ]
 
 
 def calibrations(samples: Sequence[Sample]) -> list[list[list[Any]]]:

@@ -148,6 +148,8 @@ def sound_arrays() -> Groups:
             "image": np.array([0, 0, 1, 2, 2], np.uint16),
             "row": np.array([0, 3, 1, 2, 3], np.uint16),
             "col": np.array([5, 0, 2, 4, 1], np.uint16),
+            "depth": np.array([4, 9, 2.5, 30, 1], np.float32),
+            "visible": np.array([1, 0, 1, 1, 1], np.uint8),
             "offsets": np.array([0, 3, 5]),
         },
         "labels": {

@@ -12,6 +12,7 @@ from cache_schemas.documents import (
     CacheManifest,
     Document,
     GroupSeal,
+    LabelOrigin,
     Picture,
     PromptRecord,
     QuarantinedSample,
@@ -25,6 +26,8 @@ from cache_schemas.taxonomy import Taxonomy
 
 QUARANTINED = QuarantinedSample(sample="s1", stage="points", reason="cloud: 12 bytes short é", inputs="77aa")
 EMBEDDINGS = ArraySeal(shape=(16, 512), dtype="float32", crc32c="00c0ffee", bytes=32792)
+
+ORIGIN = LabelOrigin(format="scannet", folder="labels", imported="2026-01-02T03:04:05+00:00", software="labelgen 1")
 
 EXAMPLES: dict[type[Document], Document] = {
     document.__class__: document
@@ -49,6 +52,7 @@ EXAMPLES: dict[type[Document], Document] = {
             quarantined=(QUARANTINED,),
         ),
         EMBEDDINGS,
+        ORIGIN,
         GroupSeal(
             fingerprint="f1",
             recipe="r1",
@@ -56,6 +60,7 @@ EXAMPLES: dict[type[Document], Document] = {
             upstream={"clip": "f2", "sam": "f3"},
             samples=("s0", "s2"),
             counts={"pairs": 5},
+            origin=ORIGIN,
             arrays={"embeddings": EMBEDDINGS, "empty": ArraySeal(shape=(0,), dtype="int8", crc32c="00000000", bytes=0)},
         ),
     )

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from cache_schemas.scoring import confusion_matrix, score
+from cache_schemas.scoring import ScoringRule, confusion_matrix, confusion_with_unlabelled, score
 
 
 def ids(*values: int) -> NDArray[np.uint8]:
@@ -71,6 +71,42 @@ def test_different_shapes_are_refused() -> None:
 def test_images_are_scored_element_by_element() -> None:
     truth, label = ids(0, 1, 1, 255).reshape(2, 2), ids(0, 0, 1, 1).reshape(2, 2)
     assert confusion_matrix(truth, label, 2).tolist() == [[1, 0], [1, 1]]
+
+
+CASE = (ids(0, 0, 0, 0, 1, 255), ids(0, 0, 1, 255, 1, 1), 3)
+"""Of truth 0, two are right, one is called 1, one has no label; of truth 1, one is right; class 2 is absent."""
+
+
+def test_the_last_column_counts_truth_without_a_label() -> None:
+    assert confusion_with_unlabelled(*CASE).tolist() == [[2, 1, 0, 1], [0, 1, 0, 0], [0, 0, 0, 0]]
+    assert confusion_matrix(*CASE).tolist() == [[2, 1, 0], [0, 1, 0], [0, 0, 0]]
+
+
+@pytest.mark.parametrize(
+    "unlabelled, absent, iou, miou, accuracy, scored",
+    [
+        ("ignore", "leave", [2 / 3, 1 / 2, math.nan], (2 / 3 + 1 / 2) / 2, 3 / 4, 4),
+        ("miss", "leave", [2 / 4, 1 / 2, math.nan], (2 / 4 + 1 / 2) / 2, 3 / 5, 5),
+        ("miss", "zero", [2 / 4, 1 / 2, 0], (2 / 4 + 1 / 2) / 3, 3 / 5, 5),
+        ("ignore", "zero", [2 / 3, 1 / 2, 0], (2 / 3 + 1 / 2) / 3, 3 / 4, 4),
+    ],
+)
+def test_each_rule_worked_out_by_hand(
+    unlabelled: str, absent: str, iou: list[float], miou: float, accuracy: float, scored: int
+) -> None:
+    rule = ScoringRule(unlabelled, absent)
+    scores = rule.score(confusion_with_unlabelled(*CASE))
+    assert scores.iou == pytest.approx(iou, nan_ok=True)
+    assert scores.miou == pytest.approx(miou)
+    assert scores.accuracy == pytest.approx(accuracy)
+    assert scores.scored == scored
+    assert ("a miss" if unlabelled == "miss" else "left out") in rule.name
+    assert ("IoU 0" if absent == "zero" else "not in the mean") in rule.name
+
+
+def test_nothing_to_score_is_nan_under_every_rule() -> None:
+    scores = ScoringRule("miss", "zero").score(confusion_with_unlabelled(ids(255), ids(255), 2))
+    assert math.isnan(scores.miou) and np.isnan(scores.iou).all()
 
 
 @given(

@@ -213,14 +213,14 @@ def test_every_breach_of_the_layout_is_named_and_nothing_is_touched(cache: Cache
         "row": arrays["row"][:4],
         "col": arrays["col"].reshape(5, 1),
         "offsets": arrays["offsets"],
-        "depth": arrays["row"],
+        "range": arrays["row"],
     }
     with pytest.raises(LayoutError) as caught:
         cache.write_group(path, bad, Provenance("g"))
     where, _, problems = str(caught.value).partition(": ")
     assert where == str(path)
     assert problems.split("; ") == [
-        "unknown array depth",
+        "unknown array range",
         "missing array image",
         "point is int64, the contract says int32",
         "row has shape (4,): axis N is 4 here, elsewhere 5",

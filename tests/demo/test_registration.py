@@ -33,7 +33,7 @@ def test_settings_are_found_by_name_and_an_unknown_name_lists_all() -> None:
     assert load_settings("demo").networks.image_weights == Path("demo-small")
     with pytest.raises(ConfigError, match=r"no teachers preset 'dmeo'; choose demo, paper, untrained"):
         load_config("nuscenes", teachers="dmeo")
-    with pytest.raises(ConfigError, match=r"'dmeo'; choose demo, nuscenes"):
+    with pytest.raises(ConfigError, match=r"'dmeo'; choose demo, files, nuscenes"):
         load_settings("dmeo")
 
 

@@ -26,9 +26,10 @@ from labelgen.datasets.scannet.adapter import ScanNet
 from labelgen.datasets.scannet.splits import SPLITS, split_scans
 from labelgen.errors import DatasetError, SampleError
 from labelgen.geometry import pair_points, project
-from labelgen.pictures import read_image
+from labelgen.pictures import read_depth, read_image
 from labelgen.prompts import load_prompts
 from labelgen.samples import Camera, Sample
+from labelgen.visibility import visible_in_depth_maps
 from pipelines.config import load_config
 from tests.pipelines.in_process import build_cache
 from trainer.settings import load_settings
@@ -101,7 +102,8 @@ def test_taxonomy_prompts_and_training_settings_belong_together() -> None:
     for prompts in ("scannet-paper", "scannet-improved"):
         assert tuple(load_prompts(prompts, taxonomy).class_names) == taxonomy.names
     assert load_settings("scannet").networks.voxel_m == 0.05
-    assert load_config("scannet").points.min_depth_m == 0.1
+    points = load_config("scannet").points
+    assert (points.min_depth_m, points.visibility) == (0.1, "depth_map")
 
 
 @pytest.mark.parametrize(
@@ -315,6 +317,30 @@ def test_the_wall_hides_half_of_the_vertices_from_this_side(worlds: Worlds) -> N
             assert np.abs(frame.gap_m[frame.visible]).max() < 1e-4 < frame.gap_m[frame.hidden].min()
         first = scan.frames[0]
         assert first.hidden.sum() > 2 * first.visible.sum()
+
+
+def test_the_depth_rule_finds_what_exact_rays_find(worlds: Worlds) -> None:
+    """Depth pictures tell visible from hidden vertices, but not those within the tolerance of the hiding surface.
+
+    Depth pictures are 80x60 here, so a few vertices at the edges of objects take the depth of the pixel beside them.
+    """
+    tolerance_m, tolerance_share = 0.2, 0.01
+    for layout in ("frames_25k", "sens"):
+        folder, made = worlds[layout]
+        adapter = ScanNet(folder)
+        for token, sample in samples_of(folder, layout).items():
+            frames = [made[token].frames[at] for at in KEPT]
+            pairs = pair_points(made[token].vertices, sample.cameras, (121, 162), 0.1)
+            depths = [read_depth(adapter, camera) for camera in sample.cameras]
+            told = visible_in_depth_maps(
+                made[token].vertices, sample.cameras, pairs, depths, (tolerance_m, tolerance_share)
+            )
+            visible = np.stack([frame.visible for frame in frames])[pairs.image, pairs.point]
+            gap_m = np.stack([frame.gap_m for frame in frames])[pairs.image, pairs.point]
+            far_behind = gap_m > tolerance_m + tolerance_share * pairs.depth
+            assert visible.sum() > 700 and far_behind.sum() > 1000
+            assert told[visible].mean() > 0.98
+            assert told[far_behind].mean() < 0.01
 
 
 @pytest.mark.parametrize(
@@ -637,6 +663,8 @@ def test_a_cache_of_sens_files_is_sound_and_holds_scans_with_all_their_frames(tm
         points, images = cache.read(GroupPath(key, "points")), cache.read(GroupPath(key, "images"))
         assert np.array_equal(points["colour"], made[scan].colour) and "intensity" not in points
         assert images["rgb"].shape == (3, 96, 128, 3)
+    pairs = cache.read(GroupPath("scene0191-000", "pairs"))
+    assert 0.3 < pairs["visible"].mean() < 0.6
     truth = cache.read(GroupPath("scene0191-000", "truth"))
     assert (truth["point"] != IGNORE).all() and truth["image"].shape == (3, 96, 128)
     assert "truth" not in cache.shard_seals("scene0707-000")

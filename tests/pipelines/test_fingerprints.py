@@ -45,7 +45,7 @@ FINGERPRINTS = {
 
 
 def resolve_nuscenes(made: Path, *overrides: str) -> ResolvedSettings:
-    config = load_config("nuscenes", teachers="untrained", overrides=overrides)
+    config = load_config("nuscenes", teachers="untrained", overrides=["points.visibility=none", *overrides])
     return resolve(config, open_dataset("nuscenes", made / "nuscenes"))
 
 

@@ -9,6 +9,7 @@ import pytest
 from cache_schemas.group_path import GroupPath
 from cache_schemas.store import Cache
 from labelgen import datasets
+from labelgen.inspection.counting.samples import read_samples
 from labelgen.inspection.declarations import smallest_seen_share, top_view_reach_m
 from pipelines.config import load_config
 from tests.pipelines import picture_dataset
@@ -55,8 +56,10 @@ def test_a_sample_without_a_cloud_has_no_points(tmp_path: Path, labelgen_here) -
 
 
 def test_poses_are_there_if_every_sample_has_one(tmp_path: Path) -> None:
-    points = Cache(str(make(tmp_path, (True, True)))).read(POINTS_PATH)
-    np.testing.assert_array_equal(points["world_from_cloud"], np.tile(np.eye(4), (2, 1, 1)))
+    cache = Cache(str(make(tmp_path, (True, True))))
+    np.testing.assert_array_equal(cache.read(POINTS_PATH)["world_from_cloud"], np.tile(np.eye(4), (2, 1, 1)))
+    samples = read_samples(cache, "scene-000", ["sample-0", "sample-1"], {"points": ()})
+    assert [len(sample["points"]["world_from_cloud"]) for sample in samples] == [1, 1]
 
 
 def test_the_audit_takes_thresholds_from_the_data_set_and_defaults_if_it_is_not_installed() -> None:

@@ -56,6 +56,8 @@ def test_nothing_changed_nothing_to_do(todo) -> None:
         ("sam.weights=untrained:1", {"sam", "labels"}),
         ("sam.pred_iou_thresh=0.1", {"sam", "labels"}),
         ("points.min_depth_m=2", {"pairs", "labels"}),
+        ("points.visibility=none", {"pairs", "labels"}),
+        ("points.zbuffer_margin_m=1", {"pairs", "labels"}),
         ("images.height=48", {"images", "clip", "sam", "pairs", "labels", "truth"}),
         ("sam.points_per_batch=8", set()),
         ("sam.compile=true", set()),

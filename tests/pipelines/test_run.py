@@ -80,8 +80,8 @@ def test_labels_follow_from_the_other_groups_by_plain_loops(built: Path) -> None
             assert voted[0] in best
             if len(best) == 1:
                 assert voted[0] == best[0]
-    seen = {}
-    for point, image, row, col in zip(*(pairs[n] for n in ("point", "image", "row", "col")), strict=True):
+    seen, columns = {}, [pairs[name][pairs["visible"] > 0] for name in ("point", "image", "row", "col")]
+    for point, image, row, col in zip(*columns, strict=True):
         score = scores[image, :, row, col].max()
         if point not in seen or score > seen[point][0] + 1e-6:
             seen[point] = (score, labels["image_raw"][image, row, col], labels["image"][image, row, col])

@@ -11,6 +11,7 @@ from trainer.data.batch import Batch
 from trainer.data.builder import BatchDataset, training_arrays
 from trainer.data.sampler import Step
 from trainer.data.stream import CacheStream
+from trainer.errors import UnfitCacheError
 from trainer.networks.bilinear import sample_bilinear
 from trainer.settings import RunSettings, load_settings
 
@@ -84,6 +85,26 @@ def test_fewer_images_keep_all_points_and_labels(toy: str) -> None:
     batch = batches(toy, "stream.images=1")[0][Step(0, 0, (0, 1))]
     assert len(batch.rgb) == 2 and len(batch.point_labels) == 480
     assert batch.pair_image.max() <= 1
+
+
+def test_labels_of_an_imported_source_take_the_place_of_those_of_points(own: str) -> None:
+    cache = Cache(own, "a")
+    rng = np.random.default_rng(0)
+    corrected = {key: rng.integers(0, 3, 480).astype(np.uint8) for key in cache.shard_keys()}
+    for key, labels in corrected.items():
+        path = GroupPath(key, "labels.corrected")
+        samples = cache.shard_records([key])[key].samples
+        cache.write_group(path, {"point": labels}, Provenance(key, samples=samples))
+    found, _ = batches(own, "stream.label_source=corrected", "augment.images=false")
+    cached, _ = batches(own, "augment.images=false")
+    batch, other = found[Step(0, 0, (1,))], cached[Step(0, 0, (1,))]
+    np.testing.assert_array_equal(batch.point_labels, corrected["scene-0-000"][240:])
+    np.testing.assert_array_equal(batch.pixel_labels, other.pixel_labels)
+
+
+def test_a_source_that_a_shard_lacks_is_not_trained_on(own: str) -> None:
+    with pytest.raises(UnfitCacheError, match=r"labels\.corrected: not sealed; import labels for every shard"):
+        batches(own, "stream.label_source=corrected")
 
 
 def test_raw_labels_are_read_without_refinement(toy: str) -> None:

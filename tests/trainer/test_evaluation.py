@@ -98,6 +98,19 @@ def test_scores_do_not_depend_on_how_many_images_the_network_takes_at_once(
     assert alone["point"] == together["point"]
 
 
+def test_cached_labels_are_scored_by_a_rule(small_run: Path, toy: str) -> None:
+    arguments = ("evaluate", small_run, toy, "--scenes", "all", "--unlabelled", "miss", "--absent", "zero")
+    found = json.loads(run_cli(*arguments, "--json").stdout)
+    assert (found["unlabelled"], found["absent"]) == ("miss", "zero")
+    refined = found["labels"]["refined"]["point_seen"]
+    seen = json.loads(run_cli("evaluate", small_run, toy, "--scenes", "all", "--json").stdout)["point_seen"]["scored"]
+    assert refined["scored"] == 2400, "all points of ten samples"
+    assert refined["accuracy"] == pytest.approx(seen / 2400), "labels are right where they are"
+    assert "SemanticKITTI's rule (no label: a miss; absent class: IoU 0)" in " ".join(
+        run_cli(*arguments).stdout.split()
+    )
+
+
 def test_evaluate_prints_a_table_with_a_row_for_each_class(small_run: Path, toy: str) -> None:
     table = run_cli("evaluate", small_run, toy).stdout
     found = json.loads(run_cli("evaluate", small_run, toy, "--json").stdout)
@@ -132,6 +145,16 @@ def test_prediction_needs_points_alone(lidarseg_run: Path, lidarseg: str, tmp_pa
         assert (tmp_path / "bare-labels/lidarseg/val" / file.name).read_bytes() == file.read_bytes()
 
 
+def test_predictions_of_other_classes_are_written_for_pointcept(small_run: Path, toy: str, tmp_path: Path) -> None:
+    assert "30 files" in run_cli("predict", small_run, toy, "--out", tmp_path).stdout
+    folder = tmp_path / "all/scene-0-s1"
+    segment, coord, strength = (np.load(folder / f"{name}.npy") for name in ("segment", "coord", "strength"))
+    points = Cache(toy).read(GroupPath("scene-0-000", "points"))
+    np.testing.assert_array_equal(coord, points["xyz"][240:])
+    np.testing.assert_array_equal(strength, points["intensity"][240:, None])
+    assert segment.dtype == np.int16 and set(np.unique(segment)) <= {0, 1, 2}
+
+
 @pytest.mark.parametrize("other", ["split", "classes"])
 def test_what_the_official_format_does_not_have_is_not_predicted(
     lidarseg_run: Path, small_run: Path, lidarseg: str, toy: str, tmp_path: Path, other: str
@@ -146,8 +169,8 @@ def test_what_the_official_format_does_not_have_is_not_predicted(
         for document in (Path(cache) / "zarr.json", run / "run.json"):
             text = document.read_text()
             document.write_text(text.replace('"name": "toy"', '"name": "nuscenes16"'))
-    done = run_cli("predict", run, cache, "--out", tmp_path / "out", exit_code=1)
-    assert ("has no split 'all'" if other == "split" else "(car, road, tree)") in done.stderr
+    done = run_cli("predict", run, cache, "--out", tmp_path / "out", "--format", "nuscenes-lidarseg", exit_code=1)
+    assert ("has no split 'all'" if other == "split" else "no id for class 'road' of 'nuscenes16'") in done.stderr
     assert not (tmp_path / "out").exists()
 
 

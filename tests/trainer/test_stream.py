@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cache_schemas.documents import Provenance
 from cache_schemas.errors import DamagedGroupError
 from cache_schemas.group_path import GroupPath
 from cache_schemas.store import Cache
@@ -44,6 +45,24 @@ def test_only_chosen_images_are_read_with_their_pairs(toy: str) -> None:
     assert 0 < kept.sum() < len(kept)
     np.testing.assert_array_equal(second["pairs/point"], both["pairs/point"][kept])
     assert (second["pairs/image"] == 0).all()
+
+
+def test_hidden_pairs_are_left_out(own: str) -> None:
+    cache, path = Cache(own, "a"), GroupPath("scene-0-000", "pairs")
+    arrays, seal = cache.read(path), cache.seals([path])[path]
+    visible = (np.arange(len(arrays["point"])) % 3 > 0).astype(np.uint8)
+    cache.write_group(
+        path, arrays | {"visible": visible}, Provenance(seal.fingerprint, upstream=seal.upstream, samples=seal.samples)
+    )
+    everything, stream = CacheStream(own, ARRAYS), CacheStream(own, ARRAYS, optional=["pairs/visible"])
+    for ref in stream.samples:
+        all_pairs, seen = everything.read(ref), stream.read(ref)
+        kept = np.ones(len(all_pairs["pairs/point"]), bool)
+        if ref.shard == "scene-0-000":
+            kept = visible[slice(*arrays["offsets"][ref.index : ref.index + 2])] > 0
+            assert 0 < kept.sum() < len(kept)
+        for name in ("pairs/point", "pairs/image", "pairs/row", "pairs/col"):
+            np.testing.assert_array_equal(seen[name], all_pairs[name][kept])
 
 
 def flip(file: Path, position: int) -> None:

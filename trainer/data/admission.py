@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from cache_schemas.audit import audit
 from cache_schemas.documents import CacheManifest, GroupSeal, ShardRecord
 from cache_schemas.group_path import SHARDS, GroupPath
-from cache_schemas.layout import ROOT_GROUPS
+from cache_schemas.layout import ROOT_GROUPS, SOURCE_PREFIX
 from cache_schemas.problems import ProblemKind
 from cache_schemas.store import Cache
 from trainer.errors import UnfitCacheError
@@ -86,4 +86,6 @@ def _remedy(name: str) -> str:
         return "choose a cache whose points have colours, or train with networks.point_features=intensity"
     if name.startswith("truth/"):
         return "choose a cache whose data set has truth"
+    if name.startswith(SOURCE_PREFIX):
+        return "import labels for every shard with `labelgen import-labels`, or train without stream.label_source"
     return "run `labelgen verify` to see what else is missing"

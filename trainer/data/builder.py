@@ -12,6 +12,7 @@ from torch.nn import functional
 from torch.utils.data import Dataset
 
 from cache_schemas.group_path import shard_path
+from cache_schemas.layout import SOURCE_PREFIX
 from trainer.data.augment import Crop, draw_crop, draw_rotation
 from trainer.data.batch import Batch
 from trainer.data.point_features import point_arrays, point_features
@@ -56,13 +57,18 @@ class BatchDataset(Dataset[Batch]):
 
 def training_arrays(settings: RunSettings) -> tuple[list[str], list[str]]:
     """Return the arrays that training reads: those that must be present, and those that may be."""
-    suffix = _label_suffix(settings)
-    needed = [f"labels/image{suffix}", f"labels/point{suffix}", "images/rgb", "sam/mask_ids"]
+    needed = [f"labels/image{_label_suffix(settings)}", point_labels(settings), "images/rgb", "sam/mask_ids"]
     needed += ["pairs/point", "pairs/image", "pairs/row", "pairs/col"]
     needed += [f"{teacher}/features" for teacher in settings.method.latent_teachers]
     of_points, optional = point_arrays(settings.networks)
     optional += ["sam/features_scale", "sam/features_valid"] if "sam" in settings.method.latent_teachers else []
-    return needed + of_points, optional
+    return needed + of_points, ["pairs/visible", *optional]
+
+
+def point_labels(settings: RunSettings) -> str:
+    """Return the array with the labels of points to train on: the cached ones, or those of an imported source."""
+    source = settings.stream.label_source
+    return f"labels/point{_label_suffix(settings)}" if source is None else f"{SOURCE_PREFIX}{source}/point"
 
 
 @dataclass(frozen=True)
@@ -83,11 +89,10 @@ def _prepare(arrays: SampleArrays, settings: RunSettings, rng: np.random.Generat
     crops = [draw_crop((height, width), augment.min_crop, rng) if augment.images else whole for _ in rgb]
     rotation = draw_rotation(rng) if augment.clouds else np.eye(3, dtype=np.float32)
     images = torch.stack([_crop_image(image, crop) for image, crop in zip(rgb, crops, strict=True)])
-    suffix = _label_suffix(settings)
     found = {
-        "pixel_labels": _crop_ids(arrays[f"labels/image{suffix}"], crops),
+        "pixel_labels": _crop_ids(arrays[f"labels/image{_label_suffix(settings)}"], crops),
         "mask_ids": _crop_ids(arrays["sam/mask_ids"], crops).astype(np.int32),
-        "point_labels": arrays[f"labels/point{suffix}"],
+        "point_labels": arrays[point_labels(settings)],
         **voxel_arrays(arrays, settings.networks, rotation),
         **_pair_arrays(arrays, crops, (height, width)),
     }

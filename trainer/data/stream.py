@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from cache_schemas.documents import GroupSeal
 from cache_schemas.errors import CacheError
 from cache_schemas.group_path import GroupPath
-from cache_schemas.layout import SHARD_GROUPS, AnyArray
+from cache_schemas.layout import AnyArray, group_spec
 from cache_schemas.row_reader import RowReader, Span, StoredArray
 from cache_schemas.store import Cache
 from trainer.data.admission import admit
@@ -111,7 +111,8 @@ class CacheStream:
         """Return the arrays of a sample, or `only` some of them.
 
         Of arrays with a row for each image, only the rows of the chosen `images` are read (all, if None). Indices of
-        pairs are relative to the sample's points and to the chosen images; pairs with other images are left out.
+        pairs are relative to the sample's points and to the chosen images; pairs with other images are left out, and
+        so are hidden pairs if `pairs/visible` is read.
 
         Raises:
             DamagedGroupError: if bytes are not those that were written; it names the shard and the array.
@@ -219,7 +220,7 @@ def _offsets(arrays: Sequence[str]) -> Iterator[str]:
 
 def _first_axis(path: str) -> str:
     group, name = path.split("/")
-    return str(SHARD_GROUPS[group].arrays[name].axes[0])
+    return str(group_spec(GroupPath("any", group)).arrays[name].axes[0])
 
 
 def _consecutive_runs(rows: Sequence[int]) -> list[tuple[int, int]]:
@@ -234,13 +235,15 @@ def _consecutive_runs(rows: Sequence[int]) -> list[tuple[int, int]]:
 
 
 def _localise_pairs(arrays: SampleArrays, bounds: dict[str, tuple[int, int]], chosen: Sequence[int]) -> SampleArrays:
-    """Make indices of pairs relative to the sample's points and the chosen images; drop pairs with other images."""
+    """Make indices of pairs relative to the sample's points and the chosen images; drop other and hidden pairs."""
     if "pairs/image" not in arrays:
         return arrays
     position = np.full(bounds["I"][1] - bounds["I"][0], -1, np.int64)
     position[list(chosen)] = np.arange(len(chosen))
     image = position[arrays["pairs/image"].astype(np.int64) - bounds["I"][0]]
     kept = image >= 0
+    if "pairs/visible" in arrays:
+        kept &= arrays.pop("pairs/visible") > 0
     local = {"pairs/image": image[kept], "pairs/point": arrays["pairs/point"][kept].astype(np.int64) - bounds["P"][0]}
     local |= {name: arrays[name][kept].astype(np.int64) for name in ("pairs/row", "pairs/col")}
     return arrays | local

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from cache_schemas.scoring import confusion_matrix
+from cache_schemas.scoring import confusion_with_unlabelled
 from cache_schemas.taxonomy import IGNORE
 from trainer.data.stream import SampleArrays
 from trainer.evaluation.predictor import SamplePrediction
@@ -14,20 +14,20 @@ from trainer.evaluation.predictor import SamplePrediction
 def sample_confusions(
     arrays: SampleArrays, prediction: SamplePrediction, classes: int
 ) -> Iterator[tuple[str, NDArray[np.int64]]]:
-    """Yield the confusion matrices (C, C) of a sample by name: predictions and labels against truth, and agreement.
+    """Yield the confusion matrices (C, C+1) of a sample by name: predictions and labels against truth, and agreement.
 
     `point` counts all points with truth, `point_seen` those that also have a cached label, hence that a camera sees.
     """
     truth = arrays["truth/point"]
     seen = np.where(arrays["labels/point"] == IGNORE, IGNORE, truth).astype(np.uint8)
-    yield "point", confusion_matrix(truth, prediction.point, classes)
-    yield "point_seen", confusion_matrix(seen, prediction.point, classes)
-    yield "raw/point_seen", confusion_matrix(truth, arrays["labels/point_raw"], classes)
-    yield "refined/point_seen", confusion_matrix(truth, arrays["labels/point"], classes)
+    yield "point", confusion_with_unlabelled(truth, prediction.point, classes)
+    yield "point_seen", confusion_with_unlabelled(seen, prediction.point, classes)
+    yield "raw/point_seen", confusion_with_unlabelled(truth, arrays["labels/point_raw"], classes)
+    yield "refined/point_seen", confusion_with_unlabelled(truth, arrays["labels/point"], classes)
     if "truth/image" in arrays:
         image_truth = arrays["truth/image"]
-        yield "image", confusion_matrix(image_truth, prediction.image, classes)
-        yield "raw/image", confusion_matrix(image_truth, arrays["labels/image_raw"], classes)
-        yield "refined/image", confusion_matrix(image_truth, arrays["labels/image"], classes)
+        yield "image", confusion_with_unlabelled(image_truth, prediction.image, classes)
+        yield "raw/image", confusion_with_unlabelled(image_truth, arrays["labels/image_raw"], classes)
+        yield "refined/image", confusion_with_unlabelled(image_truth, arrays["labels/image"], classes)
     pixel = prediction.image[arrays["pairs/image"], arrays["pairs/row"], arrays["pairs/col"]]
-    yield "agreement", confusion_matrix(pixel, prediction.point[arrays["pairs/point"]], classes)
+    yield "agreement", confusion_with_unlabelled(pixel, prediction.point[arrays["pairs/point"]], classes)

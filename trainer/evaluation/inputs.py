@@ -20,7 +20,7 @@ def open_for_scoring(record: RunRecord, cache: str) -> CacheStream:
     """
     of_points, optional = point_arrays(record.settings.networks)
     needed = [*INPUT_ARRAYS, *of_points, *PAIR_ARRAYS, *SCORED_ARRAYS]
-    stream = CacheStream(cache, needed, optional=[*optional, "truth/image"])
+    stream = CacheStream(cache, needed, optional=[*optional, "truth/image", "pairs/visible"])
     _refuse_other_classes(stream, record, cache)
     return stream
 

@@ -118,7 +118,7 @@ def inference_settings(settings: RunSettings) -> RunSettings:
     return settings.model_copy(
         update={
             "augment": settings.augment.model_copy(update={"images": False, "clouds": False}),
-            "stream": settings.stream.model_copy(update={"images": 2**31}),
+            "stream": settings.stream.model_copy(update={"images": 2**31, "label_source": None}),
             "method": settings.method.model_copy(update={"latent": "none"}),
             "networks": settings.networks.model_copy(update={"image_weights": None}),
         }

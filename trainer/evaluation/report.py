@@ -4,7 +4,7 @@ import io
 from collections.abc import Mapping
 from typing import NotRequired, TypedDict
 
-from cache_schemas.scoring import Scores, json_number
+from cache_schemas.scoring import Absent, Scores, ScoringRule, Unlabelled, json_number
 
 
 class ScoreReport(TypedDict):
@@ -25,6 +25,8 @@ class EvaluationReport(TypedDict):
     scenes: str
     samples: int
     refined_predictions: bool
+    unlabelled: Unlabelled
+    absent: Absent
     image: NotRequired[ScoreReport]
     point: ScoreReport
     point_seen: ScoreReport
@@ -49,7 +51,8 @@ def render(report: EvaluationReport, width: int) -> str:
 
     columns = _columns(report)
     table = Table(
-        title=f"{report['samples']} samples of {report['scenes']} scenes, checkpoint {report['checkpoint']}; percent",
+        title=f"{report['samples']} samples of {report['scenes']} scenes, checkpoint {report['checkpoint']}; percent; "
+        f"scored by {ScoringRule(report['unlabelled'], report['absent']).name}",
         title_justify="left",
         box=None,
     )
@@ -67,7 +70,7 @@ def render(report: EvaluationReport, width: int) -> str:
     console.print(
         f"\nThe networks agree at {_percent(agreement['accuracy'])} % of the pairs; "
         f"IoU between them {_percent(agreement['miou'])} %.\n"
-        "IoU is over elements with truth. A class that neither truth nor labels have does not count (-).\n"
+        "IoU is over elements with truth.\n"
         "'seen': points that at least one camera sees; the cached labels have only these.",
         soft_wrap=True,
     )

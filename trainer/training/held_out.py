@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from cache_schemas.scoring import json_number, score
+from cache_schemas.scoring import ScoringRule, json_number
 from trainer.data.stream import CacheStream, SampleRef
 from trainer.evaluation.confusions import sample_confusions
 from trainer.evaluation.inputs import choose_scenes, open_for_scoring
@@ -32,7 +32,7 @@ class HeldOutScores:
             CacheError, UnfitCacheError: if a sample cannot be read.
         """
         classes = len(self._record.taxonomy.classes)
-        counts = np.zeros((len(SCORED), classes, classes), np.int64)
+        counts = np.zeros((len(SCORED), classes, classes + 1), np.int64)
         predictor = Predictor(model, self._record.settings, self._stream, self._samples)
         model.eval()
         for number in range(self._ranks.rank, len(self._samples), self._ranks.world):
@@ -42,7 +42,7 @@ class HeldOutScores:
                     counts[SCORED.index(name)] += matrix
         model.train()
         joint = self._ranks.sum(torch.from_numpy(counts).to(self._ranks.device)).cpu().numpy()
-        return {name: json_number(score(matrix).miou) for name, matrix in zip(SCORED, joint, strict=True)}
+        return {name: json_number(ScoringRule().score(matrix).miou) for name, matrix in zip(SCORED, joint, strict=True)}
 
 
 def open_held_out(record: RunRecord, cache: str, ranks: Ranks) -> HeldOutScores | None:

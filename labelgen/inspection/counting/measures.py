@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cache_schemas.scoring import score
+from cache_schemas.scoring import ScoringRule
 from labelgen.inspection.counting.statistics import Counts, Statistics
 
 
@@ -27,7 +27,7 @@ MEASURES = {
     "seen": Measure("points seen by a camera", 0.05),
     "seen_twice": Measure("points seen by two or more cameras", 0.03),
     "camera_disagreement": Measure("points seen twice whose cameras disagree", 0.1),
-    "pair_agreement": Measure("pairs whose pixel and point agree", 0.03),
+    "pair_agreement": Measure("visible pairs whose pixel and point agree", 0.03),
     "main_class": Measure("pixels of the most frequent class", 0.15),
     "pixel_accuracy": Measure("pixels whose voted label is the true one", 0.15),
     "point_accuracy": Measure("points whose voted label is the true one", 0.15),
@@ -71,8 +71,11 @@ class Measurements:
         return of_pixels if np.isfinite(of_pixels) else self.value("point_accuracy")
 
 
-def compute_measures(counts: Statistics) -> dict[str, float]:
-    """Return the `MEASURES` of some statistics by name; NaN where there is nothing to measure."""
+def compute_measures(counts: Statistics, rule: ScoringRule) -> dict[str, float]:
+    """Return the `MEASURES` of some statistics by name; NaN where there is nothing to measure.
+
+    `rule` says which points and pixels count for accuracies.
+    """
     pixels = int(counts.image_flow.sum())
     points = int(counts.cameras.sum())
     patches = int(counts.entropy.sum())
@@ -86,28 +89,30 @@ def compute_measures(counts: Statistics) -> dict[str, float]:
         "seen": ratio(counts.cameras[1:].sum(), points),
         "seen_twice": ratio(counts.cameras[2], points),
         "camera_disagreement": ratio(counts.disagreeing, counts.cameras[2]),
-        "pair_agreement": ratio(counts.pairs_agreeing, counts.pairs),
+        "pair_agreement": ratio(counts.pairs_agreeing, counts.pairs - counts.pairs_hidden),
         "main_class": ratio(voted.max(initial=0), pixels),
-        "pixel_accuracy": score(without_ignore(counts.image_truth_voted)).accuracy,
-        "point_accuracy": score(without_ignore(counts.point_truth_voted)).accuracy,
+        "pixel_accuracy": rule.score(with_truth(counts.image_truth_voted)).accuracy,
+        "point_accuracy": rule.score(with_truth(counts.point_truth_voted)).accuracy,
     }
 
 
-def measurements_of(shard: str, sample: str | None, counts: Statistics) -> Measurements:
-    """Return the measures of one sample, or of a whole shard (`sample` is None)."""
+def measurements_of(shard: str, sample: str | None, counts: Statistics, rule: ScoringRule) -> Measurements:
+    """Return the measures of one sample, or of a whole shard (`sample` is None), scored by a rule."""
     tables = (counts.image_flow, counts.point_flow, counts.image_truth_voted, counts.point_truth_voted)
     occurs = np.any([table.any(axis=0) | table.any(axis=1) for table in tables], axis=0)
     voted = counts.image_flow.sum(axis=0)
-    confusion = without_ignore(counts.image_truth_voted if counts.image_truth_voted.any() else counts.point_truth_voted)
+    table = with_truth(counts.image_truth_voted if counts.image_truth_voted.any() else counts.point_truth_voted)
+    counted = rule.counted(table)
+    confusion = counted[:, :-1]
     return Measurements(
         shard=shard,
         sample=sample,
         sample_count=int(counts.samples),
-        values=np.array(list(compute_measures(counts).values()), np.float32),
+        values=np.array(list(compute_measures(counts, rule).values()), np.float32),
         pixel_shares=(voted[:-1] / max(1, voted.sum())).astype(np.float32),
         occurs=occurs[:-1],
-        iou=np.where(confusion.any(axis=1), score(confusion).iou, np.nan).astype(np.float32),
-        errors=confusion.sum(axis=0) + confusion.sum(axis=1) - 2 * np.diag(confusion),
+        iou=np.where(counted.any(axis=1), rule.score(table).iou, np.nan).astype(np.float32),
+        errors=confusion.sum(axis=0) + counted.sum(axis=1) - 2 * np.diag(confusion),
         main_error=_main_errors(confusion),
     )
 
@@ -123,9 +128,9 @@ def _main_errors(confusion: Counts) -> NDArray[np.int16]:
     return np.where(both.any(axis=1, keepdims=True), pairs, -1).astype(np.int16)
 
 
-def without_ignore(counts: Counts) -> Counts:
-    """Return the (C, C) part of a (C+1, C+1) table whose last row and column stand for "ignore"."""
-    return counts[:-1, :-1]
+def with_truth(counts: Counts) -> Counts:
+    """Return the (C, C+1) part with truth of a (C+1, C+1) table whose last row and column stand for "ignore"."""
+    return counts[:-1]
 
 
 def changed_share(flow: Counts) -> float:

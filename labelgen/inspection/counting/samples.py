@@ -11,7 +11,7 @@ from typing import NamedTuple, TypeVar
 
 from cache_schemas.documents import Picture
 from cache_schemas.group_path import GroupPath
-from cache_schemas.layout import SHARD_GROUPS, AnyArray
+from cache_schemas.layout import SHARD_GROUPS, SOURCE_PREFIX, AnyArray
 from cache_schemas.store import Cache
 
 Arrays = Mapping[str, AnyArray]
@@ -58,10 +58,13 @@ class Sample:
         return self.groups[group]
 
 
-def read_samples(cache: Cache, key: str, tokens: Collection[str], wanted: ArraysByGroup) -> list[Sample]:
+def read_samples(
+    cache: Cache, key: str, tokens: Collection[str], wanted: ArraysByGroup, source: str | None = None
+) -> list[Sample]:
     """Return those of the samples `tokens` that a finished shard holds, with the `wanted` arrays.
 
-    The groups `pairs`, if there are points, and `truth` are always read.
+    The groups `pairs`, if there are points, and `truth` are always read; the labels of an imported `source` take the
+    place of `truth`.
 
     Raises:
         CacheError: if a group is unsealed or damaged.
@@ -75,11 +78,13 @@ def read_samples(cache: Cache, key: str, tokens: Collection[str], wanted: Arrays
         if axis in {"I", *_first_axes((*present, "truth"))} and _may_be_read(group, sealed)
     }
     arrays: dict[str, Arrays] = {group: cache.read(GroupPath(key, group), *names) for group, names in present.items()}
-    arrays["truth"] = cache.read(GroupPath(key, "truth")) if "truth" in sealed else {}
+    truth = GroupPath(key, "truth" if source is None else SOURCE_PREFIX + source)
+    arrays["truth"] = cache.read(truth) if cache.seals([truth]) else {}
     samples = []
     for index, token in enumerate(record.samples):
         if token in tokens:
             ranges = {axis: slice(int(ends[index]), int(ends[index + 1])) for axis, ends in offsets.items()}
+            ranges["S"] = slice(index, index + 1)
             groups = {group: _cut_out(group, arrays[group], ranges) for group in arrays}
             names = picture_names(record.pictures_at(ranges["I"].start, ranges["I"].stop))
             samples.append(Sample(key, token, index, names, groups, record.dataset))
@@ -96,23 +101,29 @@ def picture_names(pictures: Sequence[Picture]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def iterate_samples(cache: Cache, ids: Sequence[SampleId], wanted: ArraysByGroup) -> Iterator[Sample]:
+def iterate_samples(
+    cache: Cache, ids: Sequence[SampleId], wanted: ArraysByGroup, source: str | None = None
+) -> Iterator[Sample]:
     """Yield samples in the order of `ids`; each shard is read once, see `read_samples`."""
     waiting: dict[SampleId, Sample] = {}
     for own_id in ids:
         if own_id not in waiting:
             tokens = [token for shard, token in ids if shard == own_id.shard]
-            for sample in read_samples(cache, own_id.shard, tokens, wanted):
+            for sample in read_samples(cache, own_id.shard, tokens, wanted, source):
                 # The copy frees the memory of the rest of the shard.
                 waiting[SampleId(own_id.shard, sample.token)] = deepcopy(sample)
         yield waiting.pop(own_id)
 
 
 def map_samples(
-    cache: Cache, ids: Sequence[SampleId], wanted: ArraysByGroup, function: Callable[[Sample], Result]
+    cache: Cache,
+    ids: Sequence[SampleId],
+    wanted: ArraysByGroup,
+    function: Callable[[Sample], Result],
+    source: str | None = None,
 ) -> Iterator[Result]:
     """Yield `function(sample)` in the order of `ids`; the function runs in several threads."""
-    samples = iterate_samples(cache, ids, wanted)
+    samples = iterate_samples(cache, ids, wanted, source)
     with ThreadPoolExecutor(_SAMPLES_IN_MEMORY) as pool:
         while batch := list(islice(samples, _SAMPLES_IN_MEMORY)):
             yield from pool.map(function, batch)

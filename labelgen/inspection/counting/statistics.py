@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from cache_schemas.taxonomy import IGNORE
 from labelgen.inspection.counting.samples import Arrays, Sample
+from labelgen.visibility import visible_pairs
 
 Counts = NDArray[np.int64]
 
@@ -41,7 +42,7 @@ MASK_SHARES = (0.0, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0)
 
 NO_VIEWS: dict[str, NDArray[Any]] = {
     "cameras": np.zeros(3, np.int64),
-    **{name: np.array(0) for name in ("disagreeing", "pairs", "pairs_agreeing")},
+    **{name: np.array(0) for name in ("disagreeing", "pairs", "pairs_hidden", "pairs_agreeing")},
 }
 """The counts of views of a sample without points."""
 
@@ -67,7 +68,8 @@ class Statistics:
     Points:
         cameras: (3,) counts of points seen by 0, 1, and 2 or more cameras.
         disagreeing: points seen by 2 or more cameras whose pixels differ in voted label.
-        pairs, pairs_agreeing: pixel-point pairs, and those whose pixel and point have the same voted label.
+        pairs, pairs_hidden: pixel-point pairs, and those whose point is hidden; all other counts leave these out.
+        pairs_agreeing: visible pairs whose pixel and point have the same voted label.
 
     True segments, by the bins of `SEGMENT_SHARES` (4,):
         segments: counts; segments_found: those whose best IoU with a mask is at least 0.5; segment_iou: sums of it.
@@ -92,6 +94,7 @@ class Statistics:
     cameras: Counts
     disagreeing: Counts
     pairs: Counts
+    pairs_hidden: Counts
     pairs_agreeing: Counts
     segments: Counts
     segments_found: Counts
@@ -190,6 +193,7 @@ def _count_masks(mask_ids: NDArray[np.uint16]) -> dict[str, NDArray[Any]]:
 
 def _count_views(labels: Arrays, pairs: Arrays) -> dict[str, NDArray[Any]]:
     """Count how many cameras see each point, and whether the voted labels of its pixels agree."""
+    total, pairs = len(pairs["point"]), visible_pairs(pairs)
     point, points = pairs["point"], len(labels["point"])
     at_pixel = labels["image"][pairs["image"], pairs["row"], pairs["col"]]
     seen_by = np.bincount(point, minlength=points)
@@ -200,7 +204,8 @@ def _count_views(labels: Arrays, pairs: Arrays) -> dict[str, NDArray[Any]]:
     return {
         "cameras": np.bincount(np.minimum(seen_by, 2), minlength=3),
         "disagreeing": np.array(differs.sum()),
-        "pairs": np.array(len(point)),
+        "pairs": np.array(total),
+        "pairs_hidden": np.array(total - len(point)),
         "pairs_agreeing": np.array((at_pixel == labels["point"][point]).sum()),
     }
 

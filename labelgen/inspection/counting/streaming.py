@@ -13,6 +13,7 @@ from cache_schemas.store import Cache
 from labelgen.inspection.counting.measures import Measurements, measurements_of
 from labelgen.inspection.counting.samples import read_samples
 from labelgen.inspection.counting.statistics import COUNTED_ARRAYS, Statistics, count_sample
+from labelgen.inspection.report import Scoring
 
 _SUMS_PER_TASK = 8
 """One dask task adds so many partial sums."""
@@ -35,8 +36,10 @@ class CountedSamples:
     damaged: dict[str, str]
 
 
-def count_shards(url: str, chosen: SamplesByShard) -> CountedSamples:
+def count_shards(url: str, chosen: SamplesByShard, scoring: Scoring) -> CountedSamples:
     """Count the chosen samples of finished shards. A shard that cannot be read goes to `damaged`.
+
+    `scoring` says what stands for truth, and what counts.
 
     Raises:
         StoreError: if the store cannot be reached.
@@ -44,7 +47,7 @@ def count_shards(url: str, chosen: SamplesByShard) -> CountedSamples:
     from dask.base import compute
     from dask.delayed import delayed
 
-    parts = [delayed(_count_shard)(url, key, frozenset(samples)) for key, samples in chosen.items()]
+    parts = [delayed(_count_shard)(url, key, frozenset(samples), scoring) for key, samples in chosen.items()]
     while len(parts) > 1:
         parts = [delayed(_add)(parts[i : i + _SUMS_PER_TASK]) for i in range(0, len(parts), _SUMS_PER_TASK)]
     if not parts:
@@ -54,10 +57,11 @@ def count_shards(url: str, chosen: SamplesByShard) -> CountedSamples:
     return counted
 
 
-def _count_shard(url: str, key: str, chosen: frozenset[str]) -> CountedSamples:
+def _count_shard(url: str, key: str, chosen: frozenset[str], scoring: Scoring) -> CountedSamples:
     cache = Cache(url)
     try:
-        samples = {sample.token: count_sample(sample) for sample in read_samples(cache, key, chosen, COUNTED_ARRAYS)}
+        read = read_samples(cache, key, chosen, COUNTED_ARRAYS, scoring.source)
+        samples = {sample.token: count_sample(sample) for sample in read}
     except StoreError:
         raise
     except (CacheError, ValueError) as error:
@@ -65,8 +69,8 @@ def _count_shard(url: str, key: str, chosen: frozenset[str]) -> CountedSamples:
     if not samples:
         return CountedSamples(None, (), (), {})
     total = reduce(Statistics.__add__, samples.values())
-    by_sample = tuple(measurements_of(key, token, counts) for token, counts in samples.items())
-    return CountedSamples(total, (measurements_of(key, None, total),), by_sample, {})
+    by_sample = tuple(measurements_of(key, token, counts, scoring.rule) for token, counts in samples.items())
+    return CountedSamples(total, (measurements_of(key, None, total, scoring.rule),), by_sample, {})
 
 
 def _add(parts: list[CountedSamples]) -> CountedSamples:

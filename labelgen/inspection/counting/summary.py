@@ -1,17 +1,17 @@
 """Fill the report's statistics from summed counts."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from cache_schemas.scoring import json_number, score
+from cache_schemas.scoring import ScoringRule, json_number
 from labelgen.inspection.counting.measures import (
     MEASURES,
     Measurements,
     changed_share,
     compute_measures,
     ratio,
-    without_ignore,
+    with_truth,
 )
 from labelgen.inspection.counting.statistics import MASK_SHARES, SEGMENT_SHARES, Counts, Statistics
 from labelgen.inspection.report import SampleMeasures, ShardMeasures
@@ -33,19 +33,20 @@ from labelgen.inspection.report_statistics import (
 )
 
 
-def summarize(total: Statistics, names: Sequence[str]) -> LabelStatistics:
-    """Return the report's statistics of some counts; `names` are the classes in id order."""
+def summarize(total: Statistics, names: Sequence[str], rule: ScoringRule) -> LabelStatistics:
+    """Return the report's statistics of some counts; `names` are the classes in id order, `rule` says what counts."""
+    measures = compute_measures(total, rule)
     return LabelStatistics(
         labels=ByTarget[LabelCounts](
             image=_label_counts(total.image_flow, names), point=_label_counts(total.point_flow, names)
         ),
-        scores=_clip_scores(total),
-        points=_point_counts(total),
-        masks=_mask_counts(total),
+        scores=_clip_scores(total, measures),
+        points=_point_counts(total, measures),
+        masks=_mask_counts(total, measures),
         truth=TruthAgreement(
             masks=_mask_agreement(total),
-            image=_agreement(total.image_flow, total.image_truth_raw, total.image_truth_voted, names),
-            point=_agreement(total.point_flow, total.point_truth_raw, total.point_truth_voted, names),
+            image=_agreement(total.image_flow, total.image_truth_raw, total.image_truth_voted, names, rule),
+            point=_agreement(total.point_flow, total.point_truth_raw, total.point_truth_voted, names, rule),
         ),
     )
 
@@ -91,8 +92,7 @@ def _counts_by_name(counts: Counts, names: Sequence[str]) -> dict[str, int]:
     return dict(zip([*names, "ignore"], counts.tolist(), strict=True))
 
 
-def _clip_scores(total: Statistics) -> ClipScores:
-    measures = compute_measures(total)
+def _clip_scores(total: Statistics, measures: Mapping[str, float]) -> ClipScores:
     return ClipScores(
         patches=int(total.entropy.sum()),
         entropy=UnitHistogram(mean=json_number(measures["entropy"]), histogram=total.entropy.tolist()),
@@ -100,22 +100,21 @@ def _clip_scores(total: Statistics) -> ClipScores:
     )
 
 
-def _point_counts(total: Statistics) -> PointCounts:
-    measures = compute_measures(total)
+def _point_counts(total: Statistics, measures: Mapping[str, float]) -> PointCounts:
     unseen, once, twice = total.cameras.tolist()
     return PointCounts(
         total=unseen + once + twice,
         seen=once + twice,
         seen_share=json_number(measures["seen"]),
         pairs=int(total.pairs),
+        hidden_pairs=int(total.pairs_hidden),
         by_cameras={"0": unseen, "1": once, "2+": twice},
         camera_disagreement=json_number(measures["camera_disagreement"]),
         pair_agreement=json_number(measures["pair_agreement"]),
     )
 
 
-def _mask_counts(total: Statistics) -> MaskCounts:
-    measures = compute_measures(total)
+def _mask_counts(total: Statistics, measures: Mapping[str, float]) -> MaskCounts:
     numbers = np.flatnonzero(total.mask_counts)
     return MaskCounts(
         images=int(total.images),
@@ -133,23 +132,26 @@ def _mask_counts(total: Statistics) -> MaskCounts:
     )
 
 
-def _agreement(flow: Counts, truth_raw: Counts, truth_voted: Counts, names: Sequence[str]) -> Agreement | None:
-    """Score labels against truth. Labels that are "ignore" (points that no camera sees) are left out."""
-    with_truth = int(truth_voted[:-1].sum())
-    if not with_truth:
+def _agreement(
+    flow: Counts, truth_raw: Counts, truth_voted: Counts, names: Sequence[str], rule: ScoringRule
+) -> Agreement | None:
+    """Score labels against truth by a rule."""
+    elements = int(with_truth(truth_voted).sum())
+    if not elements:
         return None
     return Agreement(
-        truth=with_truth,
-        share=json_number(ratio(with_truth, flow.sum())),
-        raw=_label_scores(without_ignore(truth_raw), names),
-        refined=_label_scores(without_ignore(truth_voted), names),
+        truth=elements,
+        share=json_number(ratio(elements, flow.sum())),
+        raw=_label_scores(with_truth(truth_raw), names, rule),
+        refined=_label_scores(with_truth(truth_voted), names, rule),
     )
 
 
-def _label_scores(confusion: Counts, names: Sequence[str]) -> LabelScores:
-    scores = score(confusion)
+def _label_scores(table: Counts, names: Sequence[str], rule: ScoringRule) -> LabelScores:
+    scores, confusion = rule.score(table), table[:, :-1]
     return LabelScores(
         **scores.to_dict(names),
+        unlabelled=dict(zip(names, table[:, -1].tolist(), strict=True)),
         class_accuracy={name: json_number(value) for name, value in zip(names, scores.recall, strict=True)},
         confusion=confusion.tolist(),
     )

@@ -5,14 +5,17 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from cache_schemas.scoring import json_number, score
-from labelgen.inspection.counting.measures import Measurements, ratio, without_ignore
+from cache_schemas.scoring import ScoringRule, json_number, score
+from labelgen.inspection.counting.measures import Measurements, ratio, with_truth
 from labelgen.inspection.counting.statistics import Counts, Statistics
 from labelgen.inspection.formatting import percent
 from labelgen.inspection.report import ClassDiagnosis, ClassShare, ShardErrors
 
 _MOST_NAMED = 2
 """So many other classes and shards are named for a class."""
+
+NO_LABEL = "no label"
+"""What the missing label of an element is called, where it counts as a miss."""
 
 _SMALLEST_SHARE = 0.05
 """Confusions with a smaller share are not mentioned in the sentence."""
@@ -22,15 +25,15 @@ _SMALLEST_LOSS = 0.005
 
 
 def diagnose_classes(
-    total: Statistics, shards: Sequence[Measurements], names: Sequence[str]
+    total: Statistics, shards: Sequence[Measurements], names: Sequence[str], rule: ScoringRule
 ) -> tuple[ClassDiagnosis, ...]:
     """Return a diagnosis of each class that occurs in truth or labels, lowest IoU first; none without truth.
 
-    Pixels are judged, or points where only they have truth.
+    Pixels are judged, or points where only they have truth. `rule` says which count.
     """
     on_pixels = bool(total.image_truth_voted.any())
-    raw = without_ignore(total.image_truth_raw if on_pixels else total.point_truth_raw)
-    voted = without_ignore(total.image_truth_voted if on_pixels else total.point_truth_voted)
+    raw = rule.counted(with_truth(total.image_truth_raw if on_pixels else total.point_truth_raw))
+    voted = rule.counted(with_truth(total.image_truth_voted if on_pixels else total.point_truth_voted))
     occurring = np.flatnonzero(np.isfinite(score(voted).iou)).tolist()
     found = [_diagnose(class_id, raw, voted, shards, names) for class_id in occurring]
     return tuple(sorted(found, key=lambda diagnosis: (diagnosis.voted_iou or 0.0, diagnosis.name)))
@@ -40,7 +43,7 @@ def _diagnose(
     class_id: int, raw: Counts, voted: Counts, shards: Sequence[Measurements], names: Sequence[str]
 ) -> ClassDiagnosis:
     before, after = score(raw), score(voted)
-    taken_for = _largest_confusions(voted[class_id], class_id, names)
+    taken_for = _largest_confusions(voted[class_id], class_id, [*names, NO_LABEL])
     takes = _largest_confusions(voted[:, class_id], class_id, names)
     return ClassDiagnosis(
         name=names[class_id],

@@ -1,6 +1,8 @@
 """Say what speaks against a cache being complete, whole and plausible."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+
+import numpy as np
 
 from cache_schemas.names import printable
 from cache_schemas.problems import Problem
@@ -41,12 +43,16 @@ def judge_plausibility(
     outliers: Sequence[Outlier],
     *,
     untrained: bool,
+    foreign: Sequence[str],
     all_samples: bool,
+    counts_misses: bool,
     smallest_seen_share: float,
 ) -> tuple[str, ...]:
-    """Return what is unlikely about the labels; `all_samples` tells whether all samples of the cache were counted.
+    """Return what is unlikely about the labels.
 
-    Cameras that see less than `smallest_seen_share` of the points are suspicious.
+    `foreign` says of each teacher that was made for other data sets what it is. `all_samples` tells whether all samples
+    of the cache were counted, and `counts_misses` whether elements without a label are wrong. Cameras that see less
+    than `smallest_seen_share` of the points are suspicious.
     """
     if statistics is None:
         return ("there are no labels to judge",)
@@ -58,6 +64,7 @@ def judge_plausibility(
     shards = {outlier.shard for outlier in outliers}
     found = {
         "the teachers are untrained: the labels mean nothing": untrained,
+        **dict.fromkeys(foreign, True),
         f"{percent(ratio(counts[largest], pixels))} of all pixels have the label {largest}": (
             counts[largest] > _LARGEST_CLASS_SHARE * pixels
         ),
@@ -69,7 +76,30 @@ def judge_plausibility(
         ),
         f"shards that are outliers: {len(shards)}, see below": bool(shards),
     }
-    return _that_hold(found)
+    no_better = () if untrained else _no_better_than_chance(statistics, counts_misses)
+    return (*_that_hold(found), *no_better)
+
+
+def _no_better_than_chance(statistics: LabelStatistics, counts_misses: bool) -> Iterator[str]:
+    """Yield a sentence for pixels, and one for points, if a guess without looking would score as well."""
+    for unit, truth in statistics.truth.by_unit:
+        if truth is None:
+            continue
+        scores, names = truth.refined, list(truth.refined.iou)
+        accuracy, miou = scores.accuracy, scores.miou
+        if accuracy is None or miou is None:
+            continue
+        by_class = np.array(scores.confusion).sum(axis=1)
+        if counts_misses:
+            by_class += np.array(list(scores.unlabelled.values()))
+        share = ratio(by_class.max(), by_class.sum())
+        found = {
+            f"{percent(accuracy)} are right, and {percent(share)} would be if all were called "
+            f"{names[by_class.argmax()]}": accuracy <= share,
+            f"mIoU {percent(miou)} is not above 1 / {len(names)}": miou <= 1 / len(names),
+        }
+        if len(names) > 1 and (reasons := _that_hold(found)):
+            yield f"labels of {unit} are no better than chance: {'; '.join(reasons)}"
 
 
 def _that_hold(found: dict[str, bool]) -> tuple[str, ...]:

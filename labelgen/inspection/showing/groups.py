@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from cache_schemas.layout import SOURCE_GROUP, SOURCE_PREFIX
 from labelgen.inspection.report import Report
 from labelgen.stages import STAGES
 
@@ -17,8 +18,8 @@ class GroupRow:
 
 
 def group_rows(report: Report) -> list[GroupRow]:
-    """Return a row for each stage, in the order of the layout."""
-    return [
+    """Return a row for each stage, in the order of the layout, then for each source of imported labels."""
+    rows = [
         GroupRow(
             name=stage.name,
             description=stage.description,
@@ -26,4 +27,9 @@ def group_rows(report: Report) -> list[GroupRow]:
             stored_bytes=sum(size for array, size in report.bytes.items() if array.startswith(f"{stage.name}/")),
         )
         for stage in STAGES.values()
+    ]
+    sources = {name: sealed for name, sealed in report.groups_sealed.items() if name.startswith(SOURCE_PREFIX)}
+    return rows + [
+        GroupRow(name, SOURCE_GROUP.arrays["point"].meaning, sealed, report.bytes.get(f"{name}/point", 0))
+        for name, sealed in sources.items()
     ]

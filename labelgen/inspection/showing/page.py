@@ -88,7 +88,8 @@ def write_page(report: Report, samples: Sequence[SampleId], file: Path) -> Path:
         OSError: if the file cannot be written.
     """
     cache, manifest = Cache.open(report.cache)
-    strips = map_samples(cache, samples, _DRAWN_ARRAYS, partial(_sample_strip, manifest=manifest, report=report))
+    draw = partial(_sample_strip, manifest=manifest, report=report)
+    strips = map_samples(cache, samples, _DRAWN_ARRAYS, draw, report.scoring.source)
     page = _environment().get_template("page.html.jinja").render(
         report=report,
         statistics=report.statistics,

@@ -18,7 +18,7 @@ _GREY = (150, 150, 150)
 _PICTURE_DISTANCE_M = 2.0
 
 
-def write_recording(url: str, samples: Sequence[SampleId], file: Path) -> Path:
+def write_recording(url: str, samples: Sequence[SampleId], file: Path, source: str | None = None) -> Path:
     """Write samples of the cache at `url` as one `.rrd` file; each is a step of the timeline `sample`.
 
     Raises:
@@ -41,7 +41,7 @@ def write_recording(url: str, samples: Sequence[SampleId], file: Path) -> Path:
     ]
     recording.log("/", rerun.AnnotationContext(classes), static=True)
     recording.log("cloud", rerun.ViewCoordinates.RIGHT_HAND_Z_UP, static=True)
-    for step, sample in enumerate(iterate_samples(cache, samples, _RECORDED_ARRAYS)):
+    for step, sample in enumerate(iterate_samples(cache, samples, _RECORDED_ARRAYS, source)):
         recording.set_time("sample", sequence=step)
         recording.log("about", rerun.TextDocument(f"{sample.shard}, sample {sample.token}"))
         if sample.has_points:

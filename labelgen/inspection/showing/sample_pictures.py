@@ -13,6 +13,7 @@ from cache_schemas.layout import SHARD_GROUPS, AnyArray
 from cache_schemas.store import Cache
 from cache_schemas.taxonomy import IGNORE, Taxonomy
 from labelgen.inspection.counting.samples import Arrays, Sample, SampleId, map_samples
+from labelgen.visibility import visible_pairs
 
 Picture = NDArray[np.uint8]
 """An RGB picture (H, W, 3)."""
@@ -33,12 +34,13 @@ _WRONG, _NO_TRUTH = (230, 0, 0), (255, 255, 255)
 _SHEET_BACKGROUND = (20, 20, 20)
 
 
-def write_pictures(url: str, samples: Sequence[SampleId], folder: Path) -> list[Path]:
+def write_pictures(url: str, samples: Sequence[SampleId], folder: Path, source: str | None = None) -> list[Path]:
     """Write `<shard>-<nn>.png` for each sample of the cache at `url`, nn being its index in the shard.
 
     A file has a column for each image, or for some of many. Its rows are: picture, raw labels, masks, voted labels;
     where pixels have truth, the truth, and what is wrong (red; white has no truth); then points, if there are any, over
-    the picture by voted label, and by truth where points have it.
+    the picture by voted label, and by truth where points have it. Labels of an imported `source` take the place of
+    truth.
 
     Raises:
         OSError: if the folder cannot be written.
@@ -53,7 +55,7 @@ def write_pictures(url: str, samples: Sequence[SampleId], folder: Path) -> list[
         Image.fromarray(sheet).save(file, compress_level=PNG_LEVEL)
         return file
 
-    return list(map_samples(cache, samples, DRAWN_ARRAYS, write))
+    return list(map_samples(cache, samples, DRAWN_ARRAYS, write, source))
 
 
 def with_few_images(sample: Sample) -> Sample:
@@ -127,6 +129,7 @@ def colour_table(taxonomy: Taxonomy) -> Picture:
 def _points_over(rgb: Picture, pairs: Arrays, ids: AnyArray, colours: Picture) -> list[Picture]:
     """Draw labelled points over darkened pictures (I, H, W, 3); `ids` (P,) are labels of points."""
     canvases = (rgb * 0.5).astype(np.uint8)
+    pairs = visible_pairs(pairs)
     labels = ids[pairs["point"]]
     shown = np.flatnonzero(labels != IGNORE)
     height, width = rgb.shape[1:3]

@@ -111,11 +111,12 @@ def segment_sizes(masks: MaskAgreement) -> RenderableType:
     return table
 
 
-def label_shares(statistics: LabelStatistics, class_name: str | None) -> Iterator[RenderableType]:
+def label_shares(statistics: LabelStatistics, class_name: str | None, scoring: str) -> Iterator[RenderableType]:
     """Show the share of each class before and after the vote, and its IoU and recall where there is truth."""
     for (unit, labels), (_, truth) in zip(statistics.labels.by_unit, statistics.truth.by_unit, strict=True):
         columns = [f"share of {unit}", *(["IoU", "recall"] if truth else [])]
-        table = _table(f"labels of {unit}, raw -> voted", _text("class"), *map(_number, columns))
+        title = f"labels of {unit}, raw -> voted" + (f"; scored by {scoring}" if truth else "")
+        table = _table(title, _text("class"), *map(_number, columns))
         raw_total, voted_total = (sum(counts.values()) or 1 for counts in (labels.raw, labels.refined))
         for name in labels.raw:
             if class_name not in (None, name):
@@ -138,20 +139,22 @@ def outliers(found: Sequence[Outlier]) -> RenderableType:
     return _note_omitted(table, len(found) - LISTED_ROWS)
 
 
-def diagnoses(found: Sequence[ClassDiagnosis]) -> RenderableType:
+def diagnoses(found: Sequence[ClassDiagnosis], scoring: str) -> RenderableType:
     """Show what is wrong with each class, why, and where."""
     columns = _text("class"), _number("IoU"), _text("why"), _text("where most errors are")
-    table = _table("classes, lowest IoU first, raw -> voted", *columns)
+    table = _table(f"classes, lowest IoU first, raw -> voted; scored by {scoring}", *columns)
     for entry in found[:LISTED_ROWS]:
         where = describe_errors(entry.shards[0]) if entry.shards else ""
         table.add_row(entry.name, _arrow(entry.raw_iou, entry.voted_iou), entry.reason, where)
     return _note_omitted(table, len(found) - LISTED_ROWS)
 
 
-def worst_samples(samples: Sequence[SampleMeasures]) -> RenderableType:
+def worst_samples(samples: Sequence[SampleMeasures], scoring: str) -> RenderableType:
     """Show the samples to look at."""
     numbers = map(_number, ("pixels\nright", "points\nright", "masks an\nimage", "vote\nchanged", "cameras\ndisagree"))
-    table = _table("samples to look at, worst first", _text("sample"), _text("shard"), *numbers)
+    scored = any(sample.measures[f"{unit}_accuracy"] is not None for sample in samples for unit in ("pixel", "point"))
+    title = "samples to look at, worst first" + (f"; scored by {scoring}" if scored else "")
+    table = _table(title, _text("sample"), _text("shard"), *numbers)
     for sample in samples[:_LISTED_SAMPLES]:
         measures = sample.measures
         table.add_row(
@@ -166,16 +169,19 @@ def worst_samples(samples: Sequence[SampleMeasures]) -> RenderableType:
     return _note_omitted(table, len(samples) - _LISTED_SAMPLES)
 
 
-def comparison(against: Comparison) -> Iterator[RenderableType]:
+def comparison(against: Comparison, scoring: str) -> Iterator[RenderableType]:
     """Show what differs in another cache."""
     title = f"compared with {against.cache}, there -> here"
     settings = _table(title, _text("setting"), _text("there"), _text("here"))
     for name, values in against.settings.items():
         settings.add_row(name, _setting(values.there), _setting(values.here))
     yield settings if against.settings else Group(title, "  made with the same settings")
-    yield _label_changes(against)
-    yield _class_changes("pixels", {name: change.image for name, change in against.classes.items()})
-    yield _class_changes("points", {name: change.point for name, change in against.classes.items()})
+    by_pixels, by_points = (f"; scored by {scoring}" if scores else "" for _, scores in against.scores.by_unit)
+    yield _label_changes(against, by_pixels or by_points)
+    pixels = {name: change.image for name, change in against.classes.items()}
+    yield _class_changes(f"labels of pixels, there -> here{by_pixels}", "share of pixels", pixels)
+    points = {name: change.point for name, change in against.classes.items()}
+    yield _class_changes(f"labels of points, there -> here{by_points}", "share of points", points)
     if changed := [shard for shard in against.by_shard if shard.image or shard.point]:
         yield _changed_shards(changed)
     reasons = Counter(shard.reason for shard in against.by_shard if shard.reason)
@@ -189,9 +195,9 @@ def _setting(value: str | TeacherIdentity | None) -> str:
     return f"{value.architecture} ({value.weights})" if isinstance(value, TeacherIdentity) else f"{value or '-':.40}"
 
 
-def _label_changes(against: Comparison) -> RenderableType:
+def _label_changes(against: Comparison, scored: str) -> RenderableType:
     columns = _text("labels of"), _number("voted mIoU"), _number("changed"), _text("largest changes")
-    table = _table("labels, there -> here", *columns)
+    table = _table(f"labels, there -> here{scored}", *columns)
     for (unit, moved), (_, scores) in zip(against.moved.by_unit, against.scores.by_unit, strict=True):
         moves = moved.moves[:_LISTED_MOVES] if moved else ()
         table.add_row(
@@ -203,8 +209,8 @@ def _label_changes(against: Comparison) -> RenderableType:
     return table
 
 
-def _class_changes(unit: str, changes: Mapping[str, ClassChange]) -> RenderableType:
-    table = _table(f"labels of {unit}, there -> here", _text("class"), _number(f"share of {unit}"), _number("IoU"))
+def _class_changes(title: str, share: str, changes: Mapping[str, ClassChange]) -> RenderableType:
+    table = _table(title, _text("class"), _number(share), _number("IoU"))
     for name, change in changes.items():
         table.add_row(name, _arrow(change.share.there, change.share.here), _arrow(change.iou.there, change.iou.here))
     return table

@@ -58,22 +58,22 @@ def _sections(report: Report) -> Iterator[RenderableType]:
     yield _head(report)
     class_name = report.selection.class_name if report.selection else None
     if statistics := report.statistics:
-        yield _overview(statistics)
+        yield _overview(statistics, report.scoring.title)
         yield tables.clip_scores(statistics.scores)
         yield tables.mask_sizes(statistics.masks)
         if statistics.truth.masks:
             yield tables.segment_sizes(statistics.truth.masks)
-        yield from tables.label_shares(statistics, class_name)
+        yield from tables.label_shares(statistics, class_name, report.scoring.title)
     if report.instances:
         yield _instances(report.instances)
     if report.outliers:
         yield tables.outliers(report.outliers)
     if diagnoses := [d for d in report.classes if class_name in (None, d.name)]:
-        yield tables.diagnoses(diagnoses)
+        yield tables.diagnoses(diagnoses, report.scoring.title)
     if report.worst_samples:
-        yield tables.worst_samples(report.worst_samples)
+        yield tables.worst_samples(report.worst_samples, report.scoring.title)
     if report.against:
-        yield from tables.comparison(report.against)
+        yield from tables.comparison(report.against, report.scoring.title)
     if not report.selection:
         yield tables.groups(group_rows(report))
         yield tables.stored_bytes(report.bytes)
@@ -153,7 +153,7 @@ def _instances(found: InstanceReport) -> RenderableType:
     return rows
 
 
-def _overview(statistics: LabelStatistics) -> RenderableType:
+def _overview(statistics: LabelStatistics, scoring: str) -> RenderableType:
     scores, points, masks, labels = statistics.scores, statistics.points, statistics.masks, statistics.labels
     rows = _headed_rows()
     rows.add_row(
@@ -165,7 +165,7 @@ def _overview(statistics: LabelStatistics) -> RenderableType:
     rows.add_row(
         "points",
         f"{points.total:,}, {percent(points.seen_share)} seen by a camera ({by_cameras} cameras), "
-        f"{points.pairs:,} pairs of a pixel and a point"
+        f"{points.pairs:,} pairs of a pixel and a point, {points.hidden_pairs:,} of them hidden"
         if points.total
         else "none",
     )
@@ -189,6 +189,8 @@ def _overview(statistics: LabelStatistics) -> RenderableType:
             "truth",
             f"{unit}: mIoU {percent(raw.miou)} -> {percent(voted.miou)}, accuracy {percent(raw.accuracy)} -> "
             f"{percent(voted.accuracy)} (raw -> voted); {percent(truth.share)} of all {unit} have truth, and "
-            f"{voted.scored:,} of these {truth.truth:,} have a label",
+            f"{truth.truth - sum(voted.unlabelled.values()):,} of these {truth.truth:,} have a label",
         )
+    if any(truth for _, truth in statistics.truth.by_unit):
+        rows.add_row("scored", f"by {scoring}")
     return rows

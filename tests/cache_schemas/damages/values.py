@@ -30,6 +30,8 @@ for _array, _index, _id in (
 impossible_value(f"{SHARD}/truth", "point", 2, 3, "3_outside_the_taxonomy")
 for _array, _value in (("point", 7), ("point", -1), ("point", 3), ("image", 3), ("image", 1), ("row", 4), ("col", 6)):
     impossible_value(f"{SHARD}/pairs", _array, 4, _value, f"{_value}_outside_its_sample_or_picture")
+impossible_value(f"{SHARD}/pairs", "visible", 1, 2, "2_is_neither_yes_nor_no")
+impossible_value(f"{SHARD}/pairs", "depth", 0, np.nan, "that_is_not_a_number")
 for _group, _total in (("images", 3), ("points", 7), ("pairs", 5)):
     impossible_value(f"{SHARD}/{_group}", "offsets", 0, 1, "that_start_late")
     impossible_value(f"{SHARD}/{_group}", "offsets", 2, _total - 1, "that_end_early")

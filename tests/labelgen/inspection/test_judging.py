@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from demo.teacher_weights import CLIP_WEIGHTS, SAM_WEIGHTS
+
 CAR, ROAD = 0, 1
 
 
@@ -74,7 +76,44 @@ def test_unlikely_labels_are_named(tmp_path: Path, make_cache, sample, report) -
         "no pixel has the label road, tree",
         "masks cover only 0.0% of the pixels",
         "the vote in masks lowers the accuracy of the labels",
+        "labels of pixels are no better than chance: 50.0% are right, and 50.0% would be if all were called car; "
+        "mIoU 25.0% is not above 1 / 3",
+        "labels of points are no better than chance: 66.7% are right, and 66.7% would be if all were called car; "
+        "mIoU 33.3% is not above 1 / 3",
     ]
+
+
+def test_labels_that_are_better_than_chance_by_one_score_only_are_named_by_the_other(
+    tmp_path: Path, make_cache, sample, report
+) -> None:
+    # 18 of 24 pixels are road. 5 roads are labelled car and 1 car road, so as many are right as if all were road.
+    truth = np.where(np.arange(24) < 6, CAR, ROAD).reshape(4, 6)
+    voted = np.where(np.arange(24) < 11, CAR, ROAD).reshape(4, 6)
+    voted[0, 0] = ROAD
+    found = report(make_cache(tmp_path / "c.zarr", {"s": [sample(voted=voted, truth=truth)]}))
+    chance = [reason for reason in found["verdict"]["plausible"] if "pixels are no better" in reason]
+    assert chance == [
+        "labels of pixels are no better than chance: 75.0% are right, and 75.0% would be if all were called road"
+    ]
+
+
+def test_teachers_that_are_for_other_data_sets_are_named(tmp_path: Path, make_cache, sample, report) -> None:
+    cache = make_cache(tmp_path / "c.zarr", {"s": [sample()]})
+    document = Path(cache) / "zarr.json"
+    content = json.loads(document.read_text())
+    for teacher, weights in (("clip", CLIP_WEIGHTS), ("sam", SAM_WEIGHTS)):
+        content["attributes"]["teachers"][teacher] |= {"weights": f"demo-{teacher}", "sha256": weights.sha256}
+    document.write_text(json.dumps(content))
+    assert report(cache)["verdict"]["plausible"] == [
+        f"{teacher} has the weights demo-{teacher}, which are for demo only and not for toy: its labels can be wrong "
+        "with high confidence"
+        for teacher in ("clip", "sam")
+    ] + ["no pixel has the label tree"]
+    content["attributes"]["sources"][0]["dataset"] = "demo"
+    document.write_text(json.dumps(content))
+    (record,) = Path(cache).glob("shards/*/zarr.json")
+    record.write_text(record.read_text().replace('"dataset": "toy"', '"dataset": "demo"'))
+    assert report(cache)["verdict"]["plausible"] == ["no pixel has the label tree"]
 
 
 def test_a_damaged_shard_is_named_and_the_rest_is_counted(ten_shards: str, tmp_path: Path, inspect) -> None:

@@ -16,7 +16,15 @@ NAMES = ("car", "road")
 
 def scores(*rows: tuple[int, int], miou: float | None = 0.5) -> LabelScores:
     by_class = dict.fromkeys(NAMES, 0.5)
-    return LabelScores(miou=miou, accuracy=0.5, scored=1, iou=by_class, class_accuracy=by_class, confusion=rows)
+    return LabelScores(
+        miou=miou,
+        accuracy=0.5,
+        scored=1,
+        iou=by_class,
+        unlabelled=dict.fromkeys(NAMES, 0),
+        class_accuracy=by_class,
+        confusion=rows,
+    )
 
 
 def draw(raw: LabelScores, voted: LabelScores) -> np.ndarray:

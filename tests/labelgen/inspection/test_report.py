@@ -20,6 +20,7 @@ KEYS = [
     "config_digest",
     "software",
     "selection",
+    "scoring",
     "shards",
     "groups_sealed",
     "samples",

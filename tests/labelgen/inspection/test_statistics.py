@@ -5,6 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cache_schemas.documents import Provenance
+from cache_schemas.group_path import GroupPath
+from cache_schemas.store import Cache
 from labelgen.inspection.counting import statistics
 from labelgen.inspection.counting.statistics import best_ious, count_together
 
@@ -46,6 +49,20 @@ def test_cameras_that_see_a_point_with_different_labels_disagree(tmp_path: Path,
     found = report(make_cache(tmp_path / "c.zarr", {"s": [sample(voted=voted)]}))
     assert found["points"]["camera_disagreement"] == 1
     assert found["points"]["pair_agreement"] == pytest.approx(3 / 4), "the second camera of point 1 says tree"
+
+
+def test_hidden_pairs_are_counted_and_left_out(tmp_path: Path, make_cache, sample, report) -> None:
+    voted = np.stack([np.full((4, 6), CAR), np.full((4, 6), TREE)])
+    cache, path = Cache(make_cache(tmp_path / "c.zarr", {"s": [sample(voted=voted)]}), "a"), GroupPath("s-000", "pairs")
+    seal = cache.seals([path])[path]
+    hidden = {"visible": np.array([1, 1, 0, 1], np.uint8)}  # the second camera of point 1 does not see it
+    cache.write_group(
+        path, cache.read(path) | hidden, Provenance(seal.fingerprint, upstream=seal.upstream, samples=seal.samples)
+    )
+    found = report(cache.url)["points"]
+    assert (found["pairs"], found["hidden_pairs"]) == (4, 1)
+    assert found["by_cameras"] == {"0": 1, "1": 3, "2+": 0}
+    assert found["pair_agreement"] == 1
 
 
 def test_each_true_segment_gets_its_best_iou_with_a_mask(monkeypatch: pytest.MonkeyPatch) -> None:
