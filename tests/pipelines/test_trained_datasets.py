@@ -53,7 +53,8 @@ def fit_and_score(tmp_path: Path, trained: Cache, scored: Cache, *more: str) -> 
     found = json.loads(run_cli("evaluate", tmp_path / "run", scored.url, "--json").stdout)
     assert found["scenes"] == "all"
     assert found["point"]["scored"] == known(scored, "point")
-    assert found["agreement"]["scored"] == row_count(scored, "pairs", "point")
+    pairs = [scored.read(GroupPath(key, "pairs")) for key in scored.shard_keys()]
+    assert found["agreement"]["scored"] == sum(int(own.get("visible", np.ones_like(own["row"])).sum()) for own in pairs)
     return found
 
 
@@ -70,6 +71,9 @@ def test_scannet_trains_on_some_frames_of_each_scan_and_is_scored_on_all(tmp_pat
     assert row_count(val, "images", "rgb") == 3, "of one scan"
     found = fit_and_score(tmp_path, train, val, "--set", "stream.images=2")
     assert found["image"]["scored"] == known(val, "image")
+    run_cli("predict", tmp_path / "run", val.url, "--out", tmp_path / "labels")
+    (labels,) = (np.loadtxt(file, int) for file in (tmp_path / "labels").glob("*.txt"))
+    assert len(labels) == row_count(val, "points", "xyz") and 1 <= labels.min() <= labels.max() <= 39
 
 
 @pytest.mark.slow
@@ -77,6 +81,10 @@ def test_semantickitti_trains_on_one_sequence_and_is_scored_on_another(tmp_path:
     data = make_data(tmp_path / "data", "semantickitti")
     train, valid = (make_cache(tmp_path / s, data, "semantickitti", s, (32, 112)) for s in ("train", "valid"))
     assert "image" not in fit_and_score(tmp_path, train, valid)
+    run_cli("predict", tmp_path / "run", valid.url, "--out", tmp_path / "labels")
+    files = (tmp_path / "labels/sequences/08/predictions").iterdir()
+    labels = np.concatenate([np.fromfile(file, np.uint32) for file in files])
+    assert len(labels) == row_count(valid, "points", "xyz") and 10 <= labels.min() <= labels.max() <= 81
 
 
 @pytest.mark.slow
