@@ -93,9 +93,11 @@ def fit(
     Exit codes: 0 trained to the end, 1 stopped by an error, 2 wrong usage, 130 interrupted.
     """
     from cache_schemas.store import Cache
+    from trainer.data.admission import refuse_without_points
     from trainer.settings import load_settings
 
     _, manifest = Cache.open(cache)
+    refuse_without_points(cache, manifest)  # before the settings: such a data set has none
     settings = load_settings(manifest.dataset, recipe, config_file, overrides)
     if workers:
         load_attribute(RAY_LAUNCHER)(settings, cache, out, workers, resume=resume, init=init)

@@ -66,6 +66,8 @@ class NetworkSettings(Settings):
             `imagenet`, which `trainer fetch-weights` fetches (random weights if absent), or `demo-small`, which is the
             demo's for the small network. None: random weights.
         voxel_m: the side of a voxel, in metres.
+        point_features: what the 3D network knows of a point besides its place: `intensity` (where the cache has none,
+            the grey value of the point's colour; where it has neither, 0), or its `colour`, which the cache must have.
         latent_dim: dimensions of the space in which eq 7 compares features, the paper's K_f.
     """
 
@@ -73,6 +75,7 @@ class NetworkSettings(Settings):
     cloud: Literal["minkunet34", "minkunet18", "minkunet14", "small"]
     image_weights: Path | None = None
     voxel_m: float = Field(gt=0)
+    point_features: Literal["intensity", "colour"] = "intensity"
     latent_dim: int = Field(64, ge=1)
 
 

@@ -1,6 +1,7 @@
 """A cache that is incomplete or damaged is refused before a training, with the first problem and its fix."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from cache_schemas.errors import NoCacheError, SchemaVersionError
 from cache_schemas.group_path import GroupPath
 from cache_schemas.store import Cache
 from cache_schemas.validate import validate
+from tests.trainer.runs import run_cli
 from trainer.data.stream import CacheStream
 from trainer.errors import UnfitCacheError
 
@@ -44,6 +46,17 @@ def test_other_class_names_than_the_labels_were_made_with_are_refused(own: str) 
 def test_missing_arrays_are_refused_with_the_way_to_make_them(own: str) -> None:
     with pytest.raises(UnfitCacheError, match=r"clip/features: not in this cache; .*clip\.store_features=true"):
         CacheStream(own, [*ARRAYS, "clip/features"])
+
+
+def test_pictures_alone_are_refused(own: str, small_run: Path) -> None:
+    file = Path(own) / "zarr.json"
+    document = json.loads(file.read_text())
+    document["attributes"]["modalities"] = ["image"]
+    file.write_text(json.dumps(document))
+    refused = "holds pictures alone .*, but the trainer always needs both networks, .*not supported yet.*; choose"
+    with pytest.raises(UnfitCacheError, match=refused):
+        CacheStream(own, ARRAYS)
+    assert re.search(refused, run_cli("evaluate", small_run, own, exit_code=1).stderr.replace("\n", " "))
 
 
 def test_other_schema_versions_are_refused(own: str) -> None:

@@ -30,3 +30,18 @@ def test_sampling_works_on_a_grid_of_one_cell_and_for_no_pairs() -> None:
     grid = torch.tensor([[[[3.0, 4.0]]]])
     assert sample_bilinear(grid, torch.zeros(2, dtype=torch.int64), torch.rand(2, 2)).tolist() == [[3, 4], [3, 4]]
     assert sample_bilinear(grid, torch.zeros(0, dtype=torch.int64), torch.zeros(0, 2)).shape == (0, 2)
+
+
+def test_only_the_valid_part_of_a_padded_grid_is_sampled() -> None:
+    torch.manual_seed(0)
+    parts = [torch.randn(1, rows, columns, 4) for rows, columns in ((3, 7), (5, 2), (5, 7))]
+    padded = torch.full((3, 5, 7, 4), torch.inf)
+    for grid, part in zip(padded, parts, strict=True):
+        grid[: part.shape[1], : part.shape[2]] = part[0]
+    image, position = torch.randint(3, (300,)), torch.rand(300, 2)
+    position[:40] = torch.tensor([0.0, 1.0])[torch.randint(2, (40, 2))]
+    found = sample_bilinear(padded, image, position, torch.tensor([part.shape[1:3] for part in parts]))
+    for number, part in enumerate(parts):
+        own = image == number
+        expected = sample_bilinear(part, torch.zeros(int(own.sum()), dtype=torch.int64), position[own])
+        torch.testing.assert_close(found[own], expected)

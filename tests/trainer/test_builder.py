@@ -112,3 +112,29 @@ def test_raw_labels_are_read_without_refinement(toy: str) -> None:
     arrays = stream.read(stream.samples[0])
     assert "labels/image" not in arrays
     np.testing.assert_array_equal(found[Step(0, 0, (0,))].pixel_labels, arrays["labels/image_raw"])
+
+
+def test_frozen_features_of_pictures_of_many_sizes_stay_with_their_pixels(own: str) -> None:
+    """Of one shard half of the pictures have smaller grids, padded with what no sampling may read."""
+    cache, path = Cache(own, "a"), GroupPath("scene-0-000", "sam")
+    arrays, seal = cache.read(path), cache.seals([path])[path]
+    grids, height, width = arrays["features"], 48, 64
+    valid = np.tile(np.array([[4, 8], [6, 5]], np.uint16), (len(grids) // 2, 1))
+    truth = cache.read(GroupPath("scene-0-000", "truth"), "image")["image"]
+    padded = np.full((len(grids), 7, 9, 16), -128, np.int8)
+    for picture, (rows, columns) in enumerate(valid):
+        row = ((np.arange(rows) + 0.5) * height / rows).astype(int)
+        col = ((np.arange(columns) + 0.5) * width / columns).astype(int)
+        padded[picture, :rows, :columns] = 0
+        padded[picture, :rows, :columns, :3] = 100 * np.eye(3)[truth[picture][row][:, col]]
+    provenance = Provenance(seal.fingerprint, upstream=seal.upstream, samples=seal.samples, counts=seal.counts)
+    cache.write_group(path, {**arrays, "features": padded, "features_valid": valid}, provenance)
+    batch = batches(own)[0][Step(0, 0, (0, 2, 1))]
+    assert batch.features["sam"].shape == (6, 7, 9, 16)
+    assert batch.features_valid["sam"].tolist() == [[4, 8], [6, 5], [6, 8], [6, 8], [4, 8], [6, 5]]
+    found = sample_bilinear(batch.features["sam"], batch.pair_image, batch.pair_position, batch.features_valid["sam"])
+    right = found[:, :3].argmax(dim=1) == batch.point_labels[batch.pair_point]
+    assert found[:, :3].min() >= 0
+    for image in range(6):
+        share = right[batch.pair_image == image].float().mean()
+        assert share > (0.7 if batch.features_valid["sam"][image, 1] == 5 else 0.95)

@@ -10,6 +10,7 @@ import pytest
 from cache_schemas.group_path import GroupPath
 from cache_schemas.store import Cache
 from tests.trainer.runs import history, overrides, run_cli
+from trainer.networks.model import CnsModel
 
 
 @pytest.mark.slow
@@ -81,6 +82,20 @@ def test_cached_labels_are_scored_beside_the_networks(small_run: Path, toy: str)
     assert found["samples"] == 10
     assert found["point"]["scored"] == 2400
     assert found["point_seen"]["scored"] == found["labels"]["raw"]["point_seen"]["scored"] < 2400
+
+
+def test_scores_do_not_depend_on_how_many_images_the_network_takes_at_once(
+    small_run: Path, toy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together = json.loads(run_cli("evaluate", small_run, toy, "--json").stdout)
+    taken: list[int] = []
+    score = CnsModel.pixel_scores
+    monkeypatch.setattr(CnsModel, "pixel_scores", lambda model, rgb: taken.append(len(rgb)) or score(model, rgb))
+    monkeypatch.setattr("trainer.evaluation.predictor.IMAGES_AT_ONCE", 1)
+    alone = json.loads(run_cli("evaluate", small_run, toy, "--json").stdout)
+    assert taken == [1] * 4
+    assert alone["image"]["accuracy"] == pytest.approx(together["image"]["accuracy"], abs=0.001)
+    assert alone["point"] == together["point"]
 
 
 def test_cached_labels_are_scored_by_a_rule(small_run: Path, toy: str) -> None:

@@ -2,10 +2,14 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import torch
+from torch.nn import functional
 
-from trainer.networks.model import class_scores
+from tests.trainer.test_builder import batches, toy_settings
+from trainer.data.sampler import Step
+from trainer.networks.model import CnsModel, class_scores
 
 
 def test_scores_are_dot_products_of_mapped_features_with_text() -> None:
@@ -14,6 +18,15 @@ def test_scores_are_dot_products_of_mapped_features_with_text() -> None:
     layer = torch.nn.Linear(6, 8)
     expected = torch.stack([(layer(features) * t).sum(dim=-1) for t in text], dim=-1)
     torch.testing.assert_close(class_scores(features, layer, text), expected)
+
+
+def test_frozen_features_are_taken_from_the_valid_part_of_their_grid(toy: str) -> None:
+    torch.manual_seed(0)
+    batch = batches(toy)[0][Step(0, 0, (0,))]
+    model = CnsModel(toy_settings("networks.image_weights=null"), torch.eye(3, 8), {"sam": 16}).eval()
+    padded = replace(batch, features={"sam": functional.pad(batch.features["sam"], (0, 0, 0, 3, 0, 2), value=127)})
+    found, expected = (model(part).latents["sam"].frozen for part in (padded, batch))
+    torch.testing.assert_close(found, expected)
 
 
 def test_the_model_imports_no_loader() -> None:

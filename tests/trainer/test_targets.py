@@ -32,6 +32,7 @@ def batch() -> Batch:
         mask_ids=torch.tensor([[[1, 1, 2], [1, 2, 0]]], dtype=torch.int32),
         mask_count=3,
         features={},
+        features_valid={},
         scales={},
         voxels=empty,
         voxel_features=empty,

@@ -21,8 +21,10 @@ def admit(
     of which no array is asked for.
 
     Raises:
-        UnfitCacheError: if a group is unsealed, stale or damaged, or an array is missing; it names the first problem.
+        UnfitCacheError: if the cache has no points, a group is unsealed, stale or damaged, or an array is missing; it
+            names the first problem.
     """
+    refuse_without_points(cache.url, manifest)
     records: dict[str, ShardRecord] = {}
     seals: dict[GroupPath, GroupSeal] = {}
     for part in audit(cache, manifest):
@@ -40,6 +42,20 @@ def admit(
         )
     _check_arrays_present(arrays, records, seals, cache.url)
     return records, seals
+
+
+def refuse_without_points(url: str, manifest: CacheManifest) -> None:
+    """Check that a cache has points.
+
+    Raises:
+        UnfitCacheError: if it holds pictures alone.
+    """
+    if "point" not in manifest.modalities:
+        raise UnfitCacheError(
+            f"{url}: holds pictures alone (data set {', '.join(manifest.datasets)}), but the trainer always needs both "
+            "networks, so also points (scoring a 2D network on pictures alone is not supported yet); choose a cache of "
+            "a data set with points"
+        )
 
 
 def _concerns(path: str, groups: set[str]) -> bool:
@@ -66,6 +82,8 @@ def _check_arrays_present(
 def _remedy(name: str) -> str:
     if name == "clip/features":
         return "make it with `labelgen run --set clip.store_features=true`, or train with method.latent=sam"
+    if name == "points/colour":
+        return "choose a cache whose points have colours, or train with networks.point_features=intensity"
     if name.startswith("truth/"):
         return "choose a cache whose data set has truth"
     if name.startswith(SOURCE_PREFIX):

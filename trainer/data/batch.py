@@ -21,9 +21,10 @@ class Batch:
         mask_ids: (B, H, W) i32, SAM's mask of each augmented pixel; 0 is no mask.
         mask_count: one more than the highest mask id.
         features: by teacher, (B, hf, wf, E) i8 or f16, frozen features of the original images.
+        features_valid: by teacher, (B, 2) i64, first rows and columns of `features` that show the image; zeros follow.
         scales: by teacher, (B, E) f32, factors of i8 features.
         voxels: (V, 4) i32 as (sample, z, y, x).
-        voxel_features: (V, 2) f32, mean intensity and mean height in units of 10 m.
+        voxel_features: (V, F) f32, mean features of the points (`point_features`), and mean height in units of 10 m.
         point_voxel: (P,) i64, the voxel of each point.
         point_labels: (P,) u8.
         pair_point, pair_image: (N,) i64, the point and the image of each pair.
@@ -39,6 +40,7 @@ class Batch:
     mask_ids: Tensor
     mask_count: int
     features: dict[str, Tensor]
+    features_valid: dict[str, Tensor]
     scales: dict[str, Tensor]
     voxels: Tensor
     voxel_features: Tensor

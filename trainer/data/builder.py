@@ -15,11 +15,12 @@ from cache_schemas.group_path import shard_path
 from cache_schemas.layout import SOURCE_PREFIX
 from trainer.data.augment import Crop, draw_crop, draw_rotation
 from trainer.data.batch import Batch
+from trainer.data.point_features import point_arrays, point_features
 from trainer.data.sampler import Step
 from trainer.data.stream import CacheStream, SampleArrays, SampleRef
 from trainer.data.voxels import voxelise
 from trainer.errors import UnfitCacheError
-from trainer.settings import RunSettings
+from trainer.settings import NetworkSettings, RunSettings
 
 HEIGHT_SCALE_M = 10.0
 """Heights, in metres, are divided by this before they enter the 3D network."""
@@ -57,10 +58,11 @@ class BatchDataset(Dataset[Batch]):
 def training_arrays(settings: RunSettings) -> tuple[list[str], list[str]]:
     """Return the arrays that training reads: those that must be present, and those that may be."""
     needed = [f"labels/image{_label_suffix(settings)}", point_labels(settings), "images/rgb", "sam/mask_ids"]
-    needed += ["points/xyz", "points/intensity", "pairs/point", "pairs/image", "pairs/row", "pairs/col"]
+    needed += ["pairs/point", "pairs/image", "pairs/row", "pairs/col"]
     needed += [f"{teacher}/features" for teacher in settings.method.latent_teachers]
-    scales = ["sam/features_scale"] if "sam" in settings.method.latent_teachers else []
-    return needed, ["pairs/visible", *scales]
+    of_points, optional = point_arrays(settings.networks)
+    optional += ["sam/features_scale", "sam/features_valid"] if "sam" in settings.method.latent_teachers else []
+    return needed + of_points, ["pairs/visible", *optional]
 
 
 def point_labels(settings: RunSettings) -> str:
@@ -75,6 +77,7 @@ class _SampleTensors:
 
     tensors: dict[str, Tensor]
     features: dict[str, Tensor]
+    features_valid: dict[str, Tensor]
     scales: dict[str, Tensor]
 
 
@@ -90,16 +93,18 @@ def _prepare(arrays: SampleArrays, settings: RunSettings, rng: np.random.Generat
         "pixel_labels": _crop_ids(arrays[f"labels/image{_label_suffix(settings)}"], crops),
         "mask_ids": _crop_ids(arrays["sam/mask_ids"], crops).astype(np.int32),
         "point_labels": arrays[point_labels(settings)],
-        **voxel_arrays(arrays["points/xyz"] @ rotation.T, arrays["points/intensity"], settings.networks.voxel_m),
+        **voxel_arrays(arrays, settings.networks, rotation),
         **_pair_arrays(arrays, crops, (height, width)),
     }
     tensors = {name: torch.from_numpy(values) for name, values in found.items()}
     tensors["rgb"] = _jitter_colours(images, augment.relight, rng) if augment.images else images
     teachers = settings.method.latent_teachers
     scales = {teacher: arrays.get(f"{teacher}/features_scale") for teacher in teachers}
+    features = {teacher: _channels_last(arrays[f"{teacher}/features"], teacher) for teacher in teachers}
     return _SampleTensors(
         tensors,
-        {teacher: _channels_last(arrays[f"{teacher}/features"], teacher) for teacher in teachers},
+        features,
+        {teacher: _valid_part(grids, arrays.get(f"{teacher}/features_valid")) for teacher, grids in features.items()},
         {teacher: torch.from_numpy(scale) for teacher, scale in scales.items() if scale is not None},
     )
 
@@ -117,7 +122,10 @@ def _join(parts: Sequence[_SampleTensors]) -> Batch:
     return Batch(
         batch_size=len(parts),
         mask_count=int(joined["mask_ids"].max()) + 1,
-        features={name: _concatenate([part.features[name] for part in parts]) for name in parts[0].features},
+        features={name: _join_grids([part.features[name] for part in parts]) for name in parts[0].features},
+        features_valid={
+            name: _concatenate([part.features_valid[name] for part in parts]) for name in parts[0].features
+        },
         scales={name: _concatenate([part.scales[name] for part in parts]) for name in parts[0].scales},
         **joined,
     )
@@ -125,6 +133,21 @@ def _join(parts: Sequence[_SampleTensors]) -> Batch:
 
 def _concatenate(parts: list[Tensor]) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def _join_grids(parts: list[Tensor]) -> Tensor:
+    """Concatenate grids (B, h, w, E) of samples; those that are smaller are padded with zeros to the largest one."""
+    rows, columns = (max(part.shape[axis] for part in parts) for axis in (1, 2))
+    if any(part.shape[1:3] != (rows, columns) for part in parts):
+        parts = [functional.pad(part, (0, 0, 0, columns - part.shape[2], 0, rows - part.shape[1])) for part in parts]
+    return _concatenate(parts)
+
+
+def _valid_part(grids: Tensor, valid: NDArray[np.uint16] | None) -> Tensor:
+    """Return the rows and columns (B, 2) i64 of grids (B, h, w, E) that show the image: `valid`, or all if None."""
+    if valid is None:
+        return torch.tensor(grids.shape[1:3]).expand(len(grids), 2)
+    return torch.from_numpy(valid.astype(np.int64))
 
 
 def _label_suffix(settings: RunSettings) -> str:
@@ -151,13 +174,16 @@ def _pair_arrays(arrays: SampleArrays, crops: Sequence[Crop], size: tuple[int, i
     }
 
 
-def voxel_arrays(xyz: NDArray[np.float32], intensity: NDArray[np.float32], voxel_m: float) -> dict[str, NDArray[Any]]:
-    """Return voxels of rotated points (P, 3), in metres, with the mean intensity and height of each."""
-    voxels, point_voxel = voxelise(xyz, voxel_m)
+def voxel_arrays(
+    arrays: SampleArrays, networks: NetworkSettings, rotation: NDArray[np.float32] | None = None
+) -> dict[str, NDArray[Any]]:
+    """Return voxels of a sample's points, after a `rotation` (3, 3), with the mean features and height of each."""
+    xyz = arrays["points/xyz"] if rotation is None else arrays["points/xyz"] @ rotation.T
+    voxels, point_voxel = voxelise(xyz, networks.voxel_m)
     count = np.bincount(point_voxel, minlength=len(voxels))
     sums = [
         np.bincount(point_voxel, weights=values, minlength=len(voxels))
-        for values in (intensity, xyz[:, 2] / HEIGHT_SCALE_M)
+        for values in (*point_features(arrays, networks).T, xyz[:, 2] / HEIGHT_SCALE_M)
     ]
     features = (np.stack(sums, axis=1) / np.maximum(count, 1)[:, None]).astype(np.float32)
     return {"voxels": voxels, "voxel_features": features, "point_voxel": point_voxel}

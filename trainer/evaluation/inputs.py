@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 
+from trainer.data.point_features import point_arrays
 from trainer.data.stream import CacheStream, SampleRef
 from trainer.errors import UnfitCacheError
 from trainer.run_record import RunRecord
 
-POINT_ARRAYS = ("points/xyz", "points/intensity")
-INPUT_ARRAYS = ("images/rgb", "sam/mask_ids", *POINT_ARRAYS, "labels/image", "labels/point")
+INPUT_ARRAYS = ("images/rgb", "sam/mask_ids", "labels/image", "labels/point")
 PAIR_ARRAYS = ("pairs/point", "pairs/image", "pairs/row", "pairs/col")
 SCORED_ARRAYS = ("labels/image_raw", "labels/point_raw", "truth/point")
 
@@ -18,8 +18,9 @@ def open_for_scoring(record: RunRecord, cache: str) -> CacheStream:
     Raises:
         CacheError, UnfitCacheError: if it cannot be read, has no truth, or has other classes than the run.
     """
-    needed = [*INPUT_ARRAYS, *PAIR_ARRAYS, *SCORED_ARRAYS]
-    stream = CacheStream(cache, needed, optional=["truth/image", "pairs/visible"])
+    of_points, optional = point_arrays(record.settings.networks)
+    needed = [*INPUT_ARRAYS, *of_points, *PAIR_ARRAYS, *SCORED_ARRAYS]
+    stream = CacheStream(cache, needed, optional=[*optional, "truth/image", "pairs/visible"])
     _refuse_other_classes(stream, record, cache)
     return stream
 
@@ -30,7 +31,8 @@ def open_for_prediction(record: RunRecord, cache: str) -> CacheStream:
     Raises:
         CacheError, UnfitCacheError: if it cannot be read, or has other classes than the run.
     """
-    stream = CacheStream(cache, POINT_ARRAYS, only_their_groups=True)
+    needed, optional = point_arrays(record.settings.networks)
+    stream = CacheStream(cache, needed, optional=optional, only_their_groups=True)
     _refuse_other_classes(stream, record, cache)
     return stream
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.nn import functional
 
 from cache_schemas.group_path import shard_path
@@ -13,12 +14,14 @@ from trainer.data.builder import BatchDataset, voxel_arrays
 from trainer.data.sampler import Step
 from trainer.data.stream import CacheStream, SampleRef
 from trainer.errors import UnfitCacheError
-from trainer.networks.model import CnsModel, Outputs
+from trainer.networks.model import CnsModel
 from trainer.run_folder import RunFolder
 from trainer.settings import RunSettings
 from trainer.targets import refine_points
-from trainer.training.step import predicted_classes
 from trainer.vote import refine_pixels
+
+IMAGES_AT_ONCE = 8
+"""Images of a sample that the 2D network takes at once; a scan can have many more than fit into memory together."""
 
 
 @dataclass(frozen=True)
@@ -49,9 +52,9 @@ class Predictor:
         """
         batch = self._batches[Step(0, 0, (number,))].to(self._device)
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._precision == "bf16"):
-            outputs: Outputs = self._model(batch)
-        found = predicted_classes(outputs)
-        pixels, points = found.pixels, found.points
+            pixels = torch.cat([_highest(self._model.pixel_scores(part)) for part in batch.rgb.split(IMAGES_AT_ONCE)])
+        features = self._model.cloud(batch.voxel_features, batch.voxels, 1)
+        points = _highest(self._model.point_scores(features, batch.point_voxel))
         if refine:
             classes = len(self._model.text)
             pixels = refine_pixels(pixels, batch.mask_ids, batch.mask_count, classes)
@@ -67,7 +70,7 @@ class PointLabeller:
     ) -> None:
         """Label `samples` of a stream with a `model` that was trained with `settings`; it must be in eval mode."""
         self._model, self._device = model, model.text.device
-        self._voxel_m = settings.networks.voxel_m
+        self._networks = settings.networks
         self._stream, self._samples = stream, samples
 
     @torch.inference_mode()
@@ -81,15 +84,19 @@ class PointLabeller:
         ref = self._samples[number]
         arrays = self._stream.read(ref)
         try:
-            found = voxel_arrays(arrays["points/xyz"], arrays["points/intensity"], self._voxel_m)
+            found = voxel_arrays(arrays, self._networks)
         except ValueError as error:
             raise UnfitCacheError(f"{self._stream.url}/{shard_path(ref.shard)}: sample {ref.token}: {error}") from error
         tensors = {name: torch.from_numpy(values).to(self._device) for name, values in found.items()}
         voxels = functional.pad(tensors["voxels"], (1, 0))  # the number of the only sample
         features = self._model.cloud(tensors["voxel_features"], voxels, 1)
-        scores = self._model.point_scores(features, tensors["point_voxel"])
-        labels: NDArray[np.uint8] = scores.argmax(dim=1).to(torch.uint8).cpu().numpy()
+        labels: NDArray[np.uint8] = _highest(self._model.point_scores(features, tensors["point_voxel"])).cpu().numpy()
         return labels
+
+
+def _highest(scores: Tensor) -> Tensor:
+    """Return the class (N, ..) u8 of the highest of scores (N, C, ..)."""
+    return scores.argmax(dim=1).to(torch.uint8)
 
 
 def load_model(run: RunFolder, settings: RunSettings, checkpoint: str) -> CnsModel:

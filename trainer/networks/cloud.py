@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from trainer.networks.norms import BatchNorm1d
 from trainer.networks.sparse import ALGORITHM, spconv
 
-INPUTS = 2
-"""Input features of a voxel: mean intensity and mean height."""
+INPUTS = {"intensity": 2, "colour": 4}
+"""The number of input features of a voxel by `networks.point_features`: their means over its points, and the height."""
 
 
 @dataclass(frozen=True)
@@ -57,15 +57,15 @@ SHAPES = {
 
 
 class MinkUNet(nn.Module):
-    """Maps input features (V, INPUTS) of voxels to features (V, `channels`)."""
+    """Maps input features (V, inputs) of voxels to features (V, `channels`)."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: Shape, inputs: int = INPUTS["intensity"]) -> None:
         """Build the network with random weights."""
         super().__init__()
-        norm = shape.norm
+        norm, self._inputs = shape.norm, inputs
         self.channels = shape.decoder[-1][0]
         self.stem = spconv.SparseSequential(
-            _conv(INPUTS, shape.stem, shape.stem_kernel, "stem"), norm(shape.stem), nn.ReLU(inplace=True)
+            _conv(inputs, shape.stem, shape.stem_kernel, "stem"), norm(shape.stem), nn.ReLU(inplace=True)
         )
         widths = [shape.stem, *(width for width, _ in shape.encoder)]
         self.down = nn.ModuleList(
@@ -90,12 +90,12 @@ class MinkUNet(nn.Module):
         """Return features (V, `channels`) f32 of voxels; there may be none.
 
         Args:
-            features: (V, INPUTS) f32.
+            features: (V, inputs) f32.
             voxels: (V, 4) i32 as (sample, z, y, x).
             batch_size: the number of samples.
         """
         if not len(voxels):  # spconv needs a voxel; all layers run, so that ranks and gradients stay in step
-            alone: Tensor = self(features.new_zeros(1, INPUTS), voxels.new_zeros(1, 4), batch_size)
+            alone: Tensor = self(features.new_zeros(1, self._inputs), voxels.new_zeros(1, 4), batch_size)
             return alone[:0]
         # A convolution of stride 2 drops the last plane of an odd extent. With extents that stay even, each voxel has a
         # parent at every level, and samples do not depend on the largest one of their batch.

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from trainer.data.batch import Batch
 from trainer.networks.bilinear import sample_bilinear
-from trainer.networks.cloud import SHAPES, MinkUNet
+from trainer.networks.cloud import INPUTS, SHAPES, MinkUNet
 from trainer.networks.image import build_image_network
 from trainer.settings import RunSettings
 
@@ -72,7 +72,7 @@ class CnsModel(nn.Module):
         super().__init__()
         networks = settings.networks
         self.image = build_image_network(networks.image, networks.image_weights)
-        self.cloud = MinkUNet(SHAPES[networks.cloud])
+        self.cloud = MinkUNet(SHAPES[networks.cloud], INPUTS[networks.point_features])
         self.theta_s = nn.Linear(self.image.channels, text.shape[1])
         self.phi_s = nn.Linear(self.cloud.channels, text.shape[1])
         trained = settings.method.teacher_map == "trained"
@@ -105,7 +105,7 @@ class CnsModel(nn.Module):
             name: sample_bilinear(head.theta_f(features), batch.pair_image, position)
             for name, head in self._latent_heads(batch)
         }
-        return self._pixel_scores(features, (height, width)), latents
+        return self._scores_of_pixels(features, (height, width)), latents
 
     def _apply_cloud_network(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Return point scores (P, C), and by teacher mapped features (N, K) of the pairs' points; always in fp32."""
@@ -115,13 +115,19 @@ class CnsModel(nn.Module):
             voxel_of_pair = batch.point_voxel[batch.pair_point]
             return scores, {name: head.phi_f(features)[voxel_of_pair] for name, head in self._latent_heads(batch)}
 
+    def pixel_scores(self, rgb: Tensor) -> Tensor:
+        """Return class scores (B, C, H, W) f32 of images (B, 3, H, W) u8."""
+        return self._scores_of_pixels(self.image(rgb).permute(0, 2, 3, 1), (rgb.shape[2], rgb.shape[3]))
+
     def point_scores(self, features: Tensor, point_voxel: Tensor) -> Tensor:
         """Return class scores (P, C) of points from the features (V, F) of voxels and each point's voxel (P,)."""
         return class_scores(features, self.phi_s, self.text)[point_voxel]
 
     def _frozen_latents(self, name: str, head: LatentHead, batch: Batch) -> Tensor:
         """Return a teacher's mapped features (N, K) at the pairs."""
-        features = sample_bilinear(batch.features[name], batch.pair_image, batch.pair_position)
+        features = sample_bilinear(
+            batch.features[name], batch.pair_image, batch.pair_position, batch.features_valid[name]
+        )
         if name in batch.scales:
             features = features * batch.scales[name][batch.pair_image]
         mapped: Tensor = head.teacher(features)
@@ -134,7 +140,7 @@ class CnsModel(nn.Module):
             if name in batch.features:
                 yield name, head
 
-    def _pixel_scores(self, features: Tensor, size: tuple[int, int]) -> Tensor:
+    def _scores_of_pixels(self, features: Tensor, size: tuple[int, int]) -> Tensor:
         """Return scores (B, C, H, W) f32 at `size` from features (B, h, w, F).
 
         The paper enlarges features, then maps them. Bilinear weights sum to one, so mapping first gives the same scores
