@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 
+from cache_schemas.audit_files import files_by_group, sources_by_shard
 from cache_schemas.creation import create_new
 from cache_schemas.documents import CacheManifest, ShardRecord
 from cache_schemas.errors import CacheError
@@ -89,10 +90,11 @@ def _refuse_shared(one: str, ours: Mapping[str, ShardRecord], other: str, theirs
 
 def _copy(source: Cache, records: Mapping[str, ShardRecord], target: Cache) -> None:
     """Copy the sealed groups of a cache that the target does not have; the record of a shard is written first."""
+    imported = sources_by_shard(files_by_group(source.file_sizes()))
     _copy_groups(source, [GroupPath.root(name) for name in ROOT_GROUPS], target)
     for key, record in records.items():
         target.write_shard_record(key, record)
-        _copy_groups(source, [GroupPath(key, name) for name in SHARD_GROUPS], target)
+        _copy_groups(source, [GroupPath(key, name) for name in (*SHARD_GROUPS, *imported.get(key, []))], target)
 
 
 def _copy_groups(source: Cache, paths: Sequence[GroupPath], target: Cache) -> None:
