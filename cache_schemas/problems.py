@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from cache_schemas.layout import source_name
 from cache_schemas.names import printable
 
 
@@ -48,7 +49,14 @@ class Problem:
 
     @property
     def remedy(self) -> str:
-        """How to fix it."""
+        """How to fix it; imported labels are not made by a run."""
+        steps = self.path.split("/")
+        source = source_name(steps[2]) if len(steps) > 2 else None
+        if source is not None and self.kind is not ProblemKind.STRAY_FILE:
+            return (
+                f"import it again with `labelgen import-labels --name {source} --overwrite`, or remove it with "
+                "`labelgen verify --repair`"
+            )
         return _REMEDIES.get(self.kind, _REDO)
 
     def __str__(self) -> str:
