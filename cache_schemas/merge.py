@@ -35,8 +35,9 @@ def merge(urls: Sequence[str], out: str) -> int:
     if existing not in (None, manifest):
         raise CacheError(f"{out}: holds another cache; give a new folder for the result")
     target = create_new(out, manifest) if existing is None else Cache(out, "a")
-    for (source, _), of_source in zip(parts, records, strict=True):
-        _copy(source, of_source, target)
+    for (source, part), of_source in zip(parts, records, strict=True):
+        named = {key: own.model_copy(update={"split": part.split_of(own)}) for key, own in of_source.items()}
+        _copy(source, named, target)
     return sum(map(len, records))
 
 

@@ -135,6 +135,30 @@ def test_coco_panoptic(nuscenes: str, command, tmp_path: Path) -> None:
         assert len(stuff) == len(set(stuff)), "one segment a class of stuff"
 
 
+@pytest.mark.parametrize("file_format", ["nuscenes-lidarseg", "pointcept", "coco-panoptic"])
+def test_each_shard_is_exported_under_its_own_split(nuscenes: str, command, tmp_path: Path, file_format: str) -> None:
+    cache, manifest = Cache.open(nuscenes, "a")
+    sources = (*manifest.sources, manifest.sources[0].model_copy(update={"split": "train"}))
+    Cache.create(nuscenes, manifest.model_copy(update={"sources": sources}))
+    record = cache.shard_records(["scene-0103-000"])["scene-0103-000"]
+    cache.write_shard_record("scene-0103-000", record.model_copy(update={"split": "train"}))
+    out = tmp_path / "out"
+    done = command("export", nuscenes, "--format", file_format, "--out", out, "--json")
+    files = {str(file.relative_to(out)) for file in out.rglob("*") if file.is_file()} - {".labelgen-written"}
+    assert json.loads(done.stdout)["files"] == len(files)
+    for split, samples in (("val", {"a1", "a2"}), ("train", {"b1"})):
+        assert {
+            token for token in ("a1", "a2", "b1") for file in files if f"{split}/" in file and token in file
+        } == samples
+    if file_format == "nuscenes-lidarseg":
+        assert {"val/submission.json", "train/submission.json"} <= files
+    if file_format == "coco-panoptic":
+        images = {
+            split: json.loads((out / f"panoptic_{split}.json").read_text())["images"] for split in ("val", "train")
+        }
+        assert [[image["id"] for image in found] for found in images.values()] == [[1, 2], [1]]
+
+
 def test_a_format_refuses_a_taxonomy_without_ids(nuscenes: str, command, tmp_path: Path) -> None:
     done = command("export", nuscenes, "--format", "scannet", "--out", tmp_path / "out", exit_code=1)
     assert "scannet has no ids for taxonomy 'nuscenes16', only for 'scannet20'" in done.stderr
