@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from cache_schemas.documents import CacheManifest
 from cache_schemas.group_path import GroupPath
-from cache_schemas.layout import SHARD_GROUPS
 from cache_schemas.store import Cache
 from labelgen.teachers.sam.quantisation import quantise
 
@@ -30,7 +29,9 @@ def write_nuscenes_size(source: Cache, manifest: CacheManifest, url: str, sample
     """Write a cache at `url` whose one shard holds the first `samples` samples of the demo's cache `source`."""
     keys = source.shard_keys()[:samples]
     records = source.shard_records(keys)
-    groups = _end_to_end([{group: source.read(GroupPath(key, group)) for group in SHARD_GROUPS} for key in keys])
+    groups = _end_to_end(
+        [{group: source.read(GroupPath(key, group)) for group in source.shard_seals(key)} for key in keys]
+    )
     images = len(groups["images"]["rgb"])
     features = torch.randn(images, *SAM_GRID, generator=torch.Generator().manual_seed(0))
     groups["sam"]["features"], groups["sam"]["features_scale"] = (part.numpy() for part in quantise(features))

@@ -9,7 +9,6 @@ import numpy as np
 
 from benchmarks.measure import Row, compare
 from cache_schemas.group_path import GroupPath
-from cache_schemas.layout import SHARD_GROUPS
 from cache_schemas.store import Cache
 from labelgen.settings import SamSettings
 from labelgen.teachers.sam.preprocessing import resize_for_sam
@@ -42,7 +41,7 @@ def _compare_reads(url: str, title: str, arrays: list[str], what: str) -> Iterat
     stream = CacheStream(url, arrays)
     ref = stream.samples[1]
     cache = Cache(url)
-    opened = {group: cache.arrays(GroupPath(ref.shard, group)) for group in SHARD_GROUPS}
+    opened = {group: cache.arrays(GroupPath(ref.shard, group)) for group in cache.shard_seals(ref.shard)}
     ends = {group: opened[group]["offsets"][:] for group in ("images", "points")}
     bounds = {
         name: slice(*map(int, ends["points" if "point" in name else "images"][ref.index : ref.index + 2]))

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from cache_schemas.array_storage import METADATA, chunk_file
 from cache_schemas.durable_store import PARTIAL
 from cache_schemas.group_path import LOCKS, NO_FOLDER_NAMES, SHARDS
-from cache_schemas.layout import ROOT_GROUPS, SOURCE_PREFIX, shard_group
+from cache_schemas.layout import ROOT_GROUPS, shard_group, source_name
 from cache_schemas.location import StoreError
 
 FileSizes = Mapping[str, int | None]
@@ -28,7 +28,7 @@ def sources_by_shard(groups: Iterable[str]) -> dict[str, list[str]]:
     sources: dict[str, list[str]] = {}
     for path in groups:
         match path.split("/"):
-            case [folder, shard, name] if folder == SHARDS and name.startswith(SOURCE_PREFIX) and shard_group(name):
+            case [folder, shard, name] if folder == SHARDS and source_name(name):
                 sources.setdefault(shard, []).append(name)
     return sources
 

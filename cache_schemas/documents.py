@@ -164,6 +164,11 @@ class CacheManifest(Document):
         """The splits of its sources, each once."""
         return tuple(dict.fromkeys(source.split for source in self.sources))
 
+    def split_of(self, record: "ShardRecord") -> str:
+        """Return the split of a shard; where its record does not tell, that of its data set's first source."""
+        of_dataset = [source.split for source in self.sources if source.dataset == record.dataset]
+        return record.split or (of_dataset or [self.split])[0]
+
     def recipes_of(self, dataset: str) -> dict[str, str]:
         """Return the digests of settings by group, for shards of a data set; without a name, of the first one."""
         return self.recipes.get(dataset or self.dataset, {})
@@ -236,13 +241,15 @@ class Picture(NamedTuple):
 
 
 class ShardRecord(Document):
-    """Attributes of `shards/<shard>`: its data set, its samples in order, and those that were left out.
+    """Attributes of `shards/<shard>`: its data set and split, its samples in order, and those that were left out.
 
     `clouds` are the data set's own ids of the samples' clouds, as in the names of its official label files. `pictures`
-    are the images of the shard in order. `dataset` is empty in records of version 1, whose caches have only one.
+    are the images of the shard in order. `dataset` is empty in records of version 1, whose caches have only one, and
+    `split` in those of earlier software.
     """
 
     dataset: OptionalFileName
+    split: OptionalFileName = ""
     scene: FileName
     samples: tuple[FileName, ...]
     clouds: tuple[OptionalFileName, ...] = ()

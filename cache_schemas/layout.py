@@ -260,11 +260,14 @@ TEACHERS_GROUPS = tuple(name for name, group in {**ROOT_GROUPS, **SHARD_GROUPS}.
 """The groups that networks make, which is expensive. All data sets of a cache have them under the same settings."""
 
 
+def source_name(group: str) -> str | None:
+    """Return the name of the source if a shard's group is one of imported labels, else None."""
+    return group.removeprefix(SOURCE_PREFIX) or None if group.startswith(SOURCE_PREFIX) else None
+
+
 def shard_group(name: str) -> GroupSpec | None:
     """Return the contract of a shard's group, be it one of imported labels; None if there is no such group."""
-    if name.startswith(SOURCE_PREFIX) and name != SOURCE_PREFIX:
-        return SOURCE_GROUP
-    return SHARD_GROUPS.get(name)
+    return SHARD_GROUPS.get(name) if source_name(name) is None else SOURCE_GROUP
 
 
 def group_spec(path: GroupPath) -> GroupSpec:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 
+from cache_schemas.audit_files import files_by_group, sources_by_shard
 from cache_schemas.creation import create_new
 from cache_schemas.documents import CacheManifest, ShardRecord
 from cache_schemas.errors import CacheError
@@ -34,8 +35,9 @@ def merge(urls: Sequence[str], out: str) -> int:
     if existing not in (None, manifest):
         raise CacheError(f"{out}: holds another cache; give a new folder for the result")
     target = create_new(out, manifest) if existing is None else Cache(out, "a")
-    for (source, _), of_source in zip(parts, records, strict=True):
-        _copy(source, of_source, target)
+    for (source, part), of_source in zip(parts, records, strict=True):
+        named = {key: own.model_copy(update={"split": part.split_of(own)}) for key, own in of_source.items()}
+        _copy(source, named, target)
     return sum(map(len, records))
 
 
@@ -89,10 +91,11 @@ def _refuse_shared(one: str, ours: Mapping[str, ShardRecord], other: str, theirs
 
 def _copy(source: Cache, records: Mapping[str, ShardRecord], target: Cache) -> None:
     """Copy the sealed groups of a cache that the target does not have; the record of a shard is written first."""
+    imported = sources_by_shard(files_by_group(source.file_sizes()))
     _copy_groups(source, [GroupPath.root(name) for name in ROOT_GROUPS], target)
     for key, record in records.items():
         target.write_shard_record(key, record)
-        _copy_groups(source, [GroupPath(key, name) for name in SHARD_GROUPS], target)
+        _copy_groups(source, [GroupPath(key, name) for name in (*SHARD_GROUPS, *imported.get(key, []))], target)
 
 
 def _copy_groups(source: Cache, paths: Sequence[GroupPath], target: Cache) -> None:

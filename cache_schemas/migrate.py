@@ -34,7 +34,8 @@ def migrate(cache: Cache) -> bool:
         some = keys[start : start + SHARDS_AT_ONCE]
         for key, record in cache.shard_records(some).items():
             if not record.dataset:
-                cache.write_shard_record(key, record.model_copy(update={"dataset": manifest.dataset}))
+                names = {"dataset": manifest.dataset, "split": manifest.split}
+                cache.write_shard_record(key, record.model_copy(update=names))
         _rename_dimensions(cache, (GroupPath(key, name) for key in some for name in SHARD_GROUPS))
     Cache.create(
         cache.url, manifest.model_copy(update={"schema_version": SCHEMA_VERSION, "schema_minor": SCHEMA_MINOR})

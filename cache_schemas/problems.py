@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from cache_schemas.group_path import SHARDS
+from cache_schemas.layout import source_name
 from cache_schemas.names import printable
 
 
@@ -47,8 +49,19 @@ class Problem:
     message: str
 
     @property
+    def source(self) -> str | None:
+        """The name of the imported labels that have the problem, None if it is one of something else."""
+        steps = self.path.split("/")
+        return source_name(steps[2]) if len(steps) > 2 and steps[0] == SHARDS else None
+
+    @property
     def remedy(self) -> str:
-        """How to fix it."""
+        """How to fix it; imported labels are not made by a run."""
+        if self.source is not None and self.kind is not ProblemKind.STRAY_FILE:
+            return (
+                f"import it again with `labelgen import-labels --name {self.source} --overwrite`, or remove it with "
+                "`labelgen verify --repair`"
+            )
         return _REMEDIES.get(self.kind, _REDO)
 
     def __str__(self) -> str:

@@ -56,6 +56,7 @@ class ShardPlan:
     todo: frozenset[str]
     labelled: frozenset[str] = frozenset()
     dataset: str = ""
+    split: str = ""
 
     @property
     def record(self) -> ShardRecord:
@@ -66,6 +67,7 @@ class ShardPlan:
         clouds = tuple(sample.cloud_token for sample in self.samples)
         return ShardRecord(
             dataset=self.dataset,
+            split=self.split,
             scene=self.scene,
             samples=tokens,
             clouds=clouds,
@@ -199,8 +201,8 @@ class Planner:
         fingerprints = shard_fingerprints(kept, self.file_sizes, self.file_digests, self.resolved, accepted)
         todo = _changed(fingerprints, present)
         labelled = frozenset(present["labels"].samples) if "labels" in present else frozenset()
-        dataset = self.resolved.settings.dataset
-        shard = ShardPlan(key, scene, tuple(kept), tuple(quarantined), fingerprints, todo, labelled, dataset)
+        dataset, split = self.resolved.settings.dataset, self.resolved.settings.split
+        shard = ShardPlan(key, scene, tuple(kept), tuple(quarantined), fingerprints, todo, labelled, dataset, split)
         return self._without_incomplete(shard)
 
     def _without_incomplete(self, shard: ShardPlan) -> ShardPlan:
@@ -262,7 +264,7 @@ def needs_work(shard: ShardPlan, record: ShardRecord | None) -> bool:
     """Tell whether anything of a shard, whose record this is, is missing, changed, or left over."""
     if not shard.samples:
         return record != shard.record
-    return bool(shard.todo) or record is None or record.samples != shard.record.samples
+    return bool(shard.todo) or record is None or not record.split or record.samples != shard.record.samples
 
 
 def _changed(fingerprints: Mapping[str, str], seals: Mapping[str, GroupSeal]) -> frozenset[str]:

@@ -6,72 +6,8 @@ from numpy.typing import NDArray
 from cache_schemas.documents import PromptRecord
 from cache_schemas.group_path import GroupPath
 from cache_schemas.store import Cache
-from cache_schemas.taxonomy import Taxonomy, TaxonomyClass
+from cache_schemas.taxonomy import load_taxonomy
 from tests.toy_cache import Groups, create_toy_cache, toy_manifest, write_toy_shard
-
-NUSCENES = [
-    "barrier",
-    "bicycle",
-    "bus",
-    "car",
-    "construction_vehicle",
-    "motorcycle",
-    "pedestrian",
-    "traffic_cone",
-    "trailer",
-    "truck",
-    "driveable_surface",
-    "other_flat",
-    "sidewalk",
-    "terrain",
-    "manmade",
-    "vegetation",
-]
-SEMANTICKITTI = [
-    "car",
-    "bicycle",
-    "motorcycle",
-    "truck",
-    "other-vehicle",
-    "person",
-    "bicyclist",
-    "motorcyclist",
-    "road",
-    "parking",
-    "sidewalk",
-    "other-ground",
-    "building",
-    "fence",
-    "vegetation",
-    "trunk",
-    "terrain",
-    "pole",
-    "traffic-sign",
-]
-SCANNET = [
-    "wall",
-    "floor",
-    "cabinet",
-    "bed",
-    "chair",
-    "sofa",
-    "table",
-    "door",
-    "window",
-    "bookshelf",
-    "picture",
-    "counter",
-    "desk",
-    "curtain",
-    "refrigerator",
-    "shower_curtain",
-    "toilet",
-    "sink",
-    "bathtub",
-    "otherfurniture",
-]
-CLASSES = {"nuscenes16": NUSCENES, "semantickitti19": SEMANTICKITTI, "scannet20": SCANNET}
-"""The classes of each taxonomy in the order of their ids, by the name of the taxonomy."""
 
 CLOUDS = {
     "nuscenes16": {"scene-0061": ["a1", "a2"], "scene-0103": ["b1"]},
@@ -86,12 +22,6 @@ HEIGHT, WIDTH = 8, 12
 CAM_FROM_CLOUD = np.array([[0, -1, 0, 0.1], [0, 0, -1, -0.2], [1, 0, 0, -0.3], [0, 0, 0, 1]], np.float64)
 
 
-def official_taxonomy(name: str) -> Taxonomy:
-    """Return a taxonomy of `CLASSES`, in any colours."""
-    classes = [TaxonomyClass(name=own, colour=(i + 1, 0, 0)) for i, own in enumerate(CLASSES[name])]
-    return Taxonomy(name=name, classes=tuple(classes))
-
-
 def write_label_cache(place: str, name: str, points: int = 400, seed: int = 0, classes: int | None = None) -> str:
     """Write a cache with the taxonomy and samples `name`; returns its place.
 
@@ -99,7 +29,7 @@ def write_label_cache(place: str, name: str, points: int = 400, seed: int = 0, c
     `classes` classes occur (None: all).
     """
     rng = np.random.default_rng(seed)
-    taxonomy = official_taxonomy(name)
+    taxonomy = load_taxonomy(name)
     prompts = PromptRecord(name="made", digest="0", class_names={own: (own,) for own in taxonomy.names}, templates=())
     fields = {"taxonomy": taxonomy, "taxonomy_digest": taxonomy.digest, "split": "val", "dataset": DATASETS[name]}
     cache = create_toy_cache(place, toy_manifest(prompts=prompts, **fields), embedding_size=32)

@@ -37,20 +37,21 @@ def predict(
     """
     record = run.record()
     stream = open_for_prediction(record, cache)
-    taxonomy, split = stream.manifest.taxonomy, stream.manifest.split
+    taxonomy = stream.manifest.taxonomy
     labels = point_format(file_format, taxonomy) if file_format else usual_format(taxonomy)
-    if labels.name == NuscenesLidarseg.name and split not in SPLITS:
+    samples, _ = choose_scenes(stream, record, scenes or "all")
+    splits = dict.fromkeys(map(stream.split_of, samples))
+    if labels.name == NuscenesLidarseg.name and (unknown := [split for split in splits if split not in SPLITS]):
         raise TrainerError(
-            f"{cache}: {labels.name} has no split {split!r}; make a cache of one of {', '.join(SPLITS)} with "
+            f"{cache}: {labels.name} has no split {unknown[0]!r}; make a cache of one of {', '.join(SPLITS)} with "
             "`labelgen run --split`, or choose --format pointcept"
         )
-    samples, _ = choose_scenes(stream, record, scenes or "all")
-    names = [CloudName(split, ref.scene, ref.token, stream.cloud_name(ref)) for ref in samples]
+    names = [CloudName(stream.split_of(ref), ref.scene, ref.token, stream.cloud_name(ref)) for ref in samples]
     for name in names:
         labels.label_file(name)
     labeller = PointLabeller(load_model(run, record.settings, checkpoint), record.settings, stream, samples)
     output = OutputFolder(out, overwrite=overwrite)
-    files = [output.write(steps, content) for steps, content in labels.files_of_split(split)]
+    files = [output.write(steps, content) for split in splits for steps, content in labels.files_of_split(split)]
     for number, (ref, name) in enumerate(zip(samples, names, strict=True)):
         cloud = stream.read(ref)
         labelled = LabelledCloud(name, labeller.label(number), cloud["points/xyz"], cloud.get("points/intensity"))

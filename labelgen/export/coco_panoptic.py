@@ -42,10 +42,9 @@ class CocoPanoptic:
 
     def __init__(self, manifest: CacheManifest) -> None:
         """Begin an export of a cache."""
-        self._manifest, self._split = manifest, manifest.split
+        self._manifest = manifest
         self._is_thing = things(manifest.taxonomy)
-        self._images: list[dict[str, Any]] = []
-        self._annotations: list[dict[str, Any]] = []
+        self._splits: dict[str, dict[str, list[dict[str, Any]]]] = {}
         self.labelled = 0
         self.unlabelled = 0
 
@@ -54,30 +53,34 @@ class CocoPanoptic:
         images = cache.read(GroupPath(key, "images"), "rgb", "offsets")
         ids = cache.read(GroupPath(key, "labels"), labels)[labels]
         masks = cache.read(GroupPath(key, "sam"), "mask_ids")["mask_ids"]
+        split = self._manifest.split_of(record)
         for index, sample in enumerate(cloud_names(self._manifest, record)):
             first, end = images["offsets"][index : index + 2].tolist()
             pictures = record.pictures_at(first, end)
             for number, picture, camera in zip(range(first, end), pictures, picture_names(pictures), strict=True):
                 name = f"{sample.unique}_{camera}.png"
                 segments, infos = find_segments(ids[number], masks[number], self._is_thing)
-                self._note(name, picture.file, infos, ids[number])
-                yield (f"panoptic_{self._split}", name), _png(_as_colours(segments))
-                yield (self._split, name), _png(images["rgb"][number])
+                self._note(split, name, picture.file, infos, ids[number])
+                yield (f"panoptic_{split}", name), _png(_as_colours(segments))
+                yield (split, name), _png(images["rgb"][number])
 
-    def document(self) -> tuple[Steps, bytes]:
-        """Return the JSON file of all pictures so far."""
+    def documents(self) -> Iterator[tuple[Steps, bytes]]:
+        """Yield the JSON file of each split, with all its pictures so far."""
         categories = [
             {"id": label + 1, "name": own.name, "isthing": int(thing), "color": list(own.colour)}
             for label, (own, thing) in enumerate(zip(self._manifest.taxonomy.classes, self._is_thing, strict=True))
         ]
-        document = {"images": self._images, "annotations": self._annotations, "categories": categories}
-        return (f"panoptic_{self._split}.json",), json.dumps(document).encode()
+        for split, found in self._splits.items():
+            yield (f"panoptic_{split}.json",), json.dumps({**found, "categories": categories}).encode()
 
-    def _note(self, name: str, source: str | None, infos: list[dict[str, Any]], labels: NDArray[np.uint8]) -> None:
-        number, (height, width) = len(self._images) + 1, labels.shape
+    def _note(
+        self, split: str, name: str, source: str | None, infos: list[dict[str, Any]], labels: NDArray[np.uint8]
+    ) -> None:
+        found = self._splits.setdefault(split, {"images": [], "annotations": []})
+        number, (height, width) = len(found["images"]) + 1, labels.shape
         size = {"width": width, "height": height}
-        self._images.append({"id": number, "file_name": name, "source_file": source, **size})
-        self._annotations.append({"image_id": number, "file_name": name, "segments_info": infos})
+        found["images"].append({"id": number, "file_name": name, "source_file": source, **size})
+        found["annotations"].append({"image_id": number, "file_name": name, "segments_info": infos})
         self.labelled += int(np.count_nonzero(labels != IGNORE))
         self.unlabelled += int(np.count_nonzero(labels == IGNORE))
 

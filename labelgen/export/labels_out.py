@@ -148,8 +148,10 @@ def _write_points(
             tally.samples += 1
             tally.unlabelled += int(np.count_nonzero(cloud.labels == IGNORE))
             tally.labelled += int(np.count_nonzero(cloud.labels != IGNORE))
+    splits = dict.fromkeys(manifest.split_of(record) for record in shards.records.values())
     once = [file for clouds in scenes.values() for file in points.files_of_scene(clouds)]
-    for steps, content in (*once, *points.files_of_split(manifest.split)):
+    once += [file for split in splits for file in points.files_of_split(split)]
+    for steps, content in once:
         output.write(steps, content)
         tally.files += 1
     return tally, "points"
@@ -166,7 +168,8 @@ def _write_pictures(
             output.write(steps, content)
             tally.files += 1
         tally.samples += len(shards.records[key].samples)
-    output.write(*panoptic.document())
-    tally.files += 1
+    for steps, content in panoptic.documents():
+        output.write(steps, content)
+        tally.files += 1
     tally.labelled, tally.unlabelled = panoptic.labelled, panoptic.unlabelled
     return tally, "pixels"

@@ -53,7 +53,7 @@ def cloud_names(manifest: CacheManifest, record: ShardRecord) -> list[CloudName]
     """Return the names of a shard's clouds, in the order of its samples."""
     clouds = record.clouds or ("",) * len(record.samples)
     return [
-        CloudName(manifest.split, record.scene, token, cloud)
+        CloudName(manifest.split_of(record), record.scene, token, cloud)
         for token, cloud in zip(record.samples, clouds, strict=True)
     ]
 

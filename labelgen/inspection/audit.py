@@ -60,7 +60,7 @@ def _inspect_one(url: str, selection: Selection | None, scoring: Scoring) -> Rep
     if scoring.source is not None:
         _check_source(cache, finished, scoring.source)
     counted, ranked = count_selection(url, manifest, finished, selection or Selection(), scoring)
-    instances = count_instances(cache, finished, len(manifest.taxonomy.names))
+    instances = count_instances(cache, finished, len(manifest.taxonomy.names), scoring)
     return _make_report(url, manifest, selection, scoring, inventory, counted, ranked, instances)
 
 

@@ -45,6 +45,7 @@ EXAMPLES: dict[type[Document], Document] = {
         Source(dataset="nuscenes", split="train", version="v1.0-trainval"),
         ShardRecord(
             dataset="nuscenes",
+            split="train",
             scene="scene-0061",
             samples=("s0", "s2"),
             clouds=("c0", "c2"),

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cache_schemas.documents import CacheManifest, GroupSeal, Source, Teachers
+from cache_schemas.documents import CacheManifest, GroupSeal, Provenance, Source, Teachers
 from cache_schemas.errors import CacheError
 from cache_schemas.group_path import GroupPath
 from cache_schemas.layout import SHARD_GROUPS
@@ -47,6 +47,18 @@ def test_the_merged_cache_has_all_shards_and_is_sound(url: str, write: Callable[
     assert all_seals(f"{url}-3") == all_seals(one) | all_seals(two)
     path = GroupPath("west-000", "clip")
     np.testing.assert_array_equal(merged.read(path)["logits"], Cache(two).read(path)["logits"])
+    assert [str(problem) for problem in validate(merged, manifest)] == []
+
+
+def test_imported_labels_come_along(url: str, write: Callable[..., str]) -> None:
+    one, two = write(f"{url}-1", "east"), write(f"{url}-2", "west")
+    path, labels = GroupPath("west-000", "labels.corrected"), np.array([2, 1, 0, 255, 1, 1, 2], np.uint8)
+    provenance = Provenance("imported", upstream={"points": "f-points"}, samples=("west-a", "west-b"))
+    seal = Cache(two, "a").write_group(path, {"point": labels}, provenance)
+    merge([one, two], f"{url}-3")
+    merged, manifest = Cache.open(f"{url}-3")
+    assert merged.seals([path]) == {path: seal}
+    np.testing.assert_array_equal(merged.read(path)["point"], labels)
     assert [str(problem) for problem in validate(merged, manifest)] == []
 
 

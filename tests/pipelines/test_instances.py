@@ -12,6 +12,7 @@ from cache_schemas.store import Cache
 from cache_schemas.validate import validate
 from demo.world import make_world
 from labelgen.inspection.audit import inspect_cache
+from labelgen.inspection.report import Scoring
 from pipelines.config import load_config
 from pipelines.plan import Planner
 from pipelines.resolve import open_dataset, resolve
@@ -77,6 +78,26 @@ def test_the_audit_judges_instances_by_the_class_of_most_of_their_points(cache: 
     assert report.truth.right_by_steps["1"] == pytest.approx(right / judged)
     assert report.instances == found["offsets"][-1]
     assert report.points_labelled == pytest.approx((labels["point"] != 255).mean())
+
+
+@pytest.mark.parametrize("unlabelled", ["ignore", "miss"])
+@pytest.mark.parametrize("absent", ["leave", "zero"])
+def test_points_of_instances_are_scored_by_the_rule_of_the_report(cache: Cache, unlabelled: str, absent: str) -> None:
+    (key,) = cache.shard_keys()
+    truth = cache.read(GroupPath(key, "truth"))["point"].tolist()
+    scoring = Scoring.model_validate({"unlabelled": unlabelled, "absent": absent})
+    report = inspect_cache(cache.url, scoring=scoring).instances
+    assert report is not None and report.truth is not None
+    found = {"labels": report.truth.point_miou_by_pixels, "instance_labels": report.truth.point_miou_by_instances}
+    for group, miou in found.items():
+        labels = cache.read(GroupPath(key, group), "point")["point"].tolist()
+        pairs = [p for p in zip(truth, labels, strict=True) if p[0] != 255 and (p[1] != 255 or unlabelled == "miss")]
+        ious = []
+        for own in range(16):
+            union = sum(own in pair for pair in pairs)
+            if union or absent == "zero":
+                ious.append(pairs.count((own, own)) / union if union else 0.0)
+        assert miou == pytest.approx(sum(ious) / len(ious))
 
 
 def test_asking_for_instances_redoes_nothing_else_and_prompts_redo_only_their_labels(

@@ -179,7 +179,8 @@ def remove_lease(url: str) -> None:
 def assert_same_arrays(one: str, other: str) -> None:
     left, right = Cache(one), Cache(other)
     assert left.shard_keys() == right.shard_keys() != []
-    groups = [GroupPath(key, group) for key in left.shard_keys() for group in SHARD_GROUPS]
+    groups = [GroupPath(key, group) for key in left.shard_keys() for group in left.shard_seals(key)]
+    assert all(left.shard_seals(key).keys() == right.shard_seals(key).keys() for key in left.shard_keys())
     for path in [GroupPath.root("text"), *groups]:
         found, wanted = left.read(path), right.read(path)
         assert found.keys() == wanted.keys()

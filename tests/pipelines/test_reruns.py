@@ -59,7 +59,7 @@ def test_class_embeddings_that_are_missing_are_made_again_though_all_shards_are_
     shutil.rmtree(cache / "text")
     done = labelgen.run(made / "nuscenes", cache, "--json")
     assert done.returncode == 0, done.stderr
-    assert "  text   1 to make" in done.stderr.splitlines()
+    assert "  text 1 to make" in done.stderr.splitlines()
     assert json.loads(done.stdout)["groups_sealed"] == {"text": 1}
     assert problems(cache) == []
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from cache_schemas.documents import Provenance
 from cache_schemas.errors import NoCacheError, SchemaVersionError
 from cache_schemas.group_path import GroupPath
 from cache_schemas.store import Cache
@@ -66,6 +67,27 @@ def test_other_schema_versions_are_refused(own: str) -> None:
     file.write_text(json.dumps(document))
     with pytest.raises(SchemaVersionError, match="schema version 3"):
         CacheStream(own, ARRAYS)
+
+
+def import_labels(cache: str, *, samples: tuple[str, ...], points_seal: str) -> None:
+    """Write the source `corrected` of shard scene-1-000, made from points of this fingerprint."""
+    own = Cache(cache, "a")
+    labels = own.read(GroupPath("scene-1-000", "labels"), "point")["point"]
+    provenance = Provenance("imported", upstream={"points": points_seal}, samples=samples)
+    own.write_group(GroupPath("scene-1-000", "labels.corrected"), {"point": labels}, provenance)
+
+
+@pytest.mark.parametrize(
+    "samples, points_seal, said", [(None, "f-old", "made from points f-old"), (("a",), "f-points", "holds 1 samples")]
+)
+def test_imported_labels_that_do_not_fit_matter_only_in_use(
+    own: str, samples: tuple[str, ...] | None, points_seal: str, said: str
+) -> None:
+    record = Cache(own).shard_records(["scene-1-000"])["scene-1-000"]
+    import_labels(own, samples=samples or record.samples, points_seal=points_seal)
+    assert CacheStream(own, ARRAYS).samples
+    with pytest.raises(UnfitCacheError, match=rf"labels.corrected: .*{said}.*`labelgen import-labels --name corrected"):
+        CacheStream(own, [*ARRAYS, "labels.corrected/point"])
 
 
 def edit_document(cache: str, path: str, **changes: object) -> None:

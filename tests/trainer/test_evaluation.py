@@ -131,6 +131,16 @@ def test_predictions_are_written_in_the_official_format(lidarseg_run: Path, lida
     assert json.loads((tmp_path / "val/submission.json").read_text())["meta"]["use_lidar"] is True
 
 
+def test_each_scene_is_predicted_under_its_own_split(lidarseg_run: Path, lidarseg: str, tmp_path: Path) -> None:
+    both = str(shutil.copytree(lidarseg, tmp_path / "both"))
+    record = Cache(both).shard_records(["scene-0-000"])["scene-0-000"]
+    Cache(both, "a").write_shard_record("scene-0-000", record.model_copy(update={"split": "train"}))
+    run_cli("predict", lidarseg_run, both, "--out", tmp_path / "out")
+    counts = {split: len(list((tmp_path / "out/lidarseg" / split).iterdir())) for split in ("train", "val")}
+    assert counts == {"train": 2, "val": 8}
+    assert all((tmp_path / "out" / split / "submission.json").is_file() for split in counts)
+
+
 def test_prediction_needs_points_alone(lidarseg_run: Path, lidarseg: str, tmp_path: Path) -> None:
     bare = str(shutil.copytree(lidarseg, tmp_path / "bare"))
     for group in Path(bare).glob("shards/*/*"):

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from cache_schemas.audit import audit
 from cache_schemas.documents import CacheManifest, GroupSeal, ShardRecord
 from cache_schemas.group_path import SHARDS, GroupPath
-from cache_schemas.layout import ROOT_GROUPS, SOURCE_PREFIX
+from cache_schemas.layout import ROOT_GROUPS, SOURCE_PREFIX, source_name
 from cache_schemas.problems import ProblemKind
 from cache_schemas.store import Cache
 from trainer.errors import UnfitCacheError
@@ -17,8 +17,8 @@ def admit(
     """Check a cache and return the records of its shards that hold samples, by key, and their seals, by group path.
 
     Each of `arrays`, given as `<group>/<name>`, must be present in every such shard. Stray files are accepted:
-    training does not read them, and `labelgen verify` reports them. With `only_their_groups`, so are problems of groups
-    of which no array is asked for.
+    training does not read them, and `labelgen verify` reports them. So are problems of imported labels that are not
+    asked for, and with `only_their_groups` those of any group of which no array is asked for.
 
     Raises:
         UnfitCacheError: if the cache has no points, a group is unsealed, stale or damaged, or an array is missing; it
@@ -27,11 +27,12 @@ def admit(
     refuse_without_points(cache.url, manifest)
     records: dict[str, ShardRecord] = {}
     seals: dict[GroupPath, GroupSeal] = {}
+    groups = {name.split("/")[0] for name in arrays}
     for part in audit(cache, manifest):
         for problem in part.problems:
             if problem.kind in (ProblemKind.STRAY_FILE, ProblemKind.UNRELATED_FILE):
                 continue
-            if not only_their_groups or _concerns(problem.path, {name.split("/")[0] for name in arrays}):
+            if _concerns(problem.path, groups, only_their_groups):
                 raise UnfitCacheError(f"{cache.url}/{problem}")
         if part.record is not None and part.record.samples:
             records[part.key] = part.record
@@ -58,12 +59,15 @@ def refuse_without_points(url: str, manifest: CacheManifest) -> None:
         )
 
 
-def _concerns(path: str, groups: set[str]) -> bool:
-    """Return whether a path in a cache belongs to one of these groups of a shard, or to no group at all."""
+def _concerns(path: str, groups: set[str], only_these: bool) -> bool:
+    """Return whether a path in a cache matters to a training that reads these groups of a shard.
+
+    That of another group does not if it has imported labels, or `only_these` matter.
+    """
     first, *rest = path.split("/")
     if first == SHARDS:
-        return len(rest) < 2 or rest[1] in groups
-    return first not in ROOT_GROUPS
+        return len(rest) < 2 or rest[1] in groups or not (only_these or source_name(rest[1]))
+    return first not in ROOT_GROUPS or not only_these
 
 
 def _check_arrays_present(

@@ -149,6 +149,10 @@ class CacheStream:
         ends = self._open(ref.shard).offsets.get("I", [0] * (ref.index + 2))
         return int(ends[ref.index + 1] - ends[ref.index])
 
+    def split_of(self, ref: SampleRef) -> str:
+        """Return the split of a sample."""
+        return self.manifest.split_of(self._records[ref.shard])
+
     def cloud_name(self, ref: SampleRef) -> str:
         """Return the data set's own id of a sample's cloud, or "" if the cache does not have it."""
         clouds = self._records[ref.shard].clouds

@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache_schemas.group_path import GroupPath
-from cache_schemas.scoring import confusion_matrix, json_number, score
+from cache_schemas.layout import SOURCE_PREFIX
+from cache_schemas.scoring import ScoringRule, confusion_with_unlabelled, json_number
 from cache_schemas.store import Cache
 from cache_schemas.taxonomy import IGNORE
-from labelgen.inspection.report import InstanceReport, InstanceTruth
+from labelgen.inspection.report import InstanceReport, InstanceTruth, Scoring
 from labelgen.instances.affinity import classify
 
 STEPS = tuple(range(1, 8))
@@ -29,7 +30,8 @@ class InstanceCounts:
     `counts` (5,): instances, those that a pixel sees, points, points with a label of their pixel, points with a label.
     `truth` (3,): instances that are judged, points of instances with truth, those of their instance's main class.
     `right` (7,): judged instances that are right after t = 1..7 steps; `majority` (2,): right by the most frequent raw
-    and refined pixel label. `by_pixels`, `by_instances` (C, C): confusion of points by both kinds of labels.
+    and refined pixel label. `by_pixels`, `by_instances` (C, C+1): confusion of points by both kinds of labels, the
+    last column without a label.
     """
 
     counts: Counts
@@ -43,8 +45,10 @@ class InstanceCounts:
         return InstanceCounts(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
 
 
-def count_instances(cache: Cache, keys: Collection[str], classes: int) -> InstanceReport | None:
+def count_instances(cache: Cache, keys: Collection[str], classes: int, scoring: Scoring) -> InstanceReport | None:
     """Return what the audit reports of all shards that have labels of instances; None if there is none.
+
+    `scoring` says by which rule points are scored, and which imported labels take the place of truth, if any do.
 
     Raises:
         CacheError: if a group is damaged.
@@ -52,16 +56,17 @@ def count_instances(cache: Cache, keys: Collection[str], classes: int) -> Instan
     sealed = sorted(str(path.shard) for path in cache.seals(GroupPath(key, "instance_labels") for key in keys))
     if not sealed:
         return None
-    first, *others = (_count_shard(cache, key, classes) for key in sealed)
-    return _report(sum(others, start=first))
+    first, *others = (_count_shard(cache, key, classes, scoring.source) for key in sealed)
+    return _report(sum(others, start=first), scoring.rule)
 
 
-def _count_shard(cache: Cache, key: str, classes: int) -> InstanceCounts:
+def _count_shard(cache: Cache, key: str, classes: int, source: str | None) -> InstanceCounts:
     found, labels = cache.read(GroupPath(key, "instances")), cache.read(GroupPath(key, "instance_labels"))
     pixel = cache.read(GroupPath(key, "labels"), "point_raw", "point")
     truth = np.full(len(labels["point"]), IGNORE, np.uint8)
-    if cache.seals([GroupPath(key, "truth")]):
-        truth = cache.read(GroupPath(key, "truth"), "point")["point"]
+    of_truth = GroupPath(key, "truth" if source is None else SOURCE_PREFIX + source)
+    if cache.seals([of_truth]):
+        truth = cache.read(of_truth, "point")["point"]
     ends = cache.read(GroupPath(key, "points"), "offsets")["offsets"]
     instance = np.where(found["point"] > 0, found["point"] + np.repeat(found["offsets"][:-1], np.diff(ends)), 0)
     instances = len(labels["instance"])
@@ -88,8 +93,8 @@ def _count_shard(cache: Cache, key: str, classes: int) -> InstanceCounts:
         truth=np.array([judged.sum(), votes.sum(), votes.max(axis=1, initial=0).sum()]),
         right=np.array([right(predicted) for predicted in by_steps]),
         majority=np.array([right(raw_votes.argmax(axis=1)), right(refined_votes.argmax(axis=1))]),
-        by_pixels=confusion_matrix(truth, pixel["point"], classes),
-        by_instances=confusion_matrix(truth, labels["point"], classes),
+        by_pixels=confusion_with_unlabelled(truth, pixel["point"], classes),
+        by_instances=confusion_with_unlabelled(truth, labels["point"], classes),
     )
 
 
@@ -100,7 +105,7 @@ def _votes(instance: NDArray[np.integer], ids: NDArray[np.uint8], instances: int
     return np.bincount(cell, minlength=instances * classes).reshape(instances, classes)
 
 
-def _report(total: InstanceCounts) -> InstanceReport:
+def _report(total: InstanceCounts, rule: ScoringRule) -> InstanceReport:
     instances, seen, points, by_pixels, labelled = total.counts.tolist()
     judged, with_truth, of_main_class = total.truth.tolist()
     truth = None
@@ -112,8 +117,8 @@ def _report(total: InstanceCounts) -> InstanceReport:
             right_by_steps=dict(zip(map(str, STEPS), (total.right / judged).tolist(), strict=True)),
             right_by_majority_raw=raw,
             right_by_majority_refined=refined,
-            point_miou_by_pixels=json_number(score(total.by_pixels).miou),
-            point_miou_by_instances=json_number(score(total.by_instances).miou),
+            point_miou_by_pixels=json_number(rule.score(total.by_pixels).miou),
+            point_miou_by_instances=json_number(rule.score(total.by_instances).miou),
         )
     return InstanceReport(
         instances=instances,

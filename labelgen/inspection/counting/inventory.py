@@ -13,7 +13,7 @@ from cache_schemas.store import Cache
 from labelgen.inspection.report import QuarantineReason, SampleCounts, ShardCounts
 
 _UNFINISHED_WORK = frozenset({ProblemKind.UNSEALED_GROUP, ProblemKind.STALE_GROUP, ProblemKind.MISSING_RECORD})
-"""Problems which mean that work is left, not that something is broken."""
+"""Problems which mean that a run has work left, not that something is broken. A run does not make imported labels."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def take_inventory(cache: Cache, manifest: CacheManifest) -> Inventory:
     shards, broken = [], []
     untrained = _has_untrained(manifest.teachers.networks.values())
     for part in audit(cache, manifest):
-        broken += [problem for problem in part.problems if problem.kind not in _UNFINISHED_WORK]
+        broken += [problem for problem in part.problems if not _is_unfinished_work(problem)]
         untrained |= _has_untrained(seal.teacher for seal in part.seals.values())
         if part.key:
             shards.append(_inventory_of_shard(part, manifest))
@@ -92,8 +92,12 @@ def _inventory_of_shard(part: Part, manifest: CacheManifest) -> ShardInventory:
         quarantined=part.record.quarantined if part.record else (),
         groups=tuple(groups),
         finished=bool(samples) and _has_required(groups, manifest),
-        stale=any(problem.kind is ProblemKind.STALE_GROUP for problem in part.problems),
+        stale=any(p.kind is ProblemKind.STALE_GROUP and _is_unfinished_work(p) for p in part.problems),
     )
+
+
+def _is_unfinished_work(problem: Problem) -> bool:
+    return problem.kind in _UNFINISHED_WORK and problem.source is None
 
 
 def _has_required(groups: dict[str, GroupSeal], manifest: CacheManifest) -> bool:

@@ -15,10 +15,10 @@ from cache_schemas.label_files.formats import POINT_FORMATS, point_format
 from cache_schemas.label_files.output_folder import OutputFolder
 from cache_schemas.label_files.point_format import CloudCalibration, CloudName
 from cache_schemas.store import Cache
-from cache_schemas.taxonomy import Taxonomy, TaxonomyClass
+from cache_schemas.taxonomy import Taxonomy, TaxonomyClass, load_taxonomy
 from labelgen.export.cli import FORMAT_NAMES, POINT_FORMAT_NAMES
 from labelgen.export.labels_out import FORMATS
-from tests.made_labels import CAM_FROM_CLOUD, official_taxonomy, read_points
+from tests.made_labels import CAM_FROM_CLOUD, read_points
 
 RAW_IDS = [10, 11, 15, 18, 20, 30, 31, 32, 40, 44, 48, 49, 50, 51, 70, 71, 72, 80, 81]
 """SemanticKITTI's raw id of each of its classes 1 to 19, from the data set's own inverse map."""
@@ -66,7 +66,7 @@ def test_poses_of_a_sequence_give_those_of_its_clouds() -> None:
     world[:, :3, 3] = [[0, 0, 0], [1000.5, -20.25, 3], [2000, 0, 1e-7]]
     names = [CloudName("val", "08", f"08_{frame:06d}") for frame in range(3)]
     clouds = [CloudCalibration(n, w, CAM_FROM_CLOUD, np.eye(3)) for n, w in zip(names, world, strict=True)]
-    kitti = point_format("semantickitti", official_taxonomy("semantickitti19"))
+    kitti = point_format("semantickitti", load_taxonomy("semantickitti19"))
     files = {steps[-1]: content.decode() for steps, content in kitti.files_of_scene(clouds[::-1])}
     tr = np.eye(4)
     tr[:3] = np.array(files["calib.txt"].splitlines()[-1].split()[1:], float).reshape(3, 4)
@@ -104,7 +104,7 @@ def test_coco_panoptic(nuscenes: str, command, tmp_path: Path) -> None:
     command("export", nuscenes, "--format", "coco-panoptic", "--out", out)
     document = json.loads((out / "panoptic_val.json").read_text())
     thing = {entry["id"]: entry["isthing"] for entry in document["categories"]}
-    assert [entry["name"] for entry in document["categories"]] == list(official_taxonomy("nuscenes16").names)
+    assert [entry["name"] for entry in document["categories"]] == list(load_taxonomy("nuscenes16").names)
     assert (thing[1], thing[10], thing[11], thing[16]) == (1, 1, 0, 0), "barrier to truck are things"
     assert len(document["images"]) == len(document["annotations"]) == 3
     key = "scene-0061-000"
@@ -133,6 +133,30 @@ def test_coco_panoptic(nuscenes: str, command, tmp_path: Path) -> None:
             assert info["bbox"] == [min(columns), min(rows), width, height]
         stuff = [info["category_id"] for info in annotation["segments_info"] if not thing[info["category_id"]]]
         assert len(stuff) == len(set(stuff)), "one segment a class of stuff"
+
+
+@pytest.mark.parametrize("file_format", ["nuscenes-lidarseg", "pointcept", "coco-panoptic"])
+def test_each_shard_is_exported_under_its_own_split(nuscenes: str, command, tmp_path: Path, file_format: str) -> None:
+    cache, manifest = Cache.open(nuscenes, "a")
+    sources = (*manifest.sources, manifest.sources[0].model_copy(update={"split": "train"}))
+    Cache.create(nuscenes, manifest.model_copy(update={"sources": sources}))
+    record = cache.shard_records(["scene-0103-000"])["scene-0103-000"]
+    cache.write_shard_record("scene-0103-000", record.model_copy(update={"split": "train"}))
+    out = tmp_path / "out"
+    done = command("export", nuscenes, "--format", file_format, "--out", out, "--json")
+    files = {str(file.relative_to(out)) for file in out.rglob("*") if file.is_file()} - {".labelgen-written"}
+    assert json.loads(done.stdout)["files"] == len(files)
+    for split, samples in (("val", {"a1", "a2"}), ("train", {"b1"})):
+        assert {
+            token for token in ("a1", "a2", "b1") for file in files if f"{split}/" in file and token in file
+        } == samples
+    if file_format == "nuscenes-lidarseg":
+        assert {"val/submission.json", "train/submission.json"} <= files
+    if file_format == "coco-panoptic":
+        images = {
+            split: json.loads((out / f"panoptic_{split}.json").read_text())["images"] for split in ("val", "train")
+        }
+        assert [[image["id"] for image in found] for found in images.values()] == [[1, 2], [1]]
 
 
 def test_a_format_refuses_a_taxonomy_without_ids(nuscenes: str, command, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Imported labels are a source of their own: equal to what was exported, scored against, and never the cache's own."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -137,6 +138,20 @@ def test_labels_of_points_that_were_made_again_are_stale(nuscenes: str, command,
     stale = [p.path for part in audit(cache, manifest) for p in part.problems if p.kind is ProblemKind.STALE_GROUP]
     assert "shards/scene-0061-000/labels.old" in stale
     assert "shards/scene-0103-000/labels.old" not in stale
+
+
+def test_a_stale_source_is_a_problem_that_no_run_solves(nuscenes: str, command, tmp_path: Path) -> None:
+    command("export", nuscenes, "--format", "pointcept", "--out", tmp_path / "out")
+    command("import-labels", nuscenes, tmp_path / "out", "--format", "pointcept", "--name", "old")
+    path = GroupPath("scene-0061-000", "labels.old")
+    cache = Cache(nuscenes, "a")
+    provenance = replace(cache.seals([path])[path].provenance, upstream={"points": "before"})
+    cache.write_group(path, cache.read(path), provenance)
+    found = json.loads(command("inspect", nuscenes, "--json", exit_code=1).stdout)
+    assert found["shards"]["stale"] == 0
+    (problem,) = found["problems"]
+    assert problem["path"] == str(path)
+    assert "`labelgen import-labels --name old --overwrite`" in problem["remedy"]
 
 
 def test_the_cache_is_scored_by_a_source(nuscenes: str, command, tmp_path: Path) -> None:

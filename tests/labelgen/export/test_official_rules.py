@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.made_labels import CLASSES, read_points, write_label_cache
+from cache_schemas.taxonomy import load_taxonomy
+from tests.made_labels import read_points, write_label_cache
 
 FORMATS = {"nuscenes16": "nuscenes-lidarseg", "semantickitti19": "semantickitti", "scannet20": "scannet"}
 FILES = {
@@ -53,7 +54,7 @@ def test_exported_labels_score_as_the_cache_does(
     command, tmp_path: Path, taxonomy: str, absent_classes: int, rule: str
 ) -> None:
     unlabelled, absent = rule.split()
-    occurring = len(CLASSES[taxonomy]) - absent_classes
+    occurring = len(load_taxonomy(taxonomy).names) - absent_classes
     cache = write_label_cache(str(tmp_path / "c.zarr"), taxonomy, points=150, classes=occurring)
     command("export", cache, "--format", FORMATS[taxonomy], "--out", tmp_path / "out")
     pairs = []
