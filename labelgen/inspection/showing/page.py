@@ -20,7 +20,8 @@ from labelgen.inspection.formatting import decimal, percent, share_or_decimal
 from labelgen.inspection.report import Report, SampleMeasures, ShardMeasures
 from labelgen.inspection.showing.confusion_picture import row_shares
 from labelgen.inspection.showing.groups import group_rows
-from labelgen.inspection.showing.sample_pictures import DRAWN_ARRAYS, Picture, draw_sample, with_few_images
+from labelgen.inspection.showing.legend import Picture, alike_classes
+from labelgen.inspection.showing.sample_pictures import DRAWN_ARRAYS, draw_sample, with_few_images
 from labelgen.inspection.showing.top_view import draw_top_views
 from labelgen.inspection.showing.wording import (
     UNTRAINED,
@@ -95,6 +96,7 @@ def write_page(report: Report, samples: Sequence[SampleId], file: Path) -> Path:
         statistics=report.statistics,
         class_name=report.selection.class_name if report.selection else None,
         names=manifest.taxonomy.names,
+        alike={manifest.taxonomy.names[class_id]: class_id for class_id in alike_classes(manifest.taxonomy)},
         colours={entry.name: "#{:02x}{:02x}{:02x}".format(*entry.colour) for entry in manifest.taxonomy.classes},
         untrained=UNTRAINED,
         scatter_plots=_scatter_plots(report),

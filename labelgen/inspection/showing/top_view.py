@@ -6,7 +6,8 @@ from numpy.typing import NDArray
 from cache_schemas.taxonomy import Taxonomy
 from labelgen.inspection.counting.samples import Sample
 from labelgen.inspection.declarations import top_view_reach_m
-from labelgen.inspection.showing.sample_pictures import Picture, colour_table
+from labelgen.inspection.showing.legend import Picture
+from labelgen.inspection.showing.sample_pictures import colour_table
 
 _SIDE_PX = 420
 _NO_LABEL = (205, 205, 205)
