@@ -16,6 +16,7 @@ from cache_schemas.plurals import counted
 from cache_schemas.store import Cache
 from labelgen.inspection.counting.measures import MEASURES
 from labelgen.inspection.counting.samples import Sample, SampleId, map_samples
+from labelgen.inspection.declarations import top_view_reach_m
 from labelgen.inspection.formatting import decimal, percent, share_or_decimal
 from labelgen.inspection.report import Report, SampleMeasures, ShardMeasures
 from labelgen.inspection.showing.confusion_picture import row_shares
@@ -80,6 +81,7 @@ class SampleStrip:
     layers: tuple[str, ...]
     pictures: dict[str, tuple[str, ...]]
     top_views: dict[str, str]
+    view_width_m: str
 
 
 def write_page(report: Report, samples: Sequence[SampleId], file: Path) -> Path:
@@ -200,6 +202,7 @@ def _sample_strip(whole: Sample, manifest: CacheManifest, report: Report) -> Sam
             for i, name in enumerate(sample.pictures)
         },
         top_views={name: _data_url(view, "PNG") for name, view in draw_top_views(sample, manifest.taxonomy).items()},
+        view_width_m=f"{2 * top_view_reach_m(sample.dataset):g}",
     )
 
 

@@ -87,13 +87,29 @@ def test_a_folder_that_cannot_be_written_is_one_error(ten_shards: str, tmp_path:
 
 def test_in_a_view_from_above_x_points_right_and_high_points_hide_low_ones() -> None:
     classes = (TaxonomyClass(name="car", colour=(255, 0, 0)), TaxonomyClass(name="road", colour=(0, 0, 255)))
-    xyz = np.array([[20, 0, 1], [20, 0, 0], [0, 30, 0], [90, 0, 0]], np.float32)
-    picture = draw_top_view(xyz, np.array([0, 1, 1, 1], np.uint8), Taxonomy(name="toy", classes=classes), 50)
+    xyz = np.array([[20, 0, 1], [20, 0, 0], [0, 30, 0], [90, 0, 0], [-90, 0, 0], [0, -90, 0]], np.float32)
+    picture = draw_top_view(xyz, np.array([0, 1, 1, 1, 1, 1], np.uint8), Taxonomy(name="toy", classes=classes), 50)
     side = len(picture)
     red = np.argwhere((picture == (255, 0, 0)).all(axis=-1)).mean(axis=0)
     blue = np.argwhere((picture == (0, 0, 255)).all(axis=-1)).mean(axis=0)
     assert red == pytest.approx([side / 2, side * 0.7], abs=2), "20 m of 50 m to the right"
     assert blue == pytest.approx([side * 0.2, side / 2], abs=2), "30 m of 50 m up"
+
+
+def test_a_view_from_above_of_a_room_is_around_its_middle() -> None:
+    """Along y the origin lies among the points, as that of a sensor."""
+    corners = np.array([[2, -3, 0], [8, -3, 0], [2, 5, 0], [8, 5, 0]], np.float32)
+    classes = (TaxonomyClass(name="wall", colour=(255, 0, 0)),)
+    picture = draw_top_view(corners, np.zeros(4, np.uint8), Taxonomy(name="toy", classes=classes), 10)
+    drawn = np.argwhere((picture == (255, 0, 0)).all(axis=-1)) / len(picture)
+    assert drawn.min(axis=0) == pytest.approx([0.25, 0.35], abs=0.01), "5 m of 20 m above the middle, 3 m left of it"
+    assert drawn.max(axis=0) == pytest.approx([0.65, 0.65], abs=0.01)
+
+
+def test_a_view_from_above_without_points_is_empty() -> None:
+    classes = (TaxonomyClass(name="wall", colour=(255, 0, 0)),)
+    nothing = np.zeros((0, 3), np.float32), np.zeros(0, np.uint8)
+    assert (draw_top_view(*nothing, Taxonomy(name="toy", classes=classes), 10) == 255).all()
 
 
 @pytest.mark.parametrize(
