@@ -408,7 +408,7 @@ def test_an_unknown_id_is_unlabelled_and_logged(worlds: Worlds, caplog: pytest.L
         truth = ScanNet(folder).read_point_truth(samples_of(folder)["scene0568_00"], len(nyu40))
     assert (nyu40 == 50).sum() > 20 and (truth[nyu40 == 50] == IGNORE).all() and (truth[nyu40 != 50] != IGNORE).all()
     (record,) = caplog.records
-    assert "scene0568_00_vh_clean_2.labels.ply: unknown nyu40 ids (50)" in record.getMessage()
+    assert "scene0568_00_vh_clean_2.labels.ply: unknown nyu40 ids 50;" in record.getMessage()
 
 
 @pytest.mark.parametrize("layout", NUMBERS)
