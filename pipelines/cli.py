@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from cache_schemas.command_line import reports_errors, say, text_width
+from labelgen.datasets import dataset_names
 from pipelines.stop import HOW_TO_RESUME, stops_like_ctrl_c
 
 QUARANTINED = 3
@@ -14,7 +15,7 @@ QUARANTINED = 3
 
 
 @click.command(short_help="Compute what is missing or changed in a cache.")
-@click.option("--dataset", required=True, help="Data set: nuscenes, files (your own), demo, or one of another package.")
+@click.option("--dataset", required=True, help=f"Data set: {', '.join(dataset_names())}; files means your own.")
 @click.option("--data", required=True, type=click.Path(path_type=Path), help="Folder of the raw dataset.")
 @click.option("--cache", required=True, help="The cache, new or existing: a folder, or a URL such as s3://...")
 @click.option("--split", help="Scenes: an official split, or all (the default).")

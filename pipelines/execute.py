@@ -19,6 +19,7 @@ from cache_schemas.lock import writing
 from cache_schemas.plurals import counted
 from cache_schemas.store import Cache
 from labelgen.errors import LabelgenError
+from labelgen.file_warnings import FilesByText
 from labelgen.stages import STAGES, TEACHERS
 from labelgen.stages.stage import Stage
 from pipelines import tasks
@@ -49,6 +50,7 @@ class Tally:
     peak_mib: dict[str, float] = field(default_factory=dict)
     sealed: dict[str, int] = field(default_factory=dict)
     shards: int = 0
+    warnings: FilesByText = field(default_factory=dict)
 
     def add(self, report: Report) -> None:
         """Add the report of one task."""
@@ -58,6 +60,8 @@ class Tally:
             self.peak_mib[work] = max(self.peak_mib.get(work, 0.0), mib)
         for group in report.sealed:
             self.sealed[group] = self.sealed.get(group, 0) + 1
+        for text, files in report.warnings.items():
+            self.warnings.setdefault(text, set()).update(files)
 
 
 def execute(
@@ -132,7 +136,6 @@ class _Execution:
             )
 
     async def _load_teachers(self, plan: Sequence[ShardPlan], roots: Sequence[GroupPlan]) -> None:
-        self.progress.note("loading the teachers")
         calls = dict.fromkeys(TEACHERS, 0)
         for shard in plan:
             for name, count in count_calls(shard, self.settings).items():
@@ -140,6 +143,8 @@ class _Execution:
         for group in roots:
             if teacher := STAGES[group.path.name].teacher:
                 calls[teacher.name] = max(1, calls[teacher.name])
+        if any(calls.values()):
+            self.progress.note("loading the teachers")
         await self.pools.start(calls)
 
     async def _make_root(self, group: GroupPlan) -> None:

@@ -10,6 +10,7 @@ from cache_schemas.errors import ConfigError
 from cache_schemas.location import canonical
 from cache_schemas.lock import run_lock, writing
 from cache_schemas.store import Cache
+from labelgen.file_warnings import describe
 from labelgen.stages import STAGES
 from labelgen.stages.inputs import ResolvedSettings
 from pipelines.announcement import announce, refuse_incomplete
@@ -105,6 +106,7 @@ def _work(
         manifest = manifest_after(planner.cache, resolved)
         tally = execute(due, job, request.config.ray, planner, running, progress, manifest)
     summary.shards_done = tally.shards
+    summary.warnings = describe(tally.warnings)
     summary.groups_sealed = dict(sorted(tally.sealed.items()))
     summary.stage_seconds = tally.seconds
     summary.stage_peak_mib = tally.peak_mib

@@ -34,6 +34,7 @@ class RunSummary:
     samples_labelled: int = 0
     samples_quarantined: int = 0
     quarantined_by_reason: dict[str, int] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
     groups_sealed: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
     stage_seconds: dict[str, float] = field(default_factory=dict)
@@ -80,6 +81,7 @@ class RunSummary:
             f"teachers: {self.teachers}",
             f"samples: {self.samples_labelled:,} labelled, {self.samples_quarantined:,} quarantined",
             *(f"  {count}x {reason}" for reason, count in self.quarantined_by_reason.items()),
+            *(f"warning: {warning}" for warning in self.warnings),
         ]
 
     def _table(self) -> Table:

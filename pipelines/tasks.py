@@ -14,6 +14,7 @@ import ray
 from cache_schemas.lock import writing
 from cache_schemas.store import Cache
 from labelgen.datasets.adapter import Adapter
+from labelgen.file_warnings import FilesByText, collecting
 from labelgen.samples import Sample
 from labelgen.stages import STAGES, TEACHERS
 from labelgen.stages.inputs import Arrays, BadSamplesError, ResolvedSettings, ShardInputs
@@ -44,12 +45,16 @@ class Chunk:
 
 @dataclass
 class Report:
-    """What a task did: seconds of work and peak resident MiB of its process by kind of work, groups, bad samples."""
+    """What a task did: seconds of work and peak resident MiB of its process by kind of work, groups, bad samples.
+
+    `warnings` are those about raw files that were used all the same.
+    """
 
     seconds: dict[str, float] = field(default_factory=dict)
     peak_mib: dict[str, float] = field(default_factory=dict)
     sealed: list[str] = field(default_factory=list)
     bad_samples: dict[str, str] = field(default_factory=dict)
+    warnings: FilesByText = field(default_factory=dict)
 
     @contextmanager
     def timed(self, work: str) -> Iterator[None]:
@@ -66,7 +71,7 @@ def build_groups(job: Job, name: str, groups: Sequence[GroupPlan]) -> Report:
     report = Report()
     inputs = ShardInputs(job.resolved, job.adapter, groups[0].samples, Cache(job.cache_url), groups[0].path.shard)
     try:
-        with report.timed(name):
+        with report.timed(name), collecting(report.warnings):
             built = [_build(group.path.name, inputs) for group in groups]
             for group, arrays in zip(groups, built, strict=True):
                 _seal(job, group, arrays, report)

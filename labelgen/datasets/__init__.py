@@ -4,10 +4,12 @@ Another package adds a data set with an entry point in the group `labelgen.datas
 """
 
 from importlib.metadata import EntryPoint
+from typing import TYPE_CHECKING
 
-from cache_schemas.errors import ConfigError
 from cache_schemas.extensions import find, known_names
-from labelgen.datasets.declaration import Dataset
+
+if TYPE_CHECKING:  # numpy and pydantic are not imported: `labelgen run --help` lists the names
+    from labelgen.datasets.declaration import Dataset
 
 EXTENSIONS = "labelgen.datasets"
 
@@ -18,7 +20,7 @@ OWN = {
 """Our data sets by name. A data set is imported when it is used."""
 
 
-def find_dataset(name: str) -> Dataset:
+def find_dataset(name: str) -> "Dataset":
     """Return the declaration of a data set.
 
     Raises:
@@ -29,6 +31,8 @@ def find_dataset(name: str) -> Dataset:
         return own
     other: Dataset | None = find(name, {}, EXTENSIONS)
     if other is None:
+        from cache_schemas.errors import ConfigError
+
         raise ConfigError(f"no dataset {name!r}; choose {', '.join(dataset_names())}")
     return other
 

@@ -34,3 +34,10 @@ def test_help_imports_nothing_heavy(words: list[str]) -> None:
         f"print('heavy:', [name for name in {HEAVY!r} if name in sys.modules])"
     )
     assert done.stdout.splitlines()[-1] == "heavy: []", done.stderr
+
+
+def test_the_help_of_run_names_every_data_set() -> None:
+    done = python("from labelgen.cli import main; main(['run', '--help'])")
+    options = done.stdout.partition("Options:")[2]
+    words = options.partition("--dataset")[2].partition("--data ")[0].replace(",", " ").replace(";", " ").split()
+    assert {"demo", "files", "nuimages", "nuscenes", "scannet", "semantickitti"} <= set(words), done.stderr

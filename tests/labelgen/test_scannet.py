@@ -408,7 +408,7 @@ def test_an_unknown_id_is_unlabelled_and_logged(worlds: Worlds, caplog: pytest.L
         truth = ScanNet(folder).read_point_truth(samples_of(folder)["scene0568_00"], len(nyu40))
     assert (nyu40 == 50).sum() > 20 and (truth[nyu40 == 50] == IGNORE).all() and (truth[nyu40 != 50] != IGNORE).all()
     (record,) = caplog.records
-    assert "scene0568_00_vh_clean_2.labels.ply: unknown nyu40 ids (50)" in record.getMessage()
+    assert "scene0568_00_vh_clean_2.labels.ply: unknown nyu40 ids 50;" in record.getMessage()
 
 
 @pytest.mark.parametrize("layout", NUMBERS)
@@ -579,12 +579,12 @@ def shorter_with_faces_as_vertices(file: Path) -> None:
         (cut, "promises"),
         (
             lambda file: file.write_bytes(b"ply\nformat ascii 1.0\nelement vertex 0\nproperty float x\nend_header\n"),
-            "'ascii 1.0'",
+            "'ascii'",
         ),
         (lambda file: file.write_bytes(file.read_bytes().replace(b"property float z\n", b"")), "x, y, z"),
-        (lambda file: file.write_bytes(file.read_bytes().replace(b"uchar red", b"shade red")), "header cannot be read"),
+        (lambda file: file.write_bytes(file.read_bytes().replace(b"uchar red", b"shade red")), "header line"),
         (lambda file: file.write_bytes(b""), "not a PLY file"),
-        (lambda file: file.write_bytes(file.read_bytes().replace(b"vertex 2684", b"vertex -684")), "negative"),
+        (lambda file: file.write_bytes(file.read_bytes().replace(b"vertex 2684", b"vertex -684")), "vertex -684"),
         (
             lambda file: change(file, file.read_bytes().index(b"end_header\n") + 11, struct.pack("<f", np.nan)),
             "vertex 0 is not finite",

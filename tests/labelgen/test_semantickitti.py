@@ -17,6 +17,7 @@ from labelgen.completeness import missing_files
 from labelgen.datasets import find_dataset
 from labelgen.datasets.semantickitti.adapter import SemanticKitti, split_sequences
 from labelgen.errors import DatasetError, SampleError
+from labelgen.file_warnings import FilesByText, collecting
 from labelgen.geometry import pair_points, project
 from labelgen.pictures import read_image
 from labelgen.prompts import load_prompts
@@ -224,12 +225,14 @@ def test_a_test_sequence_has_no_truth(kitti: Path) -> None:
 
 
 def test_an_unknown_raw_id_becomes_255_with_a_warning(damaged: Path) -> None:
+    warnings: FilesByText = {}
     sample = samples_of(damaged)[1]
     file = damaged / str(sample.point_truth_path)
     np.array([40, 200, 260, 7 << 16 | 70], "<u4").tofile(file)
-    with pytest.warns(UserWarning, match=r"000001\.label: raw ids 200, 260 are not"):
+    with collecting(warnings):
         truth = SemanticKitti(damaged).read_point_truth(sample, 4)
     assert truth.tolist() == [8, 255, 255, 14]
+    assert warnings == {"unknown raw ids 200, 260; their points get no class": {str(file)}}
 
 
 # Damage to one sample

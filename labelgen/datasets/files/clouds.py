@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelgen.datasets.files.lines import CloudEntry
-from labelgen.datasets.files.ply import read_vertices
 from labelgen.errors import SampleError
+from labelgen.ply import read_vertices
 from labelgen.samples import Cloud
 
 Columns = dict[str, NDArray[Any]]

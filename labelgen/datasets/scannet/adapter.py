@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -135,7 +136,7 @@ class ScanNet(Adapter):
             bad = int(np.flatnonzero(~np.isfinite(xyz).all(axis=1))[0])
             raise SampleError(f"{self.data / sample.cloud_path}: vertex {bad} is not finite; download the file again")
         colour = None
-        if {"red", "green", "blue"} <= set(vertices.dtype.names or ()):
+        if {"red", "green", "blue"} <= vertices.keys():
             colour = np.stack([vertices[name] for name in ("red", "green", "blue")], axis=1).astype(np.uint8)
         return Cloud(xyz, colour=colour)
 
@@ -148,7 +149,7 @@ class ScanNet(Adapter):
             classes = self._classes_of_groups(sample.point_truth_path)
         else:
             vertices = self._vertices(sample.point_truth_path)
-            if "label" not in (vertices.dtype.names or ()):
+            if "label" not in vertices:
                 raise SampleError(f"{file}: its vertices have no label; download the file again")
             classes = classes_of_nyu40(vertices["label"].astype(np.int64), file)
         if len(classes) != points:
@@ -193,7 +194,7 @@ class ScanNet(Adapter):
             return super().depth_bytes(camera)
         return sens.read_depth(self.data / camera.image_path, camera.frame)
 
-    def _vertices(self, path: str) -> NDArray[np.void]:
+    def _vertices(self, path: str) -> dict[str, NDArray[Any]]:
         return read_vertices(self.read_bytes(path), self.data / path)
 
     def _label_map(self) -> LabelMap:

@@ -8,7 +8,6 @@ The kind follows from the file. The values do not tell it: nearly all raw ids up
 """
 
 import csv
-import logging
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 
 from cache_schemas.taxonomy import IGNORE
 from labelgen.errors import DatasetError
+from labelgen.file_warnings import warn
 from labelgen.samples import unreadable
 
 LABEL_MAP = "scannetv2-labels.combined.tsv"
@@ -28,8 +28,6 @@ NYU40_OF_CLASS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 14, 16, 24, 28, 33, 34,
 
 NYU40_IDS = 41
 """nyu40 ids are 0 (unlabelled) to 40."""
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -41,7 +39,7 @@ class LabelMap:
 
 
 def classes_of_nyu40(ids: NDArray[Any], file: Path) -> NDArray[np.uint8]:
-    """Return the class (...) u8 of nyu40 ids (...); 255 for ids outside the 20 classes. Unknown ids are logged."""
+    """Return the class (...) u8 of nyu40 ids (...); 255 for ids outside the 20 classes. It warns of unknown ids."""
     table = np.full(NYU40_IDS, IGNORE, np.uint8)
     table[list(NYU40_OF_CLASS)] = np.arange(len(NYU40_OF_CLASS))
     known = (ids >= 0) & (ids < NYU40_IDS)
@@ -50,7 +48,7 @@ def classes_of_nyu40(ids: NDArray[Any], file: Path) -> NDArray[np.uint8]:
 
 
 def classes_of_raw_ids(ids: NDArray[Any], labels: LabelMap, file: Path) -> NDArray[np.uint8]:
-    """Return the class (...) u8 of raw ids (...); 255 for ids outside the 20 classes. Unknown ids are logged."""
+    """Return the class (...) u8 of raw ids (...); 255 for ids outside the 20 classes. It warns of unknown ids."""
     found, inverse = np.unique(ids, return_inverse=True)
     nyu40 = [labels.of_id.get(int(raw), 0) for raw in found]
     _warn_of_unknown("raw ids", found[[raw not in labels.of_id and raw != 0 for raw in found]], file)
@@ -80,7 +78,7 @@ def classes_of_groups(
 def _warn_of_unknown(kind: str, unknown: NDArray[Any], file: Path) -> None:
     if unknown.size:
         values = ", ".join(map(str, np.unique(unknown)[:5]))
-        _log.warning("%s: unknown %s (%s); what they mark counts as unlabelled", file, kind, values)
+        warn(file, f"unknown {kind} {values}; what they mark counts as unlabelled")
 
 
 def read_label_map(file: Path) -> LabelMap:

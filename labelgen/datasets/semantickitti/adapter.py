@@ -6,7 +6,6 @@ car, so no pose takes part between lidar and camera.
 """
 
 import re
-import warnings
 from collections.abc import Iterator, Sequence
 from functools import cache
 from importlib import resources
@@ -28,6 +27,7 @@ from labelgen.datasets.semantickitti.calibration import (
 )
 from labelgen.datasets.semantickitti.classes import REMAPPED_BELOW, TAXONOMY, classes_of, raw_ids
 from labelgen.errors import DatasetError, SampleError
+from labelgen.file_warnings import warn
 from labelgen.pictures import NOT_A_PICTURE
 from labelgen.samples import NO_SUCH_FILE, Camera, Cloud, Sample, Scene, unreadable
 
@@ -126,10 +126,7 @@ class SemanticKitti(Adapter):
             )
         classes, unknown = classes_of(raw_ids(np.frombuffer(raw, "<u4")))
         if unknown:
-            warnings.warn(
-                f"{file}: raw ids {', '.join(map(str, unknown))} are not SemanticKITTI's; their points get no class",
-                stacklevel=2,
-            )
+            warn(file, f"unknown raw ids {', '.join(map(str, unknown[:5]))}; their points get no class")
         return classes
 
     def _sequences(self, split: str) -> list[str]:

@@ -16,11 +16,13 @@ from cache_schemas.plurals import counted
 from cache_schemas.store import Cache
 from labelgen.inspection.counting.measures import MEASURES
 from labelgen.inspection.counting.samples import Sample, SampleId, map_samples
+from labelgen.inspection.declarations import top_view_reach_m
 from labelgen.inspection.formatting import decimal, percent, share_or_decimal
 from labelgen.inspection.report import Report, SampleMeasures, ShardMeasures
 from labelgen.inspection.showing.confusion_picture import row_shares
 from labelgen.inspection.showing.groups import group_rows
-from labelgen.inspection.showing.sample_pictures import DRAWN_ARRAYS, Picture, draw_sample, with_few_images
+from labelgen.inspection.showing.legend import Picture, alike_classes
+from labelgen.inspection.showing.sample_pictures import DRAWN_ARRAYS, draw_sample, with_few_images
 from labelgen.inspection.showing.top_view import draw_top_views
 from labelgen.inspection.showing.wording import (
     UNTRAINED,
@@ -79,6 +81,7 @@ class SampleStrip:
     layers: tuple[str, ...]
     pictures: dict[str, tuple[str, ...]]
     top_views: dict[str, str]
+    view_width_m: str
 
 
 def write_page(report: Report, samples: Sequence[SampleId], file: Path) -> Path:
@@ -95,6 +98,7 @@ def write_page(report: Report, samples: Sequence[SampleId], file: Path) -> Path:
         statistics=report.statistics,
         class_name=report.selection.class_name if report.selection else None,
         names=manifest.taxonomy.names,
+        alike={manifest.taxonomy.names[class_id]: class_id for class_id in alike_classes(manifest.taxonomy)},
         colours={entry.name: "#{:02x}{:02x}{:02x}".format(*entry.colour) for entry in manifest.taxonomy.classes},
         untrained=UNTRAINED,
         scatter_plots=_scatter_plots(report),
@@ -198,6 +202,7 @@ def _sample_strip(whole: Sample, manifest: CacheManifest, report: Report) -> Sam
             for i, name in enumerate(sample.pictures)
         },
         top_views={name: _data_url(view, "PNG") for name, view in draw_top_views(sample, manifest.taxonomy).items()},
+        view_width_m=f"{2 * top_view_reach_m(sample.dataset):g}",
     )
 
 

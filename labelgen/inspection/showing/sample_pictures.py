@@ -13,10 +13,8 @@ from cache_schemas.layout import SHARD_GROUPS, AnyArray
 from cache_schemas.store import Cache
 from cache_schemas.taxonomy import IGNORE, Taxonomy
 from labelgen.inspection.counting.samples import Arrays, Sample, SampleId, map_samples
+from labelgen.inspection.showing.legend import BACKGROUND, Picture, alike_classes, draw_legend, number_regions
 from labelgen.visibility import visible_pairs
-
-Picture = NDArray[np.uint8]
-"""An RGB picture (H, W, 3)."""
 
 DRAWN_ARRAYS = {"images": ("rgb",), "labels": (), "sam": ("mask_ids",)}
 """The arrays that `draw_sample` needs, by group; no names stand for all arrays of the group."""
@@ -31,7 +29,6 @@ PNG_LEVEL = 2
 
 _CAPTION_PX = 16
 _WRONG, _NO_TRUTH = (230, 0, 0), (255, 255, 255)
-_SHEET_BACKGROUND = (20, 20, 20)
 
 
 def write_pictures(url: str, samples: Sequence[SampleId], folder: Path, source: str | None = None) -> list[Path]:
@@ -80,16 +77,20 @@ def with_few_images(sample: Sample) -> Sample:
 def draw_sample(sample: Sample, manifest: CacheManifest) -> dict[str, list[Picture]]:
     """Return the pictures of a sample, one for each image, by layer; `write_pictures` lists the layers."""
     rgb, labels, truth = sample["images"]["rgb"], sample["labels"], sample["truth"]
-    colours = colour_table(manifest.taxonomy)
+    colours, alike = colour_table(manifest.taxonomy), alike_classes(manifest.taxonomy)
+
+    def over_pictures(classes: NDArray[np.uint8]) -> list[Picture]:
+        return [number_regions(blend(p, colours[ids]), ids, alike) for p, ids in zip(rgb, classes, strict=True)]
+
     layers = {
         "picture": list(rgb),
-        "raw labels": [blend(p, colours[ids]) for p, ids in zip(rgb, labels["image_raw"], strict=True)],
+        "raw labels": over_pictures(labels["image_raw"]),
         "masks": [blend(p, mask_colours(ids)) for p, ids in zip(rgb, sample["sam"]["mask_ids"], strict=True)],
-        "voted labels": [blend(p, colours[ids]) for p, ids in zip(rgb, labels["image"], strict=True)],
+        "voted labels": over_pictures(labels["image"]),
     }
     if "image" in truth:
         both = zip(truth["image"], labels["image"], strict=True)
-        layers["truth"] = [blend(p, colours[ids]) for p, ids in zip(rgb, truth["image"], strict=True)]
+        layers["truth"] = over_pictures(truth["image"])
         layers["wrong"] = [blend(p, _wrong(*ids)) for p, ids in zip(rgb, both, strict=True)]
     if sample.has_points:
         layers["points, voted"] = _points_over(rgb, sample["pairs"], labels["point"], colours)
@@ -146,7 +147,7 @@ def _sheet(layers: Mapping[str, list[Picture]], names: Sequence[str], manifest: 
     captions = [f"{name} - {layer}" for layer in layers for name in names]
     cells = [cell for row in layers.values() for cell in row]
     grid = _grid(cells, captions, columns=len(names))
-    return np.concatenate([grid, _legend(manifest, grid.shape[1])])
+    return np.concatenate([grid, draw_legend(manifest.taxonomy, manifest.teachers.preset, grid.shape[1])])
 
 
 def _grid(cells: Sequence[Picture], captions: Sequence[str], columns: int) -> Picture:
@@ -158,17 +159,6 @@ def _grid(cells: Sequence[Picture], captions: Sequence[str], columns: int) -> Pi
 
 
 def _caption(text: str, width: int) -> Picture:
-    strip = Image.new("RGB", (width, _CAPTION_PX), _SHEET_BACKGROUND)
+    strip = Image.new("RGB", (width, _CAPTION_PX), BACKGROUND)
     ImageDraw.Draw(strip).text((3, 2), text, fill=(240, 240, 240), font=ImageFont.load_default(11))
-    return np.asarray(strip)
-
-
-def _legend(manifest: CacheManifest, width: int) -> Picture:
-    strip = Image.new("RGB", (width, 2 * _CAPTION_PX), _SHEET_BACKGROUND)
-    draw, font = ImageDraw.Draw(strip), ImageFont.load_default(12)
-    draw.text((4, 2), f"teachers: {manifest.teachers.preset}", fill=(255, 255, 255), font=font)
-    step = width // len(manifest.taxonomy.classes)
-    for index, entry in enumerate(manifest.taxonomy.classes):
-        draw.rectangle((index * step + 4, _CAPTION_PX + 3, index * step + 14, _CAPTION_PX + 13), fill=entry.colour)
-        draw.text((index * step + 18, _CAPTION_PX + 1), entry.name, fill=(240, 240, 240), font=font)
     return np.asarray(strip)

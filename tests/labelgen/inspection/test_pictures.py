@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cache_schemas.taxonomy import Taxonomy, TaxonomyClass
+from cache_schemas.taxonomy import Taxonomy, TaxonomyClass, load_taxonomy
 from labelgen.inspection.report_statistics import Agreement, LabelScores
 from labelgen.inspection.showing.confusion_picture import draw_agreement, row_shares
+from labelgen.inspection.showing.legend import BACKGROUND, alike_classes, draw_legend, number_regions
 from labelgen.inspection.showing.top_view import draw_top_view
 
 NAMES = ("car", "road")
@@ -86,13 +87,63 @@ def test_a_folder_that_cannot_be_written_is_one_error(ten_shards: str, tmp_path:
 
 def test_in_a_view_from_above_x_points_right_and_high_points_hide_low_ones() -> None:
     classes = (TaxonomyClass(name="car", colour=(255, 0, 0)), TaxonomyClass(name="road", colour=(0, 0, 255)))
-    xyz = np.array([[20, 0, 1], [20, 0, 0], [0, 30, 0], [90, 0, 0]], np.float32)
-    picture = draw_top_view(xyz, np.array([0, 1, 1, 1], np.uint8), Taxonomy(name="toy", classes=classes), 50)
+    xyz = np.array([[20, 0, 1], [20, 0, 0], [0, 30, 0], [90, 0, 0], [-90, 0, 0], [0, -90, 0]], np.float32)
+    picture = draw_top_view(xyz, np.array([0, 1, 1, 1, 1, 1], np.uint8), Taxonomy(name="toy", classes=classes), 50)
     side = len(picture)
     red = np.argwhere((picture == (255, 0, 0)).all(axis=-1)).mean(axis=0)
     blue = np.argwhere((picture == (0, 0, 255)).all(axis=-1)).mean(axis=0)
     assert red == pytest.approx([side / 2, side * 0.7], abs=2), "20 m of 50 m to the right"
     assert blue == pytest.approx([side * 0.2, side / 2], abs=2), "30 m of 50 m up"
+
+
+def test_a_view_from_above_of_a_room_is_around_its_middle() -> None:
+    """Along y the origin lies among the points, as that of a sensor."""
+    corners = np.array([[2, -3, 0], [8, -3, 0], [2, 5, 0], [8, 5, 0]], np.float32)
+    classes = (TaxonomyClass(name="wall", colour=(255, 0, 0)),)
+    picture = draw_top_view(corners, np.zeros(4, np.uint8), Taxonomy(name="toy", classes=classes), 10)
+    drawn = np.argwhere((picture == (255, 0, 0)).all(axis=-1)) / len(picture)
+    assert drawn.min(axis=0) == pytest.approx([0.25, 0.35], abs=0.01), "5 m of 20 m above the middle, 3 m left of it"
+    assert drawn.max(axis=0) == pytest.approx([0.65, 0.65], abs=0.01)
+
+
+def test_a_view_from_above_without_points_is_empty() -> None:
+    classes = (TaxonomyClass(name="wall", colour=(255, 0, 0)),)
+    nothing = np.zeros((0, 3), np.float32), np.zeros(0, np.uint8)
+    assert (draw_top_view(*nothing, Taxonomy(name="toy", classes=classes), 10) == 255).all()
+
+
+@pytest.mark.parametrize(
+    ("taxonomy", "width"), [("semantickitti19", 736), ("nuscenes16", 416), ("scannet20", 320), ("scannet20", 2496)]
+)
+def test_no_name_of_a_legend_runs_into_the_next_class(taxonomy: str, width: int) -> None:
+    classes = load_taxonomy(taxonomy)
+    legend = draw_legend(classes, "paper", width)
+    for name, colour in zip(classes.names, classes.colours, strict=True):
+        row, col = np.argwhere((legend == colour).all(axis=-1)).T
+        assert len(row) == (np.ptp(row) + 1) * (np.ptp(col) + 1) > 100, f"{name} has a whole swatch"
+        before = legend[row.min() : row.max() + 1, max(0, col.min() - 4) : col.min()]
+        assert (before == BACKGROUND).all(), f"nothing is drawn up to the swatch of {name}"
+    assert (legend[:, -1] == BACKGROUND).all(), "no name is cut off"
+
+
+def test_classes_of_similar_colours_are_found() -> None:
+    names = load_taxonomy("nuscenes16").names
+    alike = {names[class_id] for class_id in alike_classes(load_taxonomy("nuscenes16"))}
+    assert {"car", "trailer", "construction_vehicle", "bus", "truck"} <= alike
+    assert alike.isdisjoint({"pedestrian", "driveable_surface", "sidewalk", "vegetation", "manmade"})
+
+
+def test_numbers_are_written_into_large_regions_of_the_classes_asked_for() -> None:
+    ids = np.zeros((60, 120), np.uint8)
+    ids[:, 40:80] = 1
+    ids[:, 80:] = 2
+    ids[5:9, 5:9] = ids[20:50, 5:35] = 2
+    grey = np.full((60, 120, 3), 128, np.uint8)
+    changed = (number_regions(grey, ids, [2]) != grey).any(axis=-1)
+    assert changed[20:50, 5:35].any()
+    assert changed[:, 80:].any()
+    assert (ids[changed] == 2).all()
+    assert not changed[:15, :40].any(), "a small region"
 
 
 def test_a_recording_can_be_opened(ten_shards: str, tmp_path: Path, inspect) -> None:
