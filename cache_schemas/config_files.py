@@ -26,6 +26,11 @@ _QUOTES = reprlib.Repr()
 _QUOTES.maxlevel, _QUOTES.maxstring, _QUOTES.maxother = 2, 60, 60  # a few YAML aliases can expand to gigabytes
 
 
+def quote(value: Any) -> str:
+    """Return the start of a value of a YAML file, for an error: the whole of it can be gigabytes."""
+    return _QUOTES.repr(value)
+
+
 class _UniqueKeysLoader(yaml.SafeLoader):
     """Refuses a key that a mapping has twice; YAML forbids that, but PyYAML silently takes the last value."""
 
@@ -142,7 +147,7 @@ def _parse(text: str, where: str) -> dict[str, Any]:
     except RecursionError:
         raise ConfigError(f"{where}: nested too deeply; settings are keys and values, a few levels deep") from None
     if not isinstance(settings, dict):
-        raise ConfigError(f"{where}: settings are a mapping of keys to values, this is {_QUOTES.repr(settings)}")
+        raise ConfigError(f"{where}: settings are a mapping of keys to values, this is {quote(settings)}")
     return settings
 
 
@@ -156,9 +161,7 @@ def _explain(error: ValidationError, model: type[BaseModel]) -> str:
         elif problem["type"] == "missing":
             sentences.append(f"key {key!r} is missing")
         else:
-            sentences.append(
-                f"{key} = {_QUOTES.repr(problem['input'])}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
-            )
+            sentences.append(f"{key} = {quote(problem['input'])}: {problem['msg'][0].lower()}{problem['msg'][1:]}")
     return "; ".join(sentences)
 
 

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from importlib import resources
-from typing import Self
+from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -13,7 +13,8 @@ from cache_schemas.names import PlainText
 IGNORE = 255
 """The ignore index: the id of "no label", in every label array of every data set."""
 
-Colour = tuple[int, int, int]
+Channel = Annotated[int, Field(ge=0, le=255)]
+Colour = tuple[Channel, Channel, Channel]
 
 
 class TaxonomyClass(BaseModel):

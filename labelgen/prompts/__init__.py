@@ -19,7 +19,7 @@ from typing import Any
 
 import yaml
 
-from cache_schemas.config_files import parse_yaml
+from cache_schemas.config_files import parse_yaml, quote
 from cache_schemas.names import is_plain
 from cache_schemas.taxonomy import Taxonomy
 from labelgen.errors import PromptsError
@@ -66,7 +66,7 @@ def load_prompts(name: str, taxonomy: Taxonomy) -> PromptSet:
     classes, templates = document.get("classes"), document.get("templates")
     if (intended := document.get("taxonomy", taxonomy.name)) != taxonomy.name:
         raise PromptsError(
-            f"{name}: is for taxonomy {intended!r}, not {taxonomy.name}; choose prompts for {taxonomy.name}"
+            f"{name}: is for taxonomy {quote(intended)}, not {taxonomy.name}; choose prompts for {taxonomy.name}"
         )
     if isinstance(templates, str):
         templates = _template_list(templates, name)
@@ -74,10 +74,10 @@ def load_prompts(name: str, taxonomy: Taxonomy) -> PromptSet:
         raise PromptsError(f"{name}: needs `classes:` (a mapping) and `templates:` (a name or a list)")
     for template in templates:
         if not isinstance(template, str) or template.count("{}") != 1:
-            raise PromptsError(f"{name}: template {template!r} must contain {{}} once, where the class name goes")
+            raise PromptsError(f"{name}: template {quote(template)} must contain {{}} once, where the class name goes")
     for label, names in classes.items():
         if not isinstance(names, list) or not names or not all(isinstance(n, str) and n for n in names):
-            raise PromptsError(f"{name}: class {label!r} needs a list of at least one name, not {names!r}")
+            raise PromptsError(f"{name}: class {label!r} needs a list of at least one name, not {quote(names)}")
     _check_classes(classes, taxonomy, name)
     _check_words(classes, name)
     for text in (*templates, *(word for names in classes.values() for word in names)):

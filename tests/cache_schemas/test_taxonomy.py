@@ -60,3 +60,9 @@ def test_no_classes_or_a_class_without_a_name_is_refused() -> None:
         make()
     with pytest.raises(ValidationError, match="at least 1 character"):
         make("")
+
+
+@pytest.mark.parametrize("colour", [(256, 0, 0), (0, -1, 0), (0, 0)])
+def test_a_colour_is_three_bytes(colour: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="colour"):
+        Taxonomy.model_validate({"name": "mine", "classes": [{"name": "road", "colour": colour}]})

@@ -1,9 +1,11 @@
 """Clouds of one's own: every format gives the same cloud, and files that are damaged or implausible are one error."""
 
+import struct
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+import laspy
 import numpy as np
 import pytest
 from pypcd4.pypcd4 import Encoding, PointCloud
@@ -129,3 +131,56 @@ def test_ply_files_that_cannot_be_read_say_why(tmp_path: Path, refused: Refused,
     (tmp_path / "c.ply").write_text(text.replace(old, new))
     with refused(SampleError, tmp_path / "c.ply", why):
         cloud_in(tmp_path, path="c.ply")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [np.ones((3, 4), complex), np.zeros((3, 4), "S1"), np.zeros((3, 4), "M8[s]"), np.zeros((3, 4), bool)],
+    ids=["complex", "text", "dates", "bool"],
+)
+def test_columns_that_hold_no_numbers_are_one_error(tmp_path: Path, refused: Refused, values: np.ndarray) -> None:
+    np.save(tmp_path / "c.npy", values)
+    with refused(SampleError, tmp_path / "c.npy", f"x holds {values.dtype}", "not numbers"):
+        cloud_in(tmp_path, path="c.npy", columns=NAMES, intensity_max=255)
+
+
+def test_a_column_of_several_numbers_a_point_is_none(tmp_path: Path, refused: Refused) -> None:
+    np.save(tmp_path / "c.npy", np.zeros(3, [("x", "f4"), ("y", "f4"), ("z", "f4"), ("intensity", "f4", (2,))]))
+    with refused(SampleError, tmp_path / "c.npy", "has no intensity"):
+        cloud_in(tmp_path, path="c.npy", intensity_max=255)
+
+
+def test_a_pcd_header_that_claims_many_numbers_a_point_is_refused_at_once(tmp_path: Path, refused: Refused) -> None:
+    save_pcd(tmp_path / "c.pcd", Encoding.BINARY)
+    raw = (tmp_path / "c.pcd").read_bytes()
+    (tmp_path / "c.pcd").write_bytes(raw.replace(b"COUNT 1 1 1 1", b"count 1 1 1 100000"))
+    with refused(SampleError, tmp_path / "c.pcd", "100,003 numbers a point"):
+        cloud_in(tmp_path, path="c.pcd")
+
+
+def _claimed(raw: bytearray, what: str) -> None:
+    """Let a LAS or LAZ file claim two million records or chunks."""
+    table = struct.unpack_from("<q", raw, struct.unpack_from("<I", raw, 96)[0])[0]
+    offset = {"variable length records": 100, "extended variable length records": 243, "chunks": table + 4}[what]
+    struct.pack_into("<I", raw, offset, 2_000_000)
+
+
+@pytest.mark.parametrize(
+    "name, what",
+    [
+        ("c.las", "variable length records"),
+        ("c.las", "extended variable length records"),
+        ("c.laz", "chunks"),
+    ],
+)
+def test_las_headers_that_claim_more_than_the_file_can_hold_are_refused_at_once(
+    tmp_path: Path, refused: Refused, name: str, what: str
+) -> None:
+    cloud = laspy.create(point_format=6, file_version="1.4")
+    cloud.x, cloud.y, cloud.z = POINTS[:, :3].T.astype(np.float64)
+    cloud.write(str(tmp_path / name))
+    raw = bytearray((tmp_path / name).read_bytes())
+    _claimed(raw, what)
+    (tmp_path / name).write_bytes(raw)
+    with refused(SampleError, tmp_path / name, f"it claims 2,000,000 {what}"):
+        cloud_in(tmp_path, path=name)

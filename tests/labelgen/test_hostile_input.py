@@ -251,6 +251,22 @@ def test_yaml_whose_aliases_stand_for_gigabytes_is_refused_at_once(tmp_path: Pat
 
 
 @pytest.mark.parametrize(
+    "text",
+    ["templates: *a11\nclasses: {}", "templates: ['{}']\nclasses: {car: *a11}", "taxonomy: *a11"],
+    ids=["templates", "names", "taxonomy"],
+)
+def test_prompts_whose_aliases_stand_for_gigabytes_are_refused_at_once(
+    tmp_path: Path, refused: Refused, text: str, taxonomy
+) -> None:
+    lines = ["a0: &a0 [lol, lol, lol, lol, lol, lol, lol, lol, lol]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12)]
+    file = tmp_path / "mine.yaml"
+    file.write_text("\n".join([*lines, text]))
+    with little_memory(), refused(PromptsError, file, "[[...], [...]"):
+        load_prompts(str(file), taxonomy)
+
+
+@pytest.mark.parametrize(
     ("content", "reason"),
     [(b"[" * 5000, "nested too deeply"), (b"\xff\xfe\x00", "not text"), (b"a: \x1b[2J", "not YAML")],
     ids=["deep", "binary", "escape"],

@@ -1,6 +1,8 @@
 """Clouds and labels of points in common file formats; the suffix names the format."""
 
 import io
+import re
+import struct
 from collections.abc import Callable
 from pathlib import PurePosixPath
 from typing import Any
@@ -22,8 +24,13 @@ REACH_M = 1e5
 MAX_POINTS = 2**27
 """Files that claim more points are refused: a small file could exhaust the memory of the worker."""
 
+MAX_PCD_FIELDS = 10_000
+"""PCD headers that claim more numbers a point are refused: a short header could exhaust the memory of the worker."""
+
 INTENSITY_TOLERANCE = 1e-4
 COLOURS = ("red", "green", "blue")
+READ = ("x", "y", "z", "intensity", *COLOURS)
+"""The columns that are used."""
 
 
 def cloud_of(entry: CloudEntry, raw: bytes, name: str) -> Cloud:
@@ -51,10 +58,17 @@ def named_columns(entry: CloudEntry, raw: bytes, name: str) -> Columns:
         SampleError: if the file is not of the format.
     """
     try:
-        return _READERS[entry.suffix](entry, raw)
+        columns = _READERS[entry.suffix](entry, raw)
+        if wrong := [f"{read} holds {columns[read].dtype}" for read in READ if _is_no_number(columns.get(read))]:
+            raise ValueError(f"{', '.join(wrong)}, and not numbers")
+        return columns
     except Exception as error:  # the readers parse bytes in memory, and raise errors of many kinds
         reason = " ".join(str(error).split()) or type(error).__name__
         raise SampleError(f"{name}: not a whole {entry.suffix} cloud ({reason}); restore or convert the file") from None
+
+
+def _is_no_number(column: NDArray[Any] | None) -> bool:
+    return column is not None and column.dtype.kind not in "iuf"
 
 
 def ids_of(path: str, raw: bytes, points: int, name: str) -> NDArray[Any]:
@@ -89,7 +103,8 @@ def _bin(entry: CloudEntry, raw: bytes) -> Columns:
 def _npy(entry: CloudEntry, raw: bytes) -> Columns:
     array = _array(raw)
     if array.dtype.names:
-        return {name: array[name].ravel() for name in array.dtype.names}
+        single = [name for name in array.dtype.names if not array.dtype[name].shape]
+        return {name: array[name].ravel() for name in single}
     names = entry.columns
     if names is None:
         raise ValueError('a plain array: add "columns" to the cloud')
@@ -113,6 +128,9 @@ def _array(raw: bytes) -> NDArray[Any]:
 def _pcd(entry: CloudEntry, raw: bytes) -> Columns:
     from pypcd4.pypcd4 import PointCloud
 
+    counts = re.findall(rb"^\s*COUNT\s+([\d ]+)", raw[: raw.find(b"\nDATA")], re.MULTILINE | re.IGNORECASE)
+    if (fields := sum(int(count) for line in counts for count in line.split())) > MAX_PCD_FIELDS:
+        raise ValueError(f"it claims {fields:,} numbers a point")
     cloud = PointCloud.from_fileobj(io.BytesIO(raw))  # type: ignore[arg-type]  # it only reads and seeks
     points = np.atleast_1d(cloud.pc_data)
     if len(points) != cloud.points:
@@ -131,14 +149,40 @@ def _ply(entry: CloudEntry, raw: bytes) -> Columns:
 def _las(entry: CloudEntry, raw: bytes) -> Columns:
     import laspy
 
+    _check_las_claims(raw)
     with laspy.open(io.BytesIO(raw)) as reader:
         if reader.header.point_count > MAX_POINTS:
             raise ValueError(f"it claims {reader.header.point_count:,} points")
         found = reader.read()
         if len(found.points) != reader.header.point_count:
             raise ValueError(f"{len(found.points):,} points, the header says {reader.header.point_count:,}")
-    names = [name for name in ("x", "y", "z", "intensity", *COLOURS) if hasattr(found, name)]
+    names = [name for name in READ if hasattr(found, name)]
     return {name: np.asarray(getattr(found, name)) for name in names}
+
+
+def _check_las_claims(raw: bytes) -> None:
+    """Check the counts in a LAS file against its size: laspy loops or allocates by them before it reads.
+
+    The offsets are those of the LAS 1.4 specification; a table of chunks is what LAZ adds.
+
+    Raises:
+        ValueError: if there cannot be so many records or chunks.
+    """
+
+    def number(kind: str, offset: int) -> int:
+        if not 0 <= offset <= len(raw) - struct.calcsize(kind):
+            raise ValueError("the file ends before its header or its table of chunks does")
+        return int(struct.unpack_from(kind, raw, offset)[0])
+
+    claims = {"variable length records": (number("<I", 100), 54)}
+    if number("B", 25) >= 4:
+        claims["extended variable length records"] = (number("<I", 243), 60)
+    if number("B", 104) & 0x80:
+        table = number("<q", number("<I", 96))
+        claims["chunks"] = (number("<I", (table if table > 0 else number("<q", len(raw) - 8)) + 4), 1)
+    for what, (count, least_bytes) in claims.items():
+        if count * least_bytes > len(raw):
+            raise ValueError(f"it claims {count:,} {what}")
 
 
 _READERS: dict[str, Callable[[CloudEntry, bytes], Columns]] = {
