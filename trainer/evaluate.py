@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from cache_schemas.scoring import ScoringRule
 from trainer.evaluation.confusions import sample_confusions
-from trainer.evaluation.inputs import choose_scenes, open_for_scoring
+from trainer.evaluation.inputs import choose_scenes, open_for_scoring, with_truth
 from trainer.evaluation.predictor import Predictor, load_model
 from trainer.evaluation.report import EvaluationReport, score_report
 from trainer.run_folder import RunFolder
@@ -28,7 +28,8 @@ def evaluate(
     """Return the scores of a run's networks on a cache.
 
     With `refine`, predictions are voted within SAM's masks first ("Post-Refine" in the paper's table 2). `rule` says
-    what counts; networks label everything, so that only cached labels can lack a label.
+    what counts; networks label everything, so that only cached labels can lack a label. Samples without truth are left
+    out.
 
     Raises:
         CacheError, UnfitCacheError: if the cache cannot be read, has no truth, or has other classes than the run.
@@ -36,7 +37,8 @@ def evaluate(
     """
     record = run.record()
     stream = open_for_scoring(record, cache)
-    samples, scenes = choose_scenes(stream, record, scenes)
+    chosen, scenes = choose_scenes(stream, record, scenes)
+    samples = with_truth(stream, chosen)
     predictor = Predictor(load_model(run, record.settings, checkpoint), record.settings, stream, samples)
     counts: dict[str, NDArray[np.int64]] = {}
     for number, ref in enumerate(samples):
@@ -51,6 +53,7 @@ def evaluate(
         cache=cache,
         scenes=scenes,
         samples=len(samples),
+        samples_without_truth=len(chosen) - len(samples),
         refined_predictions=refine,
         unlabelled=rule.unlabelled,
         absent=rule.absent,

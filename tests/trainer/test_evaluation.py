@@ -217,6 +217,18 @@ def test_a_cache_without_truth_is_not_scored(small_run: Path, own: str) -> None:
     assert "truth: not sealed" in run_cli("evaluate", small_run, own, exit_code=1).stderr
 
 
+def test_samples_without_truth_are_left_out_and_counted(small_run: Path, own: str) -> None:
+    whole = json.loads(run_cli("evaluate", small_run, own, "--json", "--scenes", "all").stdout)
+    key = Cache(own).shard_keys()[-1]
+    without = len(Cache(own).shard_records([key])[key].samples)
+    Cache(own, "a").remove_group(GroupPath(key, "truth"))
+    found = json.loads(run_cli("evaluate", small_run, own, "--json", "--scenes", "all").stdout)
+    assert (found["samples"], found["samples_without_truth"]) == (whole["samples"] - without, without)
+    assert 0 < found["point"]["scored"] < whole["point"]["scored"]
+    table = run_cli("evaluate", small_run, own, "--scenes", "all").stdout
+    assert f"Left out: {without} samples without truth." in table
+
+
 def test_a_missing_checkpoint_is_refused(small_run: Path, toy: str, tmp_path: Path) -> None:
     (tmp_path / "run.json").write_bytes((small_run / "run.json").read_bytes())
     done = run_cli("evaluate", tmp_path, toy, exit_code=1)

@@ -144,6 +144,12 @@ class CacheStream:
         arrays = {name: found[0] if len(found) == 1 else np.concatenate(found) for name, found in parts.items()}
         return _localise_pairs(arrays, bounds, chosen)
 
+    def has(self, ref: SampleRef, path: str) -> bool:
+        """Return whether the shard of a sample has an array, `<group>/<name>`."""
+        group, name = path.split("/")
+        seal = self._seals.get(GroupPath(ref.shard, group))
+        return seal is not None and name in seal.arrays
+
     def image_count(self, ref: SampleRef) -> int:
         """Return the number of images of a sample; 0 if the stream reads no array of images."""
         ends = self._open(ref.shard).offsets.get("I", [0] * (ref.index + 2))

@@ -9,20 +9,38 @@ from trainer.run_record import RunRecord
 
 INPUT_ARRAYS = ("images/rgb", "sam/mask_ids", "labels/image", "labels/point")
 PAIR_ARRAYS = ("pairs/point", "pairs/image", "pairs/row", "pairs/col")
-SCORED_ARRAYS = ("labels/image_raw", "labels/point_raw", "truth/point")
+SCORED_ARRAYS = ("labels/image_raw", "labels/point_raw")
+TRUTH = "truth/point"
 
 
 def open_for_scoring(record: RunRecord, cache: str) -> CacheStream:
     """Return the stream of a cache with truth, for a run's networks.
 
+    Some shards may lack truth, such as those of a test split; see `with_truth`.
+
     Raises:
-        CacheError, UnfitCacheError: if it cannot be read, has no truth, or has other classes than the run.
+        CacheError, UnfitCacheError: if it cannot be read, or has other classes than the run.
     """
     of_points, optional = point_arrays(record.settings.networks)
     needed = [*INPUT_ARRAYS, *of_points, *PAIR_ARRAYS, *SCORED_ARRAYS]
-    stream = CacheStream(cache, needed, optional=[*optional, "truth/image", "pairs/visible"])
+    stream = CacheStream(cache, needed, optional=[*optional, TRUTH, "truth/image", "pairs/visible"])
     _refuse_other_classes(stream, record, cache)
     return stream
+
+
+def with_truth(stream: CacheStream, samples: Sequence[SampleRef]) -> list[SampleRef]:
+    """Return those of the samples whose points have truth.
+
+    Raises:
+        UnfitCacheError: if none has.
+    """
+    found = [ref for ref in samples if stream.has(ref, TRUTH)]
+    if not found:
+        raise UnfitCacheError(
+            f"{stream.url}: truth: not sealed for any of the {len(samples)} samples to score; choose scenes, or a "
+            "cache of a split, that have truth"
+        )
+    return found
 
 
 def open_for_prediction(record: RunRecord, cache: str) -> CacheStream:

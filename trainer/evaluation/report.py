@@ -24,6 +24,7 @@ class EvaluationReport(TypedDict):
     cache: str
     scenes: str
     samples: int
+    samples_without_truth: int
     refined_predictions: bool
     unlabelled: Unlabelled
     absent: Absent
@@ -63,7 +64,7 @@ def render(report: EvaluationReport, width: int) -> str:
     table.add_row("accuracy", *(_percent(scores["accuracy"]) for scores in columns.values()))
     for name in report["point"]["iou"]:
         table.add_row(name, *(_percent(scores["iou"][name]) for scores in columns.values()))
-    agreement = report["agreement"]
+    agreement, left_out = report["agreement"], report["samples_without_truth"]
     text = io.StringIO()
     console = Console(file=text, width=width, highlight=False, markup=False)
     console.print(table)
@@ -74,6 +75,8 @@ def render(report: EvaluationReport, width: int) -> str:
         "'seen': points that at least one camera sees; the cached labels have only these.",
         soft_wrap=True,
     )
+    if left_out:
+        console.print(f"Left out: {left_out} samples without truth.")
     return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
 
 

@@ -8,7 +8,7 @@ import torch
 from cache_schemas.scoring import ScoringRule, json_number
 from trainer.data.stream import CacheStream, SampleRef
 from trainer.evaluation.confusions import sample_confusions
-from trainer.evaluation.inputs import choose_scenes, open_for_scoring
+from trainer.evaluation.inputs import choose_scenes, open_for_scoring, with_truth
 from trainer.evaluation.predictor import Predictor
 from trainer.networks.model import CnsModel
 from trainer.run_record import RunRecord
@@ -55,4 +55,4 @@ def open_held_out(record: RunRecord, cache: str, ranks: Ranks) -> HeldOutScores 
         return None
     stream = open_for_scoring(record, cache)
     samples, _ = choose_scenes(stream, record, "held-out")
-    return HeldOutScores(stream, samples, record, ranks)
+    return HeldOutScores(stream, with_truth(stream, samples), record, ranks)
