@@ -1,9 +1,11 @@
 """The folder of an export: files appear whole, never outside the folder, and never over a file of the user."""
 
 import hashlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from cache_schemas.array_storage import METADATA
 from cache_schemas.errors import LabelFileError
 from cache_schemas.names import is_file_name
 
@@ -18,15 +20,19 @@ class OutputFolder:
     """Writes files below a folder.
 
     A file that is there already is replaced only if it is as this class wrote it, so that corrected labels are kept.
+    The folder itself may be a link; links below it are not followed.
     """
 
     def __init__(self, folder: Path, *, overwrite: bool = False) -> None:
         """Write below `folder`; `overwrite` replaces any file.
 
         Raises:
-            LabelFileError: if the folder cannot be made or read.
+            LabelFileError: if the folder lies in a cache, or cannot be made or read.
         """
         self.folder, self._overwrite = folder, overwrite
+        real = folder.resolve()
+        if caches := [place for place in (real, *real.parents) if (place / METADATA).is_file()]:
+            raise LabelFileError(f"{folder}: lies in the cache {caches[-1]}; give a folder outside of it")
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._written = _read_log(folder / WRITTEN)
@@ -41,12 +47,13 @@ class OutputFolder:
                 written, or it cannot be written.
         """
         file = self._path(steps)
+        self._refuse_links_to(file)
         try:
             if file.is_symlink() or file.exists():
-                found = file.read_bytes()
+                found = file.read_bytes() if file.is_file() and not file.is_symlink() else None
                 if found == content:
                     return file
-                if not self._overwrite and _line(found, steps) not in self._written:
+                if not self._overwrite and (found is None or _line(found, steps) not in self._written):
                     raise LabelFileError(
                         f"{file}: is there already and was not written here, or has been changed since; give another "
                         "folder, or replace it with --overwrite"
@@ -69,10 +76,17 @@ class OutputFolder:
             )
         return self.folder.joinpath(*steps)
 
+    def _refuse_links_to(self, file: Path) -> None:
+        """Raise LabelFileError if a folder on the way to a file is a link, which could lead anywhere."""
+        for number in range(1, len(file.relative_to(self.folder).parts)):
+            if (place := self.folder.joinpath(*file.relative_to(self.folder).parts[:number])).is_symlink():
+                raise LabelFileError(f"{place}: is a link, and files are not written through links; remove it")
+
     def _note(self, line: str) -> None:
         """Write down what is about to be written, so that the next command knows the file."""
         if line not in self._written:
-            with (self.folder / WRITTEN).open("a", encoding="utf-8") as log:
+            log_file = os.open(self.folder / WRITTEN, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+            with os.fdopen(log_file, "a", encoding="utf-8") as log:
                 log.write(f"{line}\n")
             self._written.add(line)
 
@@ -87,4 +101,6 @@ def _line(content: bytes, steps: Sequence[str]) -> str:
 
 
 def _read_log(file: Path) -> set[str]:
-    return set(file.read_text(encoding="utf-8").splitlines()) if file.exists() else set()
+    if file.is_symlink() or (file.exists() and not file.is_file()):
+        raise LabelFileError(f"{file}: is not a regular file; remove it")
+    return set(file.read_text(encoding="utf-8", errors="replace").splitlines()) if file.exists() else set()

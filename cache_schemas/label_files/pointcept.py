@@ -35,6 +35,8 @@ class Pointcept(PointFormat):
         ids: NDArray[Any] = np.load(io.BytesIO(content), allow_pickle=False)
         if ids.dtype.kind not in "iu":
             raise ValueError(f"{ids.dtype} values, not integers")
+        if ids.shape not in ((ids.size,), (ids.size, 1)):
+            raise ValueError(f"an array of shape {ids.shape}, not one id a point")
         return ids.reshape(-1).astype(np.int64)
 
     @override

@@ -16,6 +16,7 @@ from cache_schemas.documents import CacheManifest, LabelOrigin, Provenance, Shar
 from cache_schemas.errors import LabelFileError
 from cache_schemas.group_path import GroupPath
 from cache_schemas.label_files.formats import point_format
+from cache_schemas.label_files.input_file import read_label_file
 from cache_schemas.label_files.point_format import PointFormat
 from cache_schemas.layout import SOURCE_PREFIX
 from cache_schemas.lock import run_lock
@@ -136,12 +137,12 @@ def _read_shard(
 def _read_file(file: Path, points: PointFormat, count: int) -> NDArray[np.int64] | None:
     """Return the official ids (P,) in a file, or None if there is no such file."""
     try:
-        official = points.unpack(file.read_bytes())
+        official = points.unpack(read_label_file(file, count))
     except FileNotFoundError:
         return None
     except OSError as error:
         raise LabelFileError(f"{file}: cannot be read ({error.strerror}); make it readable") from None
-    except ValueError as error:
+    except (ValueError, EOFError, OverflowError, MemoryError) as error:
         raise LabelFileError(f"{file}: not a label file of format {points.name} ({error}); restore it") from None
     if len(official) != count:
         raise LabelFileError(

@@ -1,6 +1,7 @@
 """Exports hold the labels of the cache in each format, and leave the user's files alone."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from cache_schemas.documents import QuarantinedSample
 from cache_schemas.errors import LabelFileError
 from cache_schemas.group_path import GroupPath
 from cache_schemas.label_files.formats import POINT_FORMATS, point_format
-from cache_schemas.label_files.output_folder import OutputFolder
+from cache_schemas.label_files.output_folder import WRITTEN, OutputFolder
 from cache_schemas.label_files.point_format import CloudCalibration, CloudName
 from cache_schemas.store import Cache
 from cache_schemas.taxonomy import Taxonomy, TaxonomyClass, load_taxonomy
@@ -245,6 +246,44 @@ def test_names_never_lead_outside(tmp_path: Path, name: str) -> None:
     with pytest.raises(LabelFileError, match="which is not a name"):
         OutputFolder(tmp_path / "out").write(["a", name], b"x")
     assert not (tmp_path / "out/a").exists()
+
+
+def test_files_are_not_written_through_links_below_the_folder(nuscenes: str, command, tmp_path: Path) -> None:
+    outside, out = tmp_path / "outside", tmp_path / "out"
+    outside.mkdir()
+    out.mkdir()
+    (out / "lidarseg").symlink_to(outside)
+    done = command("export", nuscenes, "--format", "nuscenes-lidarseg", "--out", out, exit_code=1)
+    assert f"{out / 'lidarseg'}: is a link" in done.stderr and not list(outside.iterdir())
+    (out / "lidarseg").unlink()
+    (out / WRITTEN).unlink(missing_ok=True)
+    (out / WRITTEN).symlink_to(outside / "log")
+    done = command("export", nuscenes, "--format", "nuscenes-lidarseg", "--out", out, exit_code=1)
+    assert str(out / WRITTEN) in done.stderr and not list(outside.iterdir())
+
+
+def test_the_folder_itself_may_be_a_link(nuscenes: str, command, tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "out").symlink_to(tmp_path / "real")
+    command("export", nuscenes, "--format", "nuscenes-lidarseg", "--out", tmp_path / "out")
+    assert list((tmp_path / "real/lidarseg").rglob("*_lidarseg.bin"))
+
+
+def test_what_is_there_and_is_no_file_is_not_read(tmp_path: Path) -> None:
+    folder = OutputFolder(tmp_path / "out")
+    (tmp_path / "out/a").mkdir()
+    (tmp_path / "out/a/x.bin").symlink_to("/dev/zero")
+    os.mkfifo(tmp_path / "out/a/y.bin")
+    for name in ("x.bin", "y.bin"):
+        with pytest.raises(LabelFileError, match="is there already"):
+            folder.write(["a", name], b"new")
+
+
+@pytest.mark.parametrize("place", ["", "shards", "shards/new"])
+def test_nothing_is_exported_into_a_cache(nuscenes: str, command, place: str) -> None:
+    before = sorted(Path(nuscenes).rglob("*"))
+    done = command("export", nuscenes, "--format", "nuscenes-lidarseg", "--out", Path(nuscenes) / place, exit_code=1)
+    assert "lies in the cache" in done.stderr and sorted(Path(nuscenes).rglob("*")) == before
 
 
 def test_a_folder_that_cannot_be_written_is_named(nuscenes: str, command, tmp_path: Path) -> None:

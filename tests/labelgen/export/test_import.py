@@ -1,6 +1,7 @@
 """Imported labels are a source of their own: equal to what was exported, scored against, and never the cache's own."""
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -176,3 +177,37 @@ def test_the_cache_is_scored_by_a_source(nuscenes: str, command, tmp_path: Path)
 def test_an_unknown_source_is_refused_with_the_command_that_makes_it(nuscenes: str, command) -> None:
     done = command("inspect", nuscenes, "--against-source", "mine", exit_code=1)
     assert "no finished shard has labels of source 'mine'; import them with `labelgen import-labels" in done.stderr
+
+
+def test_files_that_are_no_label_files_are_named_at_once(nuscenes: str, command, tmp_path: Path) -> None:
+    command("export", nuscenes, "--format", "nuscenes-lidarseg", "--out", tmp_path / "out")
+    file = next((tmp_path / "out/lidarseg").rglob("*_lidarseg.bin"))
+    said = {}
+    for kind in ("zero", "pipe", "sparse"):
+        file.unlink()
+        if kind == "zero":
+            file.symlink_to("/dev/zero")
+        elif kind == "pipe":
+            os.mkfifo(file)
+        else:
+            with file.open("wb") as sparse:
+                sparse.truncate(10**12)
+        arguments = (nuscenes, tmp_path / "out", "--format", "nuscenes-lidarseg", "--name", "back")
+        said[kind] = command("import-labels", *arguments, exit_code=1).stderr
+        assert str(file) in said[kind]
+    assert "not a regular file" in said["zero"] and "not a regular file" in said["pipe"]
+    assert "1,000,000,000,000 bytes, too many for" in said["sparse"]
+
+
+@pytest.mark.parametrize("content", ["empty", "claims", "columns"])
+def test_arrays_that_do_not_hold_an_id_a_point_are_named(nuscenes: str, command, tmp_path: Path, content: str) -> None:
+    command("export", nuscenes, "--format", "pointcept", "--out", tmp_path / "out")
+    file = next((tmp_path / "out").rglob("segment.npy"))
+    if content == "empty":
+        file.write_bytes(b"")
+    elif content == "columns":
+        np.save(file, np.load(file).reshape(-1, 2))
+    else:
+        file.write_bytes(file.read_bytes().replace(b"(400,)", b"(99999999999999,)"))
+    arguments = (nuscenes, tmp_path / "out", "--format", "pointcept", "--name", "back")
+    assert f"{file}: not a label file" in command("import-labels", *arguments, exit_code=1).stderr
