@@ -40,7 +40,8 @@ def test_ray_listens_on_this_machine_only(made: Path, tmp_path: Path, temp: Path
             here = {opened[inode] for inode in sockets_of(process) if inode in opened}
             seen.setdefault(named.split()[0], set()).update(here)
         time.sleep(0.1)
-    assert run.returncode == 0, run.communicate()[1]
+    _, errors = run.communicate()
+    assert run.returncode == 0, errors
     addresses = {address for found in seen.values() for address, _ in found}
     assert len(set().union(*seen.values())) > 5, "the raylet, its agents and workers all listen"
     assert any(named.endswith("gcs_server") and found for named, found in seen.items())

@@ -1,5 +1,6 @@
 """The real commands on a cache in an S3 server on loopback, which fails in the ways that object stores fail."""
 
+import io
 import json
 import random
 import signal
@@ -32,6 +33,7 @@ pytestmark = pytest.mark.s3
 
 READ_TIMEOUT_S = 1.0
 HANG_S = 2.5
+SEAL = b'"state": "sealed"'
 
 Environ = dict[str, Any]
 Answer = tuple[str, str]
@@ -64,6 +66,7 @@ class FailingStore:
         self.requests = 0
         self.injected: Counter[str] = Counter()
         self.written: Counter[str] = Counter()
+        self._seals: set[str] = set()
         self.last_write = 0.0
         self.heal()
 
@@ -98,16 +101,19 @@ class FailingStore:
             return _refuse(environ, start_response, *answer)
         if environ["REQUEST_METHOD"] in ("PUT", "POST", "DELETE"):
             self.last_write = time.monotonic()
-        body = self._app(environ, start_response)
+        sent = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+        body = self._app(environ | {"wsgi.input": io.BytesIO(sent)}, start_response)
         if environ["REQUEST_METHOD"] == "PUT":
             self.written[environ["PATH_INFO"]] += 1
+            if SEAL in sent:
+                self._seals.add(environ["PATH_INFO"])
         if hangs:
             time.sleep(HANG_S)
         return body
 
     def sealed(self, group: str) -> list[str]:
-        """Return the seals of groups of this name: their second writing, the first makes an empty Zarr group."""
-        return [path for path, times in self.written.items() if path.endswith(f"/{group}/zarr.json") and times > 1]
+        """Return the paths of the seals of groups of this name. An unsealed group has an empty document there."""
+        return sorted(path for path in list(self._seals) if path.endswith(f"/{group}/zarr.json"))
 
 
 def _refuse(environ: Environ, start_response: Any, status: str, code: str) -> Iterable[bytes]:

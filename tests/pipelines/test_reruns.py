@@ -136,7 +136,9 @@ def test_samples_that_kill_or_fail_their_workers_are_left_out_and_the_run_goes_o
     picture.write_bytes(picture.read_bytes() + b"KILLS ITS READER")
     for sample, colour in ((kills_sam, (255, 0, 255)), (fails_sam, (0, 255, 255))):
         coloured = data / sample.cameras[0].image_path
-        Image.new("RGB", Image.open(coloured).size, colour).save(coloured, quality=100, subsampling=0)
+        with Image.open(coloured) as drawn:
+            size = drawn.size
+        Image.new("RGB", size, colour).save(coloured, quality=100, subsampling=0)
 
     cache = tmp_path / "cache.zarr"
     done = labelgen.run(data, cache, "--json")
