@@ -22,6 +22,7 @@ from trainer.data.batch import Batch
 from trainer.data.builder import BatchDataset
 from trainer.fit import make_run_record, open_training_stream
 from trainer.networks.model import CnsModel
+from trainer.networks.point_cloud import cloud_of
 from trainer.settings import load_settings
 from trainer.training.optimiser import make_optimiser
 from trainer.training.plan import Plan
@@ -88,9 +89,9 @@ def _time_parts(clock: PartClock, trainer: Trainer, model: CnsModel, batch: Batc
         with clock.part("2D backward"):
             pixels.float().sum().backward()
     with clock.part("3D forward"):
-        voxels = model.cloud(batch.voxel_features, batch.voxels, batch.batch_size)
+        found, *_ = model.cloud(cloud_of(batch))
     with clock.part("3D backward"):
-        voxels.sum().backward()
+        found.features.sum().backward()
     with clock.part("both forward with heads"):
         outputs = model(batch)
     predictions = predicted_classes(outputs)
@@ -98,7 +99,7 @@ def _time_parts(clock: PartClock, trainer: Trainer, model: CnsModel, batch: Batc
         refine_pixels(predictions.pixels, batch.mask_ids, batch.mask_count, len(model.text))
     with clock.part("losses"):
         trainer.losses(number % trainer.plan.total_steps, batch, outputs, predictions)
-    del outputs, pixels, voxels
+    del outputs, pixels, found
     with clock.part("whole step"):
         trainer.step(number % trainer.plan.total_steps, batch)
 

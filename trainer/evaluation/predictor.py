@@ -15,6 +15,7 @@ from trainer.data.sampler import Step
 from trainer.data.stream import CacheStream, SampleRef
 from trainer.errors import UnfitCacheError
 from trainer.networks.model import CnsModel
+from trainer.networks.point_cloud import Cloud, cloud_of
 from trainer.run_folder import RunFolder
 from trainer.settings import RunSettings
 from trainer.targets import refine_points
@@ -53,8 +54,7 @@ class Predictor:
         batch = self._batches[Step(0, 0, (number,))].to(self._device)
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._precision == "bf16"):
             pixels = torch.cat([_highest(self._model.pixel_scores(part)) for part in batch.rgb.split(IMAGES_AT_ONCE)])
-        features = self._model.cloud(batch.voxel_features, batch.voxels, 1)
-        points = _highest(self._model.point_scores(features, batch.point_voxel))
+        points = _highest(self._model.point_scores(self._model.cloud(cloud_of(batch))[0]))
         if refine:
             classes = len(self._model.text)
             pixels = refine_pixels(pixels, batch.mask_ids, batch.mask_count, classes)
@@ -88,9 +88,9 @@ class PointLabeller:
         except ValueError as error:
             raise UnfitCacheError(f"{self._stream.url}/{shard_path(ref.shard)}: sample {ref.token}: {error}") from error
         tensors = {name: torch.from_numpy(values).to(self._device) for name, values in found.items()}
-        voxels = functional.pad(tensors["voxels"], (1, 0))  # the number of the only sample
-        features = self._model.cloud(tensors["voxel_features"], voxels, 1)
-        labels: NDArray[np.uint8] = _highest(self._model.point_scores(features, tensors["point_voxel"])).cpu().numpy()
+        tensors["voxels"] = functional.pad(tensors["voxels"], (1, 0))  # the number of the only sample
+        points, *_ = self._model.cloud(Cloud(batch_size=1, **tensors))
+        labels: NDArray[np.uint8] = _highest(self._model.point_scores(points)).cpu().numpy()
         return labels
 
 

@@ -9,8 +9,9 @@ from torch.nn import functional
 
 from trainer.data.batch import Batch
 from trainer.networks.bilinear import sample_bilinear
-from trainer.networks.cloud import INPUTS, SHAPES, MinkUNet
+from trainer.networks.cloud import build_cloud_network
 from trainer.networks.image import build_image_network
+from trainer.networks.point_cloud import PointFeatures, cloud_of
 from trainer.settings import RunSettings
 
 
@@ -72,14 +73,14 @@ class CnsModel(nn.Module):
         super().__init__()
         networks = settings.networks
         self.image = build_image_network(networks.image, networks.image_weights)
-        self.cloud = MinkUNet(SHAPES[networks.cloud], INPUTS[networks.point_features])
+        self.cloud = build_cloud_network(networks)
         self.theta_s = nn.Linear(self.image.channels, text.shape[1])
-        self.phi_s = nn.Linear(self.cloud.channels, text.shape[1])
+        self.phi_s = nn.Linear(self.cloud.channels[0], text.shape[1])
         trained = settings.method.teacher_map == "trained"
         self.latent = nn.ModuleDict(
             {
                 name: LatentHead(
-                    self.image.channels, self.cloud.channels, width, networks.latent_dim, train_teacher=trained
+                    self.image.channels, self.cloud.channels[0], width, networks.latent_dim, train_teacher=trained
                 )
                 for name, width in teacher_widths.items()
             }
@@ -110,18 +111,18 @@ class CnsModel(nn.Module):
     def _apply_cloud_network(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Return point scores (P, C), and by teacher mapped features (N, K) of the pairs' points; always in fp32."""
         with torch.autocast(batch.rgb.device.type, enabled=False):
-            features = self.cloud(batch.voxel_features, batch.voxels, batch.batch_size)
-            scores = self.point_scores(features, batch.point_voxel)
-            voxel_of_pair = batch.point_voxel[batch.pair_point]
-            return scores, {name: head.phi_f(features)[voxel_of_pair] for name, head in self._latent_heads(batch)}
+            found, *_ = self.cloud(cloud_of(batch))
+            row_of_pair = found.row_of_point[batch.pair_point]
+            latents = {name: head.phi_f(found.features)[row_of_pair] for name, head in self._latent_heads(batch)}
+            return self.point_scores(found), latents
 
     def pixel_scores(self, rgb: Tensor) -> Tensor:
         """Return class scores (B, C, H, W) f32 of images (B, 3, H, W) u8."""
         return self._scores_of_pixels(self.image(rgb).permute(0, 2, 3, 1), (rgb.shape[2], rgb.shape[3]))
 
-    def point_scores(self, features: Tensor, point_voxel: Tensor) -> Tensor:
-        """Return class scores (P, C) of points from the features (V, F) of voxels and each point's voxel (P,)."""
-        return class_scores(features, self.phi_s, self.text)[point_voxel]
+    def point_scores(self, found: PointFeatures) -> Tensor:
+        """Return class scores (P, C) of points."""
+        return class_scores(found.features, self.phi_s, self.text)[found.row_of_point]
 
     def _frozen_latents(self, name: str, head: LatentHead, batch: Batch) -> Tensor:
         """Return a teacher's mapped features (N, K) at the pairs."""
