@@ -9,10 +9,8 @@ from trainer.networks.minkunet import SHAPES, MinkUNet
 from trainer.networks.point_cloud import Cloud, CloudNetwork
 from trainer.networks.sparse import ALGORITHM, spconv
 
-ORIGINAL_PLANES = (32, 64, 128, 256, 256, 128, 96, 96)
 
-
-def original_parameters(blocks: tuple[int, ...], inputs: int) -> int:
+def original_parameters(blocks: tuple[int, ...], planes: tuple[int, ...], inputs: int) -> int:
     """Count the parameters of Choy et al.'s MinkUNet with 32 stem channels, but for its last, classifying layer."""
 
     def block(before: int, after: int) -> int:
@@ -23,27 +21,30 @@ def original_parameters(blocks: tuple[int, ...], inputs: int) -> int:
         return block(before, after) + (number - 1) * block(after, after)
 
     total, width, skips = 125 * inputs * 32 + 2 * 32, 32, [32]
-    for after, number in zip(ORIGINAL_PLANES[:4], blocks[:4], strict=True):
+    for after, number in zip(planes[:4], blocks[:4], strict=True):
         total += 8 * width * width + 2 * width + stage(width, after, number)
         width = after
         skips.append(after)
-    for after, number, skip in zip(ORIGINAL_PLANES[4:], blocks[4:], skips[-2::-1], strict=True):
+    for after, number, skip in zip(planes[4:], blocks[4:], skips[-2::-1], strict=True):
         total += 8 * width * after + 2 * after + stage(after + skip, after, number)
         width = after
     return total
 
 
 @pytest.mark.parametrize(
-    ("name", "blocks"),
+    ("name", "blocks", "decoder", "millions"),
     [
-        ("minkunet14", (1,) * 8),
-        ("minkunet18", (2,) * 8),
-        ("minkunet34", (2, 3, 4, 6, 2, 2, 2, 2)),
+        ("minkunet14a", (1,) * 8, (128, 128, 96, 96), "8.02"),
+        ("minkunet18a", (2,) * 8, (128, 128, 96, 96), "15.49"),
+        ("minkunet34", (2, 3, 4, 6, 2, 2, 2, 2), (256, 128, 96, 96), "37.85"),
     ],
 )
-def test_minkunets_have_the_originals_number_of_parameters(name: str, blocks: tuple[int, ...]) -> None:
-    found = sum(parameter.numel() for parameter in MinkUNet(SHAPES[name], 2).parameters())
-    assert found == original_parameters(blocks, inputs=2)
+def test_minkunets_have_the_originals_number_of_parameters(
+    name: str, blocks: tuple[int, ...], decoder: tuple[int, ...], millions: str
+) -> None:
+    found = sum(parameter.numel() for parameter in MinkUNet(SHAPES[name], 3).parameters())
+    assert found == original_parameters(blocks, (32, 64, 128, 256, *decoder), inputs=3)
+    assert f"{found / 1e6:.2f}" == millions
 
 
 def cloud(seed: int = 0, voxels: int = 300, side: int = 12) -> tuple[torch.Tensor, torch.Tensor]:
@@ -90,7 +91,7 @@ def test_voxels_far_apart_do_not_meet() -> None:
     assert found.features.ravel().tolist() == [3, 3, 12, 12]
 
 
-@pytest.mark.parametrize("name", ["small", "minkunet14"])
+@pytest.mark.parametrize("name", ["small", "minkunet14a"])
 def test_every_voxel_gets_features_and_every_weight_a_gradient(name: str) -> None:
     features, voxels = cloud()
     network = MinkUNet(SHAPES[name], 2)
@@ -101,7 +102,7 @@ def test_every_voxel_gets_features_and_every_weight_a_gradient(name: str) -> Non
 
 
 @pytest.mark.parametrize("side", [5, 7, 12, 13])
-@pytest.mark.parametrize("name", ["small", "minkunet14"])
+@pytest.mark.parametrize("name", ["small", "minkunet14a"])
 def test_a_sample_alone_has_the_features_that_it_has_in_any_batch(name: str, side: int) -> None:
     features, voxels = cloud(side=side)
     network = MinkUNet(SHAPES[name], 2).eval()  # in training, batch norms do depend on the batch
@@ -128,7 +129,7 @@ def test_every_voxel_has_a_parent_at_every_level(side: int) -> None:
 
 
 @pytest.mark.parametrize("voxels", [0, 1])
-@pytest.mark.parametrize("name", ["small", "minkunet14"])
+@pytest.mark.parametrize("name", ["small", "minkunet14a"])
 def test_a_cloud_of_no_or_one_voxel_is_trained_on(name: str, voxels: int) -> None:
     network = MinkUNet(SHAPES[name], 2)
     found = features_of(network, torch.ones(voxels, 2), torch.zeros(voxels, 4, dtype=torch.int32), 1)

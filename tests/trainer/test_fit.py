@@ -175,7 +175,7 @@ def test_empty_clouds_and_single_points_can_be_trained_on_and_scored(
 ) -> None:
     monkeypatch.setattr(conftest, "POINTS", points)
     cache = make_cache(tmp_path / "cache")
-    networks = ["networks.cloud=minkunet14", "optimiser.epochs=2", "method.stage2_epoch=1", "stream.images=1"]
+    networks = ["networks.cloud=minkunet14a", "optimiser.epochs=2", "method.stage2_epoch=1", "stream.images=1"]
     run_cli("fit", cache, "--out", tmp_path / "run", *overrides(*networks))
     rows = history(tmp_path / "run")
     assert len(rows) == 8 and all(np.isfinite(row["loss"]) for row in rows)
