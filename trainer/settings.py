@@ -72,7 +72,7 @@ class NetworkSettings(Settings):
     """
 
     image: Literal["deeplabv3-resnet50", "deeplabv3-mobilenet", "small"]
-    cloud: Literal["minkunet34", "minkunet18a", "minkunet14a", "small"]
+    cloud: Literal["minkunet34", "minkunet18a", "minkunet14a", "spvcnn", "spvcnn-2dpass", "small"]
     image_weights: Path | None = None
     voxel_m: float = Field(gt=0)
     point_features: Literal["intensity", "colour"] = "intensity"
