@@ -15,6 +15,7 @@ from trainer.data.sampler import Step
 from trainer.data.stream import CacheStream, SampleRef
 from trainer.errors import UnfitCacheError
 from trainer.networks.model import PREFIX, SceneNetworks
+from trainer.networks.point_cloud import Cloud, cloud_of
 from trainer.run_folder import RunFolder
 from trainer.settings import RunSettings, TermSettings
 from trainer.targets import refine_points
@@ -54,7 +55,7 @@ class Predictor:
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._precision == "bf16"):
             parts = batch.rgb.split(IMAGES_AT_ONCE)
             pixels = torch.cat([_highest(self._model.apply_to_images(part).scores) for part in parts])
-        points = _highest(self._model.apply_to_clouds(batch.voxel_features, batch.voxels, batch.point_voxel, 1).scores)
+        points = _highest(self._model.apply_to_clouds(cloud_of(batch)).scores)
         if refine:
             classes = len(self._model.text)
             pixels = refine_pixels(pixels, batch.mask_ids, batch.mask_count, classes)
@@ -88,8 +89,8 @@ class PointLabeller:
         except ValueError as error:
             raise UnfitCacheError(f"{self._stream.url}/{shard_path(ref.shard)}: sample {ref.token}: {error}") from error
         tensors = {name: torch.from_numpy(values).to(self._device) for name, values in inputs.items()}
-        voxels = functional.pad(tensors["voxels"], (1, 0))  # the number of the only sample
-        found = self._model.apply_to_clouds(tensors["voxel_features"], voxels, tensors["point_voxel"], 1)
+        tensors["voxels"] = functional.pad(tensors["voxels"], (1, 0))  # the number of the only sample
+        found = self._model.apply_to_clouds(Cloud(batch_size=1, **tensors))
         labels: NDArray[np.uint8] = _highest(found.scores).cpu().numpy()
         return labels
 
