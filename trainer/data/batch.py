@@ -17,6 +17,8 @@ class Batch:
     Attributes:
         batch_size: the number of samples S.
         rgb: (B, 3, H, W) u8, augmented images.
+        image_crop: (B, 4) f32, top, left, height and width of what `rgb` shows, as shares 0..1 of the original image;
+            mirrored images have their right side for left, and a negative width.
         pixel_labels: (B, H, W) u8, labels of augmented pixels.
         mask_ids: (B, H, W) i32, SAM's mask of each augmented pixel; 0 is no mask.
         mask_count: one more than the highest mask id.
@@ -39,6 +41,7 @@ class Batch:
 
     batch_size: int
     rgb: Tensor
+    image_crop: Tensor
     pixel_labels: Tensor
     mask_ids: Tensor
     mask_count: int
