@@ -85,9 +85,11 @@ def run(
     sys.exit(QUARANTINED if summary.samples_quarantined else 0)
 
 
-_PLANNED = ("dataset", "data", "cache", "split", "config_file", "overrides", "teachers", "shards", "limit")
-_PLANNED += ("retry_quarantined", "only_complete", "as_json")
-PLAN_OPTIONS = [option for option in run.params if option.name in _PLANNED]
+_CHOOSES_WORK = {
+    *("dataset", "data", "cache", "split", "config_file", "overrides", "teachers"),
+    *("shards", "limit", "retry_quarantined", "only_complete", "as_json"),
+}
+PLAN_OPTIONS = [option for option in run.params if option.name in _CHOOSES_WORK]
 """The options of `labelgen run` that decide what there is to do."""
 
 
