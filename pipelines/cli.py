@@ -133,7 +133,7 @@ def plan(
             data,
             cache,
             shards,
-            limit,
+            limit=limit,
             retry_quarantined=retry_quarantined,
             only_complete=only_complete,
         )
