@@ -1,4 +1,4 @@
-"""The command `labelgen run`."""
+"""The commands `labelgen run` and `labelgen plan`."""
 
 import json
 import sys
@@ -83,3 +83,59 @@ def run(
     else:
         click.echo(summary.render(text_width()))
     sys.exit(QUARANTINED if summary.samples_quarantined else 0)
+
+
+_CHOOSES_WORK = {
+    *("dataset", "data", "cache", "split", "config_file", "overrides", "teachers"),
+    *("shards", "limit", "retry_quarantined", "only_complete", "as_json"),
+}
+PLAN_OPTIONS = [option for option in run.params if option.name in _CHOOSES_WORK]
+"""The options of `labelgen run` that decide what there is to do."""
+
+
+@click.command(short_help="What a run would do, and what it would take; nothing is written.", params=PLAN_OPTIONS)
+@reports_errors("nothing was written")
+def plan(
+    dataset: str,
+    data: Path,
+    cache: str,
+    split: str | None,
+    config_file: Path | None,
+    overrides: tuple[str, ...],
+    teachers: str | None,
+    shards: str,
+    limit: int | None,
+    retry_quarantined: bool,
+    only_complete: bool,
+    as_json: bool,
+) -> None:
+    """Say what `labelgen run` with the same options would do: shards, groups, pictures, hours, GPU hours and bytes.
+
+    Nothing is written, and no cluster is started. Times are those of the last run on this cache, for a cluster like
+    its own. What no run has measured is "unknown".
+
+    \b
+    Examples:
+      labelgen plan --dataset nuscenes --data /data/nuscenes --cache out/n.zarr --split train
+      labelgen plan --dataset nuscenes --data /data/nuscenes --cache out/n.zarr --set prompts=nuscenes-paper --json
+
+    \b
+    Exit codes: 0 planned, 1 the run could not start, 2 wrong usage.
+    """
+    from pipelines.config import load_config
+    from pipelines.forecast import forecast
+    from pipelines.run import RunRequest
+
+    config = load_config(dataset, file=config_file, teachers=teachers, split=split, overrides=overrides)
+    found = forecast(
+        RunRequest(
+            config,
+            data,
+            cache,
+            shards,
+            limit=limit,
+            retry_quarantined=retry_quarantined,
+            only_complete=only_complete,
+        )
+    )
+    click.echo(json.dumps(found.to_dict(), indent=2) if as_json else found.render(text_width()))
