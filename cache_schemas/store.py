@@ -95,6 +95,10 @@ class Cache:
         """Write a shard's record; its Zarr group is created if it does not exist."""
         self.write_document(shard_path(key), encode_group(record.to_attrs()))
 
+    def group_names(self, key: str) -> list[str]:
+        """Return the names of all folders in the folder of a shard: its groups, sealed or not."""
+        return sorted(filter(is_folder_name, self._files.folder_names(shard_path(key))))
+
     # Groups
 
     def seals(self, paths: Iterable[GroupPath]) -> dict[GroupPath, GroupSeal]:
