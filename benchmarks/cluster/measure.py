@@ -13,7 +13,7 @@ import resource
 import threading
 import time
 import urllib.request
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,6 @@ from benchmarks.cluster import stand_ins
 from pipelines.config import load_config
 from pipelines.run import RunRequest, generate_labels
 
-PROMPTS = "nuscenes-improved"
-
 
 @dataclass
 class Loop:
@@ -32,8 +30,6 @@ class Loop:
 
     busy_s: float = 0.0
     longest_s: float = 0.0
-    longest_of: str = ""
-    memory_mib: list[float] = field(default_factory=list)
 
     def watch(self) -> None:
         """Time every callback of every loop in this process from now on."""
@@ -45,7 +41,7 @@ class Loop:
             seconds = time.perf_counter() - start
             self.busy_s += seconds
             if seconds > self.longest_s and threading.current_thread() is threading.main_thread():
-                self.longest_s, self.longest_of = seconds, str(handle)[:200]
+                self.longest_s = seconds
 
         asyncio.events.Handle._run = timed  # type: ignore[attr-defined]
 
@@ -92,12 +88,10 @@ def main() -> None:
                 "driver_cpu_s_a_shard": (cpu - started["cpu"]) / shards,
                 "loop_busy_s_a_shard": loop.busy_s / shards,
                 "longest_block_s": loop.longest_s,
-                "longest_block_of": loop.longest_of,
                 "requests_a_shard": {name: count / shards for name, count in requests.items()},
                 "all_requests_a_shard": sum(requests.values()) / shards,
                 "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
                 "stage_seconds": {name: round(value, 3) for name, value in summary.stage_seconds.items()},
-                "loop": {k: v for k, v in asdict(loop).items() if k != "memory_mib"},
             }
         )
     )
