@@ -15,7 +15,7 @@ QUARANTINED = 3
 """Exit code of a run that finished, but left some samples without labels."""
 
 
-class _Part(click.ParamType):
+class _Part(click.ParamType[tuple[int, int]]):
     """One of several equal parts of the shards, such as 3/8."""
 
     name = "K/N"
