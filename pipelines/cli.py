@@ -3,6 +3,7 @@
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -12,6 +13,21 @@ from pipelines.stop import HOW_TO_RESUME, stops_like_ctrl_c
 
 QUARANTINED = 3
 """Exit code of a run that finished, but left some samples without labels."""
+
+
+class _Part(click.ParamType[tuple[int, int]]):
+    """One of several equal parts of the shards, such as 3/8."""
+
+    name = "K/N"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        """Return the number of the part, from 1, and how many there are."""
+        if isinstance(value, tuple):
+            return value
+        number, _, parts = str(value).partition("/")
+        if not (number.isdecimal() and parts.isdecimal() and 1 <= int(number) <= int(parts)):
+            self.fail(f"{value!r} is no part: give one such as 3/8, from 1/8 to 8/8", param, ctx)
+        return int(number), int(parts)
 
 
 @click.command(short_help="Compute what is missing or changed in a cache.")
@@ -35,6 +51,13 @@ QUARANTINED = 3
     metavar="PATTERN",
     help="Only shards whose key matches, such as 'scene-00*'.",
 )
+@click.option(
+    "--part",
+    type=_Part(),
+    default=(1, 1),
+    metavar="K/N",
+    help="Part K of N of the shards, for array jobs: each part into a cache of its own, joined by `labelgen merge`.",
+)
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="At most N shards.")
 @click.option("--retry-quarantined", is_flag=True, help="Retry samples that earlier runs quarantined.")
 @click.option("--only-complete", is_flag=True, help="Leave out samples whose files are missing, however many.")
@@ -52,6 +75,7 @@ def run(
     teachers: str | None,
     ray_address: str | None,
     shards: str,
+    part: tuple[int, int],
     limit: int | None,
     retry_quarantined: bool,
     only_complete: bool,
@@ -76,7 +100,7 @@ def run(
     from pipelines.run import RunRequest, generate_labels
 
     config = load_config(dataset, file=config_file, teachers=teachers, split=split, overrides=overrides)
-    request = RunRequest(config, data, cache, shards, limit, ray_address, retry_quarantined, only_complete)
+    request = RunRequest(config, data, cache, shards, part, limit, ray_address, retry_quarantined, only_complete)
     summary = generate_labels(request, say=say)
     if as_json:
         click.echo(json.dumps(summary.to_dict(), indent=2))

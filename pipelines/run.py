@@ -36,6 +36,7 @@ class RunRequest:
     data: Path
     cache: str
     shards: str = "*"
+    part: tuple[int, int] = (1, 1)
     limit: int | None = None
     ray_address: str | None = None
     retry_quarantined: bool = False
@@ -60,10 +61,17 @@ def generate_labels(request: RunRequest, say: Callable[[str], None]) -> RunSumma
         cache = open_for_run(request.cache, resolved)
         planner = Planner(adapter.data, cache, resolved)
         plan = planner.plan(
-            scenes, pattern=request.shards, limit=request.limit, retry_quarantined=request.retry_quarantined
+            scenes,
+            pattern=request.shards,
+            part=request.part,
+            limit=request.limit,
+            retry_quarantined=request.retry_quarantined,
         )
         if not plan:
-            raise ConfigError(f"--shards {request.shards!r} matches no shard; keys look like {scenes[0].name}-000")
+            part = "" if request.part == (1, 1) else f" in part {request.part[0]} of {request.part[1]}"
+            raise ConfigError(
+                f"--shards {request.shards!r} matches no shard{part}; keys look like {scenes[0].name}-000"
+            )
         records = cache.shard_records(shard.key for shard in plan)
         due = [shard for shard in plan if needs_work(shard, records.get(shard.key))]
         summary = RunSummary(request.cache, resolved.teachers.preset, shards_kept=len(plan) - len(due))

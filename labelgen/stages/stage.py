@@ -33,7 +33,7 @@ class TeacherCall:
 
     Attributes:
         teacher: the model.
-        decode: inputs -> decoded raw files, in a CPU task. None if the stage reads only sealed groups.
+        decode: inputs -> decoded raw files, in the actor. None if the stage reads only sealed groups.
         receive: model, inputs, decoded (None without `decode`) -> batch, in the actor.
         compute: model, batch -> result. Of these steps, one runs at a time in an actor.
         fetch: model, result -> the part.
