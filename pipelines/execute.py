@@ -209,7 +209,7 @@ class _Execution:
 
         A step that depends on one with bad samples does not run.
         """
-        steps = steps_of(shard.todo)
+        steps = steps_of(shard.todo, self.planner.resolved)
         running: dict[str, asyncio.Task[Bad]] = {}
 
         async def run_when_ready(step: Step) -> Bad:

@@ -218,7 +218,8 @@ class Planner:
     def _without_incomplete(self, shard: ShardPlan) -> ShardPlan:
         """Leave out the samples whose files are to be read and are missing, unless they were labelled before."""
         while True:
-            found = {s.token: missing_files(s, shard.todo, self.file_sizes) for s in shard.samples}
+            read = shard.todo.union(*(STAGES[group].more_files(self.resolved) for group in shard.todo))
+            found = {s.token: missing_files(s, read, self.file_sizes) for s in shard.samples}
             missing = {token: files for token, files in found.items() if files}
             self.missing |= missing
             self.unlabelled |= dict.fromkeys(missing.keys() & shard.labelled, shard.key)

@@ -47,6 +47,6 @@ def build_cache(config: RunConfig, data: Path, url: str, part: tuple[int, int] =
         cache.write_shard_record(shard.key, shard.record)
         waiting = [name for name in STAGES if name in shard.todo]
         while waiting:
-            name = next(name for name in waiting if not set(STAGES[name].made_from) & set(waiting))
+            name = next(name for name in waiting if not set(STAGES[name].sources(resolved)) & set(waiting))
             seal(planner.group(shard, name))
             waiting.remove(name)
