@@ -12,6 +12,7 @@ from cache_schemas.plurals import counted
 COMMANDS = {
     "run": "pipelines.cli:run",
     "inspect": "labelgen.inspection.cli:inspect",
+    "compare-labels": "labelgen.comparison.cli:compare_labels",
     "export": "labelgen.export.cli:export",
     "import-labels": "labelgen.export.cli:import_labels",
 }
