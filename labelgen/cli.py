@@ -11,6 +11,7 @@ from cache_schemas.plurals import counted
 
 COMMANDS = {
     "run": "pipelines.cli:run",
+    "reprompt": "pipelines.reprompt.cli:reprompt",
     "inspect": "labelgen.inspection.cli:inspect",
     "compare-labels": "labelgen.comparison.cli:compare_labels",
     "export": "labelgen.export.cli:export",
