@@ -13,6 +13,7 @@ COMMANDS = {
     "run": "pipelines.cli:run",
     "reprompt": "pipelines.reprompt.cli:reprompt",
     "inspect": "labelgen.inspection.cli:inspect",
+    "query": "labelgen.query.cli:query",
     "compare-labels": "labelgen.comparison.cli:compare_labels",
     "export": "labelgen.export.cli:export",
     "import-labels": "labelgen.export.cli:import_labels",

@@ -18,8 +18,7 @@ from labelgen.prompts import load_prompts
 from labelgen.stages import STAGES, text
 from labelgen.stages.inputs import Arrays, ResolvedSettings, ShardInputs
 from labelgen.stages.stage import Stage, TeacherCall
-from labelgen.teachers.checkpoints import identify
-from labelgen.teachers.clip.cached_features import decode_features, score_features
+from labelgen.teachers.clip.cached_features import decode_features, load_text_encoder, score_features
 from pipelines.config import RunConfig
 from pipelines.fingerprints import fingerprint_of, recipe_of, sources_of, stages_of
 from pipelines.manifest import update_manifest
@@ -54,7 +53,7 @@ def reprompt(url: str, prompts: str, say: Callable[[str], None]) -> int:
         shards = _plan(cache, manifest, resolved, new_text)
         for shard in shards:
             _check_scores(cache, shard, resolved)
-        embeddings = _embed(resolved, cache)
+        embeddings = _embed(resolved, cache, manifest)
         for number, shard in enumerate(shards, start=1):
             _redo(cache, shard, resolved, embeddings, holder)
             say(f"{shard.key}: {number}/{len(shards)}")
@@ -70,7 +69,7 @@ def _resolve(url: str, manifest: CacheManifest, prompts: str) -> ResolvedSetting
     """Return the settings of the cache, with other prompts.
 
     Raises:
-        ConfigError: if the cache holds several data sets, or its CLIP is not the one that its settings name here.
+        ConfigError: if the cache holds several data sets.
     """
     if len(manifest.datasets) > 1:
         raise ConfigError(
@@ -78,11 +77,6 @@ def _resolve(url: str, manifest: CacheManifest, prompts: str) -> ResolvedSetting
             "run `labelgen run --set prompts=..` for each of them"
         )
     config = RunConfig.model_validate(manifest.config).model_copy(update={"prompts": prompts})
-    if (found := identify(config.clip)).sha256 != manifest.teachers.networks["clip"].sha256:
-        raise ConfigError(
-            f"{url}: was made by CLIP weights with SHA-256 {manifest.teachers.networks['clip'].sha256}, and "
-            f"{config.clip.weights} here has {found.sha256}; put the same weights there"
-        )
     own = load_prompts(prompts, manifest.taxonomy)
     return ResolvedSettings(config, manifest.taxonomy, own, manifest.teachers, manifest.modalities)
 
@@ -118,7 +112,7 @@ def _plan(cache: Cache, manifest: CacheManifest, resolved: ResolvedSettings, new
 def _fingerprints(seals: Mapping[str, GroupSeal], resolved: ResolvedSettings, new_text: str) -> dict[str, str]:
     """Return the fingerprints of the groups of a shard that follow from `text`."""
     known = {name: seal.fingerprint for name, seal in seals.items()} | {"text": new_text}
-    wanted = {}
+    wanted: dict[str, str] = {}
     for name, stage in stages_of(resolved).items():
         sources = sources_of(name, resolved)
         if {"text", *wanted}.isdisjoint(sources) or (settings := stage.settings(resolved)) is None:
@@ -149,11 +143,9 @@ def _check_scores(cache: Cache, shard: _Shard, resolved: ResolvedSettings) -> No
         )
 
 
-def _embed(resolved: ResolvedSettings, cache: Cache) -> NDArray[np.float32]:
+def _embed(resolved: ResolvedSettings, cache: Cache, manifest: CacheManifest) -> NDArray[np.float32]:
     """Return the class embeddings (C, D) of the new prompts, made by CLIP's text encoder on the CPU."""
-    from labelgen.teachers.clip.teacher import ClipTeacher
-
-    model = ClipTeacher(resolved.settings.clip)
+    model = load_text_encoder(cache.url, manifest)
     return text.compute(model, text.receive(model, _inputs(resolved, cache), None))["embeddings"]
 
 

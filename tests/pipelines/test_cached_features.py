@@ -1,14 +1,21 @@
-"""New prompts for a cache with CLIP's features: what a run with these prompts would make, without raw data."""
+"""A cache with CLIP's features: new prompts as a run with them would make them, and what fits a sentence best."""
 
+import json
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from cache_schemas.documents import Provenance
 from cache_schemas.errors import CacheError
 from cache_schemas.group_path import GroupPath
 from cache_schemas.store import Cache
+from labelgen.cli import main
+from labelgen.labelling import upsample_scores
+from labelgen.query.ranking import SMALLEST_MASK_PX
+from labelgen.teachers.clip.teacher import ClipTeacher
 from pipelines.config import RunConfig, load_config
 from pipelines.plan import Planner
 from pipelines.reprompt.redo import reprompt
@@ -101,3 +108,38 @@ def test_scores_that_are_not_the_cosines_of_the_features_are_refused(
     with pytest.raises(CacheError, match="a refinement that needs CLIP's image network"):
         reprompt(str(cache), str(prompts), say)
     assert problems(cache) == []
+
+
+def test_a_query_ranks_masks_by_their_mean_cosine(featured: Path, made: Path, tmp_path: Path) -> None:
+    cache, page = Path(shutil.copytree(featured, tmp_path / "cache.zarr")), tmp_path / "page.html"
+    own, scores = Cache(str(cache), "a"), {}
+    text = ClipTeacher(config_with(made).clip).embed_text([["a bus"]])[0]
+    for key in own.shard_keys():
+        path = GroupPath(key, "sam")
+        seal, arrays = own.seals([path])[path], own.read(path)
+        masks = arrays["mask_ids"] = np.zeros_like(arrays["mask_ids"])
+        masks[:, 8:40, 8:50], masks[:, 20:60, 60:100], masks[:, :2, :2] = 1, 2, 3  # the last is too small
+        assert masks[0][masks[0] == 3].size < SMALLEST_MASK_PX
+        own.write_group(path, arrays, Provenance(seal.fingerprint, samples=seal.samples, recipe=seal.recipe))
+        features = own.read(GroupPath(key, "clip"), "features")["features"].astype(np.float32)
+        cosines = upsample_scores(np.einsum("idhw,d->ihw", features, text)[:, None], masks.shape[1:])[:, 0]
+        scores |= {(key, i, m): cosines[i][masks[i] == m].mean() for i in range(len(masks)) for m in (1, 2)}
+    arguments = ["query", str(cache), "a bus", "--top", "3", "--json", "--html", str(page)]
+    done = CliRunner().invoke(main, arguments, catch_exceptions=False)
+    found = json.loads(done.stdout)
+    best = sorted(scores, key=lambda place: -scores[place])
+    assert [(hit["shard"], hit["image"], hit["mask"]) for hit in found["masks"]] == best[:3]
+    np.testing.assert_allclose(
+        [hit["score"] for hit in found["masks"]], [scores[place] for place in best[:3]], atol=1e-5
+    )
+    pictures = list(dict.fromkeys(place[:2] for place in best))
+    assert [(hit["shard"], hit["image"]) for hit in found["pictures"]] == pictures[:3]
+    record = own.shard_records([best[0][0]])[best[0][0]]
+    assert found["samples"][0]["sample"] == found["masks"][0]["sample"] in record.samples
+    assert len({(hit["shard"], hit["sample"]) for hit in found["samples"]}) == 3
+    assert page.read_text().count("data:image/webp") == 9 and "a bus" in page.read_text()
+
+
+def test_a_query_of_a_cache_without_features_names_the_setting(cache: Path) -> None:
+    done = CliRunner().invoke(main, ["query", str(cache), "a bus"])
+    assert done.exit_code == 1 and "clip.store_features=true" in done.output
