@@ -12,7 +12,10 @@ from cache_schemas.plurals import counted
 COMMANDS = {
     "plan": "pipelines.cli:plan",
     "run": "pipelines.cli:run",
+    "reprompt": "pipelines.reprompt.cli:reprompt",
     "inspect": "labelgen.inspection.cli:inspect",
+    "query": "labelgen.query.cli:query",
+    "compare-labels": "labelgen.comparison.cli:compare_labels",
     "export": "labelgen.export.cli:export",
     "import-labels": "labelgen.export.cli:import_labels",
 }

@@ -24,7 +24,7 @@ def shaping(section: Settings, *, without: Collection[str] = ()) -> dict[str, An
 
     A setting that is newer than format 1 enters only if it is not at its default, so that adding one redoes no group.
     """
-    fields, always = type(section).model_fields, SETTINGS_OF_FORMAT_1[type(section).__name__]
+    fields, always = type(section).model_fields, SETTINGS_OF_FORMAT_1.get(type(section).__name__, ())
     values = section.model_dump(mode="json", exclude=set(without))
     return {
         name: value
@@ -213,6 +213,19 @@ class SweepSettings(Settings):
     count: int = Field(0, ge=0, le=20)
 
 
+class VoteSettings(Settings):
+    """Labels of pixels and points, from scores and masks.
+
+    Attributes:
+        vote: how the pixels of a mask choose its class. `counts`: by the number of their labels, as in the papers
+            (eq 4). `mean`: by the mean of their scores.
+        confidence: also store how sure each voted label is, `labels/image_confidence` and `labels/point_confidence`.
+    """
+
+    vote: Literal["counts", "mean"] = "counts"
+    confidence: bool = False
+
+
 class InstanceSettings(Settings):
     """Instances of points, and their labels (Affinity3D), in groups of their own.
 
@@ -249,6 +262,7 @@ class LabelSettings(Settings):
         clip: the CLIP teacher.
         sam: the SAM teacher.
         points: pairs of pixels and points.
+        labels: the vote, and the confidence of labels.
         sweeps: clouds between keyframes.
         instances: instances of points, and their labels.
     """
@@ -264,6 +278,7 @@ class LabelSettings(Settings):
     clip: ClipSettings
     sam: SamSettings
     points: PointSettings
+    labels: VoteSettings = VoteSettings()
     sweeps: SweepSettings = SweepSettings()
     instances: InstanceSettings = InstanceSettings()
 
