@@ -192,7 +192,8 @@ def measure(worlds: Sequence[Sequence[Keyframe]]) -> None:
     for share, found in by_share.items():
         print(f"{f'slic, {SUPERPIXELS} superpixels, margin {100 * share:g} %':44} {found}")
     for number in (2400, 1200):
-        print(f"{f'slic, {number} superpixels, margin 20 %':44} {find_hidden(worlds, superpixels(number, SLIC_MARGIN))}")
+        found = find_hidden(worlds, superpixels(number, SLIC_MARGIN))
+        print(f"{f'slic, {number} superpixels, margin {100 * SLIC_MARGIN:g} %':44} {found}")
     for number, world in zip(WORLDS, worlds, strict=True):
         print(f"{f'patches as set, world {number}':44} {find_hidden([world], patches(CHOSEN, MARGIN_M))}")
     print(f"{'patches as set, without moved things':44} {find_hidden(worlds, patches(CHOSEN, MARGIN_M), moved=False)}")
@@ -272,8 +273,8 @@ def measure_nuscenes(folder: Path) -> None:
         rules = windows(9, 0.5), patches(CHOSEN, MARGIN_M), superpixels(SUPERPIXELS, SLIC_MARGIN)
         shares = [100 * float((~rule(keyframe)).mean()) for rule in rules]
         print(
-            f"{sample.token}: {len(pairs.point):,} pairs, windows of 9 x 3 {shares[0]:.1f} %, patches {shares[1]:.1f} %, "
-            f"slic {shares[2]:.1f} %"
+            f"{sample.token}: {len(pairs.point):,} pairs, windows of 9 x 3 {shares[0]:.1f} %, "
+            f"patches {shares[1]:.1f} %, slic {shares[2]:.1f} %"
         )
 
 

@@ -142,8 +142,8 @@ class PointSettings(Settings):
         min_depth_m: a point closer to a camera gets no pixel of that camera, in metres along the optical axis.
         visibility: how pairs are found whose point the camera does not see, because something hides it. Neither labels
             nor training use them. `none`: all pairs are used, as in the papers. `zbuffer`: the other points of the
-            cloud hide it. `slic`: points of the same superpixel hide it, as in Affinity3D. `depth_map`: the depth picture
-            of the camera says so; for RGB-D data sets.
+            cloud hide it. `slic`: points of the same superpixel hide it, as in Affinity3D. `depth_map`: the depth
+            picture of the camera says so; for RGB-D data sets.
         zbuffer_margin_m, zbuffer_margin_share: a point is hidden if something lies in front of it by more than this
             length and by more than this share of its depth.
         slic_superpixels: about so many superpixels has a picture at training size.

@@ -191,7 +191,7 @@ def test_visible_pairs_are_the_rows_that_the_cache_calls_visible() -> None:
 
 
 def in_superpixels(superpixels: int, *rows: tuple[int, int, int, float], share: float = 0.2) -> list[bool]:
-    """Tell the visibility of pairs (image, row, col, depth) in two pictures whose left half is red, the right one blue."""
+    """Tell the visibility of pairs (image, row, col, depth) in two pictures, left half red, right half blue."""
     picture = np.zeros((40, 80, 3), np.uint8)
     picture[:, :40, 0] = picture[:, 40:, 2] = 200
     image, row, col = np.array([pair[:3] for pair in rows], np.uint16).reshape(-1, 3).T

@@ -76,9 +76,7 @@ def test_a_changed_file_redoes_its_shard_only(todo, data: Path) -> None:
     assert list(changed.values()) == [{"images", "clip", "sam", "labels"}]
 
 
-def test_a_changed_picture_redoes_pairs_if_superpixels_tell_what_is_hidden(
-    made: Path, data: Path, built: Path
-) -> None:
+def test_a_changed_picture_redoes_pairs_if_superpixels_tell_what_is_hidden(made: Path, data: Path, built: Path) -> None:
     def pairs(*overrides: str) -> list[str]:
         return [shard.fingerprints["pairs"] for shard in plans(made, data, built, *overrides)]
 
