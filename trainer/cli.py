@@ -84,7 +84,7 @@ def fit(
     Examples:
       trainer fit out/nuscenes.zarr --out runs/cns
       trainer fit out/nuscenes.zarr --out runs/cns --resume
-      trainer fit out/nuscenes.zarr --out runs/without-ct --set method.cross_training=false
+      trainer fit out/nuscenes.zarr --out runs/without-ct --recipe cns-without-ct
       torchrun --nproc-per-node 8 -m trainer.cli fit s3://bucket/nuscenes.zarr --out runs/cns
 
     `trainer recipes` lists the methods, `trainer table` trains and scores them side by side.

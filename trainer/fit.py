@@ -19,13 +19,13 @@ from trainer.data.sampler import split_scenes
 from trainer.data.stream import CacheStream, SampleRef
 from trainer.errors import TrainerError, UnfitCacheError
 from trainer.networks.imagenet import absence
-from trainer.networks.model import CnsModel
 from trainer.networks.sparse import VERSION as SPCONV_VERSION
 from trainer.run_folder import RunFolder
 from trainer.run_record import RunRecord
 from trainer.settings import RunSettings
 from trainer.training.checkpoint import Checkpoint, RunState, restore, start_from
 from trainer.training.held_out import open_held_out
+from trainer.training.model import TrainingModel
 from trainer.training.monitor import Monitor, open_monitor
 from trainer.training.optimiser import make_optimiser
 from trainer.training.plan import Plan
@@ -81,14 +81,15 @@ def _fit_on_rank(request: FitRequest, ranks: Ranks, say: Callable[[str], None], 
     plan, held_out = Plan(samples, settings, ranks), open_held_out(record, request.cache, ranks)
     resumed, note = ranks.from_first(partial(_open_run, folder, record, resume=request.resume))
     torch.manual_seed(settings.seed)
-    model = CnsModel(settings, torch.from_numpy(stream.text_embeddings()), record.teacher_widths)
+    text = torch.from_numpy(stream.text_embeddings())
+    weights = class_weights(stream, samples, len(text), settings.optimiser.class_balance, settings.schedule.refine)
+    model = TrainingModel(settings, text, record.teacher_widths, weights)
     if request.init and not resumed:
         ranks.from_first(partial(start_from, model, request.init))  # others get the weights when theirs are wrapped
     wrapped = ranks.wrap(model)
     optimiser = make_optimiser(model, settings.optimiser)
     state = restore(resumed, model, optimiser, plan) if resumed else RunState()
-    weights = class_weights(stream, samples, len(model.text), settings.optimiser.class_balance, settings.method.refine)
-    trainer = Trainer(wrapped, model, optimiser, plan, weights)
+    trainer = Trainer(wrapped, model, optimiser, plan)
     batches = load_batches(
         BatchDataset(stream, samples, settings),
         plan.steps_from(state.steps_done),
@@ -172,7 +173,7 @@ def make_run_record(
     """Return the record of a run on a stream's `samples`."""
     widths = {
         teacher: stream.feature_width(f"{teacher}/features", samples[0], channels_last=teacher == "sam")
-        for teacher in settings.method.latent_teachers
+        for teacher in settings.terms.teachers
     }
     contents = stream.scene_contents()
     trained = {ref.scene for ref in samples}

@@ -10,7 +10,7 @@ from cache_schemas.taxonomy import Taxonomy
 from trainer.errors import RunFolderError
 from trainer.settings import RunSettings, renamed_keys
 
-RECORD_VERSION = 1
+RECORD_VERSION = 2
 """Raised when the meaning of run.json or of the checkpoints changes."""
 
 RESUMABLE = {

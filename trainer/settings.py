@@ -1,6 +1,7 @@
 """The settings of a training run: defaults of the data set, then a recipe, then a file, then overrides."""
 
 from collections.abc import Mapping, Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +15,14 @@ EXAMPLE = "trainer/configs/nuscenes.yaml"
 RENAMED_KEYS = {
     "stream.samples": "stream.batch_samples",
     "optimiser.clip_norm": "optimiser.max_gradient_norm",
+    "networks.latent_dim": "terms.latent.dim",
+    "method.refine": "schedule.refine",
+    "method.stage2_epoch": "schedule.stage2_epoch",
+    "method.clip_in_stage2": "schedule.stage2",
+    "method.self_training": "schedule.stage2",
+    "method.cross_training": "schedule.stage2",
+    "method.latent": "terms.latent.teachers",
+    "method.teacher_map": "terms.latent.teacher_map",
 }
 """Keys of earlier versions, with their present name; errors about an old key name the new one."""
 
@@ -60,56 +69,129 @@ class NetworkSettings(Settings):
     """The two networks.
 
     Attributes:
-        image: the 2D network.
-        cloud: the 3D network.
+        image: the 2D network; `none`: there is none.
+        cloud: the 3D network; `none`: there is none.
         image_weights: weights of the image network's backbone: a safetensors file, a file as torchvision publishes it,
             `imagenet`, which `trainer fetch-weights` fetches (random weights if absent), or `demo-small`, which is the
             demo's for the small network. None: random weights.
         voxel_m: the side of a voxel, in metres.
         point_features: what the 3D network knows of a point besides its place: `intensity` (where the cache has none,
             the grey value of the point's colour; where it has neither, 0), or its `colour`, which the cache must have.
-        latent_dim: dimensions of the space in which eq 7 compares features, the paper's K_f.
     """
 
-    image: Literal["deeplabv3-resnet50", "deeplabv3-mobilenet", "small"]
-    cloud: Literal["minkunet34", "minkunet18", "minkunet14", "small"]
+    image: Literal["deeplabv3-resnet50", "deeplabv3-mobilenet", "small", "none"]
+    cloud: Literal["minkunet34", "minkunet18", "minkunet14", "small", "none"]
     image_weights: Path | None = None
     voxel_m: float = Field(gt=0)
     point_features: Literal["intensity", "colour"] = "intensity"
-    latent_dim: int = Field(64, ge=1)
 
 
-class MethodSettings(Settings):
-    """Cross-modality Noisy Supervision, with the ablations of the paper's table 2 in brackets.
+class Source(StrEnum):
+    """The four sources of labels in eq 6: cached labels of CLIP, and predictions of the two networks."""
+
+    CLIP_2D = "clip-2d"
+    CLIP_3D = "clip-3d"
+    OWN_2D = "own-2d"
+    OWN_3D = "own-3d"
+
+
+class StageSettings(Settings):
+    """How often each network learns from each source of labels in one stage.
+
+    A source is drawn for each step with a probability in proportion to its number; no sources: no targets. Sources:
+    `clip-2d` and `clip-3d`, the cached labels of pixels and points; `own-2d` and `own-3d`, predictions of the networks.
+
+    Attributes:
+        image: sources of the targets of the 2D network.
+        cloud: sources of the targets of the 3D network.
+    """
+
+    image: dict[Source, int] = Field(default_factory=dict)
+    cloud: dict[Source, int] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _check_numbers(self) -> "StageSettings":
+        for name, share in {**self.image, **self.cloud}.items():
+            if share < 0:
+                raise ValueError(f"{name} = {share}: shares of the steps are whole numbers from 0 on")
+        return self
+
+    def sources(self) -> set[Source]:
+        """Return the sources that any network learns from."""
+        return {name for shares in (self.image, self.cloud) for name, share in shares.items() if share}
+
+
+class ScheduleSettings(Settings):
+    """Which labels the networks learn from, and when.
 
     Attributes:
         refine: vote labels and predictions within SAM's masks, eq 4 (False: "w/o Refine").
-        stage2_epoch: the first epoch of stage 2, in which targets are drawn from several sources, eq 6.
-        clip_in_stage2: CLIP's labels are among these sources (False: "w/o CLIP").
-        self_training: a network's own predictions are among its sources (False, with cross_training: "w/o SCT").
-        cross_training: the other network's predictions are among its sources (False: "w/o CT").
-        latent: the teachers whose frozen features both networks follow, eq 7.
-        teacher_map: whether the linear map of these frozen features is trained too.
+        stage2_epoch: the first epoch of stage 2, counted from 0.
+        stage1: the sources of targets in stage 1, eq 5.
+        stage2: the sources of targets in stage 2, eq 6.
     """
 
     refine: bool = True
     stage2_epoch: int = Field(10, ge=0)
-    clip_in_stage2: bool = True
-    self_training: bool = True
-    cross_training: bool = True
-    latent: Literal["none", "sam", "clip", "sam+clip"] = "sam"
+    stage1: StageSettings = StageSettings()
+    stage2: StageSettings = StageSettings()
+
+
+class SemanticSettings(Settings):
+    """The cross-entropies of eq 5 and 6 to the targets of the schedule.
+
+    Attributes:
+        weight: of the term in the loss; 0: the term is left out.
+    """
+
+    weight: float = Field(0, ge=0)
+
+
+class LatentSettings(Settings):
+    """Eq 7: features of the networks follow frozen features of teachers at the pairs.
+
+    Attributes:
+        weight: of the term in the loss; 0: the term is left out.
+        teachers: whose frozen features the networks follow.
+        teacher_map: whether the linear map of these frozen features is trained too.
+        dim: dimensions of the space in which features are compared, the paper's K_f.
+    """
+
+    weight: float = Field(0, ge=0)
+    teachers: tuple[Literal["sam", "clip"], ...] = ("sam",)
     teacher_map: Literal["frozen", "trained"] = "frozen"
+    dim: int = Field(64, ge=1)
+
+
+class DistillationSettings(Settings):
+    """OpenScene's distillation: mapped features of the networks follow CLIP's features of patches by their cosine.
+
+    Attributes:
+        weight: of the term in the loss; 0: the term is left out.
+    """
+
+    weight: float = Field(0, ge=0)
+
+
+class TermSettings(Settings):
+    """The terms of the loss. Each has a weight, and is left out if that is 0.
+
+    Attributes:
+        semantic: cross-entropy to labels.
+        latent: eq 7.
+        distillation: OpenScene's.
+    """
+
+    semantic: SemanticSettings = SemanticSettings()
+    latent: LatentSettings = LatentSettings()
+    distillation: DistillationSettings = DistillationSettings()
 
     @property
-    def latent_teachers(self) -> tuple[str, ...]:
-        """The teachers of eq 7 by the name of their group: `sam`, `clip`, both or none."""
-        return () if self.latent == "none" else tuple(self.latent.split("+"))
-
-    @model_validator(mode="after")
-    def _check_sources_of_stage2(self) -> "MethodSettings":
-        if not (self.clip_in_stage2 or self.self_training or self.cross_training):
-            raise ValueError("stage 2 has no source of targets; allow clip_in_stage2, self_training or cross_training")
-        return self
+    def teachers(self) -> tuple[str, ...]:
+        """The teachers whose features the terms read, by the name of their group: `sam`, `clip`, both or none."""
+        wanted = list(self.latent.teachers if self.latent.weight else ())
+        wanted += ["clip"] if self.distillation.weight else []
+        return tuple(dict.fromkeys(wanted))
 
 
 class OptimiserSettings(Settings):
@@ -144,12 +226,13 @@ class RunSettings(Settings):
     """All settings of a run; not included: the cache that it reads, and the folder that it writes.
 
     Attributes:
-        recipe: the name of the method's settings in trainer/recipes.
+        recipe: the name of the method's settings (schedule, terms, some networks) in trainer/recipes.
         seed: determines initial weights, the order of samples, augmentation, and the sources of targets.
         stream: what a training step reads.
         augment: random augmentation.
         networks: the two networks.
-        method: the method and its ablations.
+        schedule: which labels the networks learn from, and when.
+        terms: the terms of the loss.
         optimiser: the optimiser.
         checkpoint_minutes: a checkpoint is written when the last one is older than this, and after each epoch.
         keep_checkpoints: checkpoints that stay beside the last two and the best: none, that at the end of stage 1, or
@@ -162,7 +245,8 @@ class RunSettings(Settings):
     stream: StreamSettings
     augment: AugmentSettings = AugmentSettings()
     networks: NetworkSettings
-    method: MethodSettings = MethodSettings()
+    schedule: ScheduleSettings
+    terms: TermSettings
     optimiser: OptimiserSettings
     checkpoint_minutes: float = Field(10, gt=0)
     keep_checkpoints: Literal["none", "stage", "epoch"] = "none"
@@ -172,6 +256,30 @@ class RunSettings(Settings):
     def _check_scored_scenes(self) -> "RunSettings":
         if self.score_epochs and not self.stream.hold_out:
             raise ValueError("score_epochs needs held-out scenes; set stream.hold_out, or score_epochs to 0")
+        return self
+
+    @model_validator(mode="after")
+    def _check_targets(self) -> "RunSettings":
+        """Check that each network that learns from labels has some in both stages, from a network that is there."""
+        absent = [name for name in ("image", "cloud") if getattr(self.networks, name) == "none"]
+        if len(absent) == 2:
+            raise ValueError("networks.image and networks.cloud are both none; one must be trained")
+        predicted_by = {"image": Source.OWN_2D, "cloud": Source.OWN_3D}
+        for stage in ("stage1", "stage2"):
+            of_stage: StageSettings = getattr(self.schedule, stage)
+            for network in ("image", "cloud"):
+                shares = getattr(of_stage, network)
+                if self.terms.semantic.weight and network not in absent and not any(shares.values()):
+                    raise ValueError(
+                        f"schedule.{stage}.{network} has no source of targets; give one such as clip-2d: 1"
+                    )
+            for network in absent:
+                learns = [other for other in ("image", "cloud") if other not in absent]
+                if any(getattr(of_stage, other).get(predicted_by[network]) for other in learns):
+                    raise ValueError(
+                        f"schedule.{stage} takes targets from {predicted_by[network]}, but networks.{network} is none; "
+                        f"set this source to 0, or choose the network"
+                    )
         return self
 
 

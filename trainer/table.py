@@ -156,7 +156,7 @@ def _reason_to_leave_out(row: Row, request: TableRequest) -> str:
     try:
         stream, samples = open_training_stream(settings, request.cache)
     except UnfitCacheError as error:
-        if "clip" in settings.method.latent_teachers and "clip/features" in str(error):
+        if "clip" in settings.terms.teachers and "clip/features" in str(error):
             return "the cache has no clip/features"
         raise
     most = max(stream.image_count(ref) for ref in samples)

@@ -5,57 +5,41 @@ point and a pixel (eq 2).
 """
 
 from dataclasses import dataclass
-from enum import StrEnum
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from cache_schemas.taxonomy import IGNORE
 from trainer.data.batch import Batch
-from trainer.settings import MethodSettings
+from trainer.schedule import TargetSources
+from trainer.settings import Source
 from trainer.vote import refine_pixels, vote_in_masks
-
-
-class Source(StrEnum):
-    """The four sources of labels in eq 6: cached labels of CLIP, and predictions of the two networks."""
-
-    CLIP_2D = "clip-2d"
-    CLIP_3D = "clip-3d"
-    OWN_2D = "own-2d"
-    OWN_3D = "own-3d"
-
-
-@dataclass(frozen=True)
-class TargetSources:
-    """Where the targets of the 2D network (`image`) and of the 3D network (`cloud`) come from at one step."""
-
-    image: Source
-    cloud: Source
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """Class ids that the networks predict, without gradient: `pixels` (B, H, W) u8 and `points` (P,) u8."""
+    """Class ids that the networks predict, without gradient: `pixels` (B, H, W) u8 and `points` (P,) u8.
 
-    pixels: Tensor
-    points: Tensor
-
-
-def draw_sources(method: MethodSettings, seed: int, epoch: int, step: int) -> TargetSources:
-    """Return the sources of the targets at a step; all ranks, and a resumed run, draw the same.
-
-    In stage 1 (eq 5) each network learns from CLIP's labels in its own modality. In stage 2 (eq 6), from
-    `method.stage2_epoch` on, each network's source is drawn uniformly from those that `method` allows.
+    None: there is no such network.
     """
-    if epoch < method.stage2_epoch:
-        return TargetSources(Source.CLIP_2D, Source.CLIP_3D)
-    clip = [Source.CLIP_2D, Source.CLIP_3D] if method.clip_in_stage2 else []
-    own_2d, own_3d = [Source.OWN_2D], [Source.OWN_3D]
-    image = clip + own_2d * method.self_training + own_3d * method.cross_training
-    cloud = clip + own_3d * method.self_training + own_2d * method.cross_training
-    rng = np.random.default_rng([seed, epoch, step])
-    return TargetSources(image[rng.integers(len(image))], cloud[rng.integers(len(cloud))])
+
+    pixels: Tensor | None
+    points: Tensor | None
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Class ids that the networks shall learn, 255: none. `pixels` (B, H, W) u8 or None, `points` (P,) u8 or None."""
+
+    pixels: Tensor | None
+    points: Tensor | None
+
+
+def make_targets(sources: TargetSources, batch: Batch, predictions: Predictions, classes: int, refine: bool) -> Targets:
+    """Return the targets of both networks. `refine`: vote predictions first (eq 4)."""
+    pixels = pixel_target(sources.image, batch, predictions, classes, refine) if sources.image else None
+    points = point_target(sources.cloud, batch, predictions, classes, refine) if sources.cloud else None
+    return Targets(pixels, points)
 
 
 def pixel_target(source: Source, batch: Batch, predictions: Predictions, classes: int, refine: bool) -> Tensor:
@@ -104,12 +88,14 @@ def refine_points(points: Tensor, batch: Batch, classes: int) -> Tensor:
 
 
 def _refined_pixels(batch: Batch, predictions: Predictions, classes: int, refine: bool) -> Tensor:
+    assert predictions.pixels is not None, "settings refuse sources of absent networks"
     if not refine:
         return predictions.pixels
     return refine_pixels(predictions.pixels, batch.mask_ids, batch.mask_count, classes)
 
 
 def _point_predictions_at_pairs(batch: Batch, predictions: Predictions, classes: int, refine: bool) -> Tensor:
+    assert predictions.points is not None, "settings refuse sources of absent networks"
     labels = predictions.points[batch.pair_point]
     return _vote_at_pairs(labels, batch, classes) if refine else labels
 

@@ -85,7 +85,7 @@ def _check_arrays_present(
 
 def _remedy(name: str) -> str:
     if name == "clip/features":
-        return "make it with `labelgen run --set clip.store_features=true`, or train with method.latent=sam"
+        return "make it with `labelgen run --set clip.store_features=true`, or train another recipe"
     if name == "points/colour":
         return "choose a cache whose points have colours, or train with networks.point_features=intensity"
     if name.startswith("truth/"):

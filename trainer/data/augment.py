@@ -30,6 +30,16 @@ class Crop:
     width: int
     mirrored: bool
 
+    def box(self) -> tuple[float, float, float, float]:
+        """Return top, left, height and width as shares of the image; of a mirrored crop the right side and -width."""
+        height, width = self.size
+        top, tall, wide = self.top / height, self.height / height, self.width / width
+        return (
+            (top, (self.left + self.width) / width, tall, -wide)
+            if self.mirrored
+            else (top, self.left / width, tall, wide)
+        )
+
     def source_pixels(self) -> tuple[Indices, Indices]:
         """Return the image row of each result row (H,) and the image column of each result column (W,).
 

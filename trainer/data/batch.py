@@ -17,6 +17,8 @@ class Batch:
     Attributes:
         batch_size: the number of samples S.
         rgb: (B, 3, H, W) u8, augmented images.
+        image_crop: (B, 4) f32, top, left, height and width of what `rgb` shows, as shares 0..1 of the original image;
+            mirrored images have their right side for left, and a negative width.
         pixel_labels: (B, H, W) u8, labels of augmented pixels.
         mask_ids: (B, H, W) i32, SAM's mask of each augmented pixel; 0 is no mask.
         mask_count: one more than the highest mask id.
@@ -32,10 +34,14 @@ class Batch:
         pair_position: (N, 2) f32, row and column in the original image as shares 0..1 of its height and width.
         first_pair_of_point: (N,) bool, exactly one pair of each point that has any.
         first_pair_of_pixel: (N,) bool, exactly one pair of each pixel that has any.
+        point_position: (P, 3) f32, z, y and x of each point in its sample's grid, in units of voxels; None if the 3D
+            network needs no points.
+        point_features: (P, F) f32, those whose means are `voxel_features`; None if the 3D network needs none.
     """
 
     batch_size: int
     rgb: Tensor
+    image_crop: Tensor
     pixel_labels: Tensor
     mask_ids: Tensor
     mask_count: int
@@ -53,6 +59,8 @@ class Batch:
     pair_position: Tensor
     first_pair_of_point: Tensor
     first_pair_of_pixel: Tensor
+    point_position: Tensor | None = None
+    point_features: Tensor | None = None
 
     @property
     def bytes(self) -> int:

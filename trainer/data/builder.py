@@ -59,9 +59,9 @@ def training_arrays(settings: RunSettings) -> tuple[list[str], list[str]]:
     """Return the arrays that training reads: those that must be present, and those that may be."""
     needed = [f"labels/image{_label_suffix(settings)}", point_labels(settings), "images/rgb", "sam/mask_ids"]
     needed += ["pairs/point", "pairs/image", "pairs/row", "pairs/col"]
-    needed += [f"{teacher}/features" for teacher in settings.method.latent_teachers]
+    needed += [f"{teacher}/features" for teacher in settings.terms.teachers]
     of_points, optional = point_arrays(settings.networks)
-    optional += ["sam/features_scale", "sam/features_valid"] if "sam" in settings.method.latent_teachers else []
+    optional += ["sam/features_scale", "sam/features_valid"] if "sam" in settings.terms.teachers else []
     return needed + of_points, ["pairs/visible", *optional]
 
 
@@ -90,6 +90,7 @@ def _prepare(arrays: SampleArrays, settings: RunSettings, rng: np.random.Generat
     rotation = draw_rotation(rng) if augment.clouds else np.eye(3, dtype=np.float32)
     images = torch.stack([_crop_image(image, crop) for image, crop in zip(rgb, crops, strict=True)])
     found = {
+        "image_crop": np.array([crop.box() for crop in crops], np.float32).reshape(-1, 4),
         "pixel_labels": _crop_ids(arrays[f"labels/image{_label_suffix(settings)}"], crops),
         "mask_ids": _crop_ids(arrays["sam/mask_ids"], crops).astype(np.int32),
         "point_labels": arrays[point_labels(settings)],
@@ -98,7 +99,7 @@ def _prepare(arrays: SampleArrays, settings: RunSettings, rng: np.random.Generat
     }
     tensors = {name: torch.from_numpy(values) for name, values in found.items()}
     tensors["rgb"] = _jitter_colours(images, augment.relight, rng) if augment.images else images
-    teachers = settings.method.latent_teachers
+    teachers = settings.terms.teachers
     scales = {teacher: arrays.get(f"{teacher}/features_scale") for teacher in teachers}
     features = {teacher: _channels_last(arrays[f"{teacher}/features"], teacher) for teacher in teachers}
     return _SampleTensors(
@@ -151,7 +152,7 @@ def _valid_part(grids: Tensor, valid: NDArray[np.uint16] | None) -> Tensor:
 
 
 def _label_suffix(settings: RunSettings) -> str:
-    return "" if settings.method.refine else "_raw"
+    return "" if settings.schedule.refine else "_raw"
 
 
 def _pair_arrays(arrays: SampleArrays, crops: Sequence[Crop], size: tuple[int, int]) -> dict[str, NDArray[Any]]:

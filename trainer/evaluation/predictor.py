@@ -14,9 +14,10 @@ from trainer.data.builder import BatchDataset, voxel_arrays
 from trainer.data.sampler import Step
 from trainer.data.stream import CacheStream, SampleRef
 from trainer.errors import UnfitCacheError
-from trainer.networks.model import CnsModel
+from trainer.networks.model import PREFIX, SceneNetworks
+from trainer.networks.point_cloud import Cloud, cloud_of
 from trainer.run_folder import RunFolder
-from trainer.settings import RunSettings
+from trainer.settings import RunSettings, TermSettings
 from trainer.targets import refine_points
 from trainer.vote import refine_pixels
 
@@ -36,7 +37,7 @@ class Predictor:
     """Applies both networks to whole, unchanged samples."""
 
     def __init__(
-        self, model: CnsModel, settings: RunSettings, stream: CacheStream, samples: Sequence[SampleRef]
+        self, model: SceneNetworks, settings: RunSettings, stream: CacheStream, samples: Sequence[SampleRef]
     ) -> None:
         """Predict `samples` of a stream with a `model` that was trained with `settings`; it must be in eval mode."""
         self._model, self._device = model, model.text.device
@@ -52,9 +53,9 @@ class Predictor:
         """
         batch = self._batches[Step(0, 0, (number,))].to(self._device)
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._precision == "bf16"):
-            pixels = torch.cat([_highest(self._model.pixel_scores(part)) for part in batch.rgb.split(IMAGES_AT_ONCE)])
-        features = self._model.cloud(batch.voxel_features, batch.voxels, 1)
-        points = _highest(self._model.point_scores(features, batch.point_voxel))
+            parts = batch.rgb.split(IMAGES_AT_ONCE)
+            pixels = torch.cat([_highest(self._model.apply_to_images(part).scores) for part in parts])
+        points = _highest(self._model.apply_to_clouds(cloud_of(batch)).scores)
         if refine:
             classes = len(self._model.text)
             pixels = refine_pixels(pixels, batch.mask_ids, batch.mask_count, classes)
@@ -66,7 +67,7 @@ class PointLabeller:
     """Applies the 3D network, which needs points alone."""
 
     def __init__(
-        self, model: CnsModel, settings: RunSettings, stream: CacheStream, samples: Sequence[SampleRef]
+        self, model: SceneNetworks, settings: RunSettings, stream: CacheStream, samples: Sequence[SampleRef]
     ) -> None:
         """Label `samples` of a stream with a `model` that was trained with `settings`; it must be in eval mode."""
         self._model, self._device = model, model.text.device
@@ -84,13 +85,13 @@ class PointLabeller:
         ref = self._samples[number]
         arrays = self._stream.read(ref)
         try:
-            found = voxel_arrays(arrays, self._networks)
+            inputs = voxel_arrays(arrays, self._networks)
         except ValueError as error:
             raise UnfitCacheError(f"{self._stream.url}/{shard_path(ref.shard)}: sample {ref.token}: {error}") from error
-        tensors = {name: torch.from_numpy(values).to(self._device) for name, values in found.items()}
-        voxels = functional.pad(tensors["voxels"], (1, 0))  # the number of the only sample
-        features = self._model.cloud(tensors["voxel_features"], voxels, 1)
-        labels: NDArray[np.uint8] = _highest(self._model.point_scores(features, tensors["point_voxel"])).cpu().numpy()
+        tensors = {name: torch.from_numpy(values).to(self._device) for name, values in inputs.items()}
+        tensors["voxels"] = functional.pad(tensors["voxels"], (1, 0))  # the number of the only sample
+        found = self._model.apply_to_clouds(Cloud(batch_size=1, **tensors))
+        labels: NDArray[np.uint8] = _highest(found.scores).cpu().numpy()
         return labels
 
 
@@ -99,27 +100,28 @@ def _highest(scores: Tensor) -> Tensor:
     return scores.argmax(dim=1).to(torch.uint8)
 
 
-def load_model(run: RunFolder, settings: RunSettings, checkpoint: str) -> CnsModel:
+def load_model(run: RunFolder, settings: RunSettings, checkpoint: str) -> SceneNetworks:
     """Return the networks of a run's checkpoint for inference, on the GPU, or on the CPU if there is none.
 
-    They have no latent heads; the text embeddings are those of the training.
+    The text embeddings are those of the training.
 
     Raises:
         RunFolderError: if there is no such checkpoint, or it cannot be read.
     """
     state = run.load(checkpoint)["model"]
-    model = CnsModel(inference_settings(settings), state["text"], {})
-    model.load_state_dict({name: tensor for name, tensor in state.items() if name in model.state_dict()})
+    networks = {name.removeprefix(PREFIX): tensor for name, tensor in state.items() if name.startswith(PREFIX)}
+    model = SceneNetworks(inference_settings(settings).networks, networks["text"])
+    model.load_state_dict(networks)
     return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
 
 
 def inference_settings(settings: RunSettings) -> RunSettings:
-    """Return settings for whole, unchanged samples, and for networks without the latent heads of the training."""
+    """Return settings for whole, unchanged samples, of which no features of teachers are needed."""
     return settings.model_copy(
         update={
             "augment": settings.augment.model_copy(update={"images": False, "clouds": False}),
             "stream": settings.stream.model_copy(update={"images": 2**31, "label_source": None}),
-            "method": settings.method.model_copy(update={"latent": "none"}),
+            "terms": TermSettings(),
             "networks": settings.networks.model_copy(update={"image_weights": None}),
         }
     )

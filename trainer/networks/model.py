@@ -1,6 +1,5 @@
-"""The 2D and the 3D network with their heads, as one module: a batch in, class scores and mapped features out."""
+"""The 2D and the 3D network with their maps to the space of text embeddings: class scores of pixels and points."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -8,146 +7,114 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trainer.data.batch import Batch
-from trainer.networks.bilinear import sample_bilinear
-from trainer.networks.cloud import INPUTS, SHAPES, MinkUNet
+from trainer.networks.cloud import build_cloud_network
 from trainer.networks.image import build_image_network
-from trainer.settings import RunSettings
+from trainer.networks.point_cloud import Cloud, PointFeatures, cloud_of
+from trainer.settings import NetworkSettings
+
+PREFIX = "networks."
+"""What the names of the networks' tensors start with in a checkpoint; those of the heads of terms start otherwise."""
 
 
 @dataclass(frozen=True)
-class Latents:
-    """Features (N, K) at the pairs, mapped to a common space for eq 7: of pixels, of points, and frozen ones."""
+class ImageOutputs:
+    """What the 2D network computes from images: features (B, h, w, F) of cells, and class scores (B, C, H, W) f32."""
 
-    pixels: Tensor
-    points: Tensor
-    frozen: Tensor
+    features: Tensor
+    scores: Tensor
 
 
 @dataclass(frozen=True)
-class Outputs:
-    """What the networks compute from a batch.
+class CloudOutputs:
+    """What the 3D network computes from clouds.
 
     Attributes:
-        pixel_scores: (B, C, H, W) f32.
-        point_scores: (P, C) f32.
-        latents: by teacher.
+        features: those that the class scores are made from.
+        scales: of networks that have several, the features of each, the finest first.
+        scores: (P, C) f32.
     """
 
-    pixel_scores: Tensor
-    point_scores: Tensor
-    latents: dict[str, Latents]
+    features: PointFeatures
+    scales: tuple[PointFeatures, ...]
+    scores: Tensor
 
 
-class LatentHead(nn.Module):
-    """The linear maps of eq 7 for one teacher: theta_f (pixels), phi_f (points), and `teacher` (frozen features)."""
+class SceneNetworks(nn.Module):
+    """A 2D and a 3D network whose class scores are dot products with the cached text embeddings (eq 5).
 
-    def __init__(
-        self, image_width: int, cloud_width: int, teacher_width: int, latent_dim: int, *, train_teacher: bool
-    ) -> None:
-        """Map features of the given widths to `latent_dim` dimensions, the paper's K_f."""
-        super().__init__()
-        self.theta_f = nn.Linear(image_width, latent_dim)
-        self.phi_f = nn.Linear(cloud_width, latent_dim)
-        self.teacher = nn.Linear(teacher_width, latent_dim, bias=False)
-        nn.init.orthogonal_(self.teacher.weight)
-        self.teacher.requires_grad_(train_teacher)
-
-
-class CnsModel(nn.Module):
-    """A 2D and a 3D network whose class scores are dot products with the cached text embeddings (eq 5)."""
+    Either may be absent (None).
+    """
 
     text: Tensor
 
-    def __init__(self, settings: RunSettings, text: Tensor, teacher_widths: dict[str, int]) -> None:
-        """Build both networks with their heads.
+    def __init__(self, settings: NetworkSettings, text: Tensor) -> None:
+        """Build the networks.
 
         Args:
-            settings: of the run.
+            settings: of the networks.
             text: (C, D) f32, the text embedding of each class.
-            teacher_widths: by teacher, the number of channels of its frozen features.
 
         Raises:
             TrainerError: if the weights of the image network's backbone cannot be read or do not fit.
         """
         super().__init__()
-        networks = settings.networks
-        self.image = build_image_network(networks.image, networks.image_weights)
-        self.cloud = MinkUNet(SHAPES[networks.cloud], INPUTS[networks.point_features])
-        self.theta_s = nn.Linear(self.image.channels, text.shape[1])
-        self.phi_s = nn.Linear(self.cloud.channels, text.shape[1])
-        trained = settings.method.teacher_map == "trained"
-        self.latent = nn.ModuleDict(
-            {
-                name: LatentHead(
-                    self.image.channels, self.cloud.channels, width, networks.latent_dim, train_teacher=trained
-                )
-                for name, width in teacher_widths.items()
-            }
-        )
+        dim = text.shape[1]
+        has_image, has_cloud = settings.image != "none", settings.cloud != "none"
+        self.image = build_image_network(settings.image, settings.image_weights) if has_image else None
+        self.cloud = build_cloud_network(settings) if has_cloud else None
+        self.theta_s = nn.Linear(self.image.channels, dim) if self.image else None
+        self.phi_s = nn.Linear(self.cloud.channels[0], dim) if self.cloud else None
         self.register_buffer("text", text)
 
-    def forward(self, batch: Batch) -> Outputs:
-        """Return class scores of all pixels and points, and mapped features at the pairs."""
-        pixel_scores, pixel_latents = self._apply_image_network(batch)
-        point_scores, point_latents = self._apply_cloud_network(batch)
-        latents = {
-            name: Latents(pixel_latents[name], point_latents[name], self._frozen_latents(name, head, batch))
-            for name, head in self._latent_heads(batch)
-        }
-        return Outputs(pixel_scores, point_scores, latents)
+    @property
+    def image_channels(self) -> int | None:
+        """The number of channels of the 2D network's features; None: there is no 2D network."""
+        return self.image.channels if self.image else None
 
-    def _apply_image_network(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return pixel scores (B, C, H, W), and by teacher mapped features (N, K) of the pairs' pixels."""
-        features = self.image(batch.rgb).permute(0, 2, 3, 1)
-        height, width = batch.rgb.shape[2], batch.rgb.shape[3]
-        position = torch.stack([(batch.pair_row + 0.5) / height, (batch.pair_col + 0.5) / width], dim=1)
-        latents = {
-            name: sample_bilinear(head.theta_f(features), batch.pair_image, position)
-            for name, head in self._latent_heads(batch)
-        }
-        return self._scores_of_pixels(features, (height, width)), latents
+    @property
+    def cloud_channels(self) -> int | None:
+        """The number of channels of what class heads take from the 3D network; None: there is no 3D network."""
+        return self.cloud.channels[0] if self.cloud else None
 
-    def _apply_cloud_network(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return point scores (P, C), and by teacher mapped features (N, K) of the pairs' points; always in fp32."""
-        with torch.autocast(batch.rgb.device.type, enabled=False):
-            features = self.cloud(batch.voxel_features, batch.voxels, batch.batch_size)
-            scores = self.point_scores(features, batch.point_voxel)
-            voxel_of_pair = batch.point_voxel[batch.pair_point]
-            return scores, {name: head.phi_f(features)[voxel_of_pair] for name, head in self._latent_heads(batch)}
+    def forward(self, batch: Batch) -> tuple[ImageOutputs | None, CloudOutputs | None]:
+        """Return what each network computes from a batch."""
+        image = self.apply_to_images(batch.rgb) if self.image else None
+        cloud = self.apply_to_clouds(cloud_of(batch)) if self.cloud else None
+        return image, cloud
 
-    def pixel_scores(self, rgb: Tensor) -> Tensor:
-        """Return class scores (B, C, H, W) f32 of images (B, 3, H, W) u8."""
-        return self._scores_of_pixels(self.image(rgb).permute(0, 2, 3, 1), (rgb.shape[2], rgb.shape[3]))
-
-    def point_scores(self, features: Tensor, point_voxel: Tensor) -> Tensor:
-        """Return class scores (P, C) of points from the features (V, F) of voxels and each point's voxel (P,)."""
-        return class_scores(features, self.phi_s, self.text)[point_voxel]
-
-    def _frozen_latents(self, name: str, head: LatentHead, batch: Batch) -> Tensor:
-        """Return a teacher's mapped features (N, K) at the pairs."""
-        features = sample_bilinear(
-            batch.features[name], batch.pair_image, batch.pair_position, batch.features_valid[name]
-        )
-        if name in batch.scales:
-            features = features * batch.scales[name][batch.pair_image]
-        mapped: Tensor = head.teacher(features)
-        return mapped
-
-    def _latent_heads(self, batch: Batch) -> Iterator[tuple[str, LatentHead]]:
-        """Yield the heads of the teachers whose features the batch has; one for predictions has none."""
-        for name, head in self.latent.items():
-            assert isinstance(head, LatentHead)
-            if name in batch.features:
-                yield name, head
-
-    def _scores_of_pixels(self, features: Tensor, size: tuple[int, int]) -> Tensor:
-        """Return scores (B, C, H, W) f32 at `size` from features (B, h, w, F).
+    def apply_to_images(self, rgb: Tensor) -> ImageOutputs:
+        """Return what the 2D network computes from images (B, 3, H, W) u8.
 
         The paper enlarges features, then maps them. Bilinear weights sum to one, so mapping first gives the same scores
         and needs a fraction of the memory.
         """
+        assert self.image is not None and self.theta_s is not None
+        features = self.image(rgb).permute(0, 2, 3, 1)
         scores = class_scores(features, self.theta_s, self.text).permute(0, 3, 1, 2)
-        return functional.interpolate(scores.float(), size=size, mode="bilinear", align_corners=False)
+        size = (rgb.shape[2], rgb.shape[3])
+        enlarged = functional.interpolate(scores.float(), size=size, mode="bilinear", align_corners=False)
+        return ImageOutputs(features, enlarged)
+
+    def apply_to_clouds(self, cloud: Cloud) -> CloudOutputs:
+        """Return what the 3D network computes from clouds; always in fp32."""
+        assert self.cloud is not None and self.phi_s is not None
+        with torch.autocast(cloud.voxels.device.type, enabled=False):
+            found = self.cloud(cloud)
+            scores = class_scores(found[0].features, self.phi_s, self.text)[found[0].row_of_point]
+            return CloudOutputs(found[0], found[1:], scores)
+
+    def map_pixels(self, features: Tensor) -> Tensor:
+        """Return features (.., F) of the 2D network, mapped to the space of text embeddings (.., D)."""
+        assert self.theta_s is not None
+        mapped: Tensor = self.theta_s(features)
+        return mapped
+
+    def map_points(self, found: PointFeatures) -> Tensor:
+        """Return what class heads take from the 3D network, mapped to the space of text embeddings, by point (P, D)."""
+        assert self.phi_s is not None
+        with torch.autocast(found.features.device.type, enabled=False):
+            mapped: Tensor = self.phi_s(found.features)
+        return mapped[found.row_of_point]
 
 
 def class_scores(features: Tensor, linear: nn.Linear, text: Tensor) -> Tensor:

@@ -7,8 +7,13 @@ from trainer.data.batch import Batch
 from trainer.targets import Predictions
 
 
-def count_agreement(batch: Batch, predictions: Predictions, classes: int) -> Tensor:
-    """Return counts (3, C) i64 of pairs by class: predicted by both networks, by at least one, labelled by CLIP."""
+def count_agreement(batch: Batch, predictions: Predictions, classes: int) -> Tensor | None:
+    """Return counts (3, C) i64 of pairs by class: predicted by both networks, by at least one, labelled by CLIP.
+
+    None if there is one network alone.
+    """
+    if predictions.pixels is None or predictions.points is None:
+        return None
     pixel = predictions.pixels[batch.pair_image, batch.pair_row, batch.pair_col].long()
     point = predictions.points[batch.pair_point].long()
     both = torch.bincount(pixel[pixel == point], minlength=classes)

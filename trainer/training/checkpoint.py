@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from trainer.errors import RunFolderError
+from trainer.networks.model import PREFIX
 from trainer.run_folder import RunFolder, load_checkpoint
 from trainer.training.plan import Plan
 
@@ -66,7 +67,7 @@ def restore(values: Checkpoint, model: nn.Module, optimiser: torch.optim.Optimiz
 def start_from(model: nn.Module, path: Path) -> None:
     """Load the weights of a run (its last checkpoint) or of a checkpoint's file into a model of a new run.
 
-    Text embeddings stay the model's own. Latent heads are loaded where they fit.
+    Text embeddings stay the model's own. Heads of terms are loaded where they fit.
 
     Raises:
         RunFolderError: if there is no such checkpoint, or its networks are others.
@@ -74,13 +75,13 @@ def start_from(model: nn.Module, path: Path) -> None:
     state = RunFolder(path).load("last")["model"] if path.is_dir() else load_checkpoint(path)["model"]
     own = model.state_dict()
     fitting = {name: tensor for name, tensor in state.items() if name in own and tensor.shape == own[name].shape}
-    needed = [name for name in own if name != "text" and not name.startswith("latent.")]
+    needed = [name for name in own if name.startswith(PREFIX) and name != f"{PREFIX}text"]
     if missing := [name for name in needed if name not in fitting]:
         raise RunFolderError(
             f"--init {path}: {len(missing)} of {len(needed)} tensors are missing or have another shape, such as "
             f"{missing[0]}; give a run with the same networks"
         )
-    fitting.pop("text", None)
+    fitting.pop(f"{PREFIX}text", None)
     model.load_state_dict(fitting, strict=False)
 
 

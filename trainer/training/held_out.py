@@ -10,7 +10,7 @@ from trainer.data.stream import CacheStream, SampleRef
 from trainer.evaluation.confusions import sample_confusions
 from trainer.evaluation.inputs import choose_scenes, open_for_scoring, with_truth
 from trainer.evaluation.predictor import Predictor
-from trainer.networks.model import CnsModel
+from trainer.networks.model import SceneNetworks
 from trainer.run_record import RunRecord
 from trainer.training.ranks import Ranks
 
@@ -25,7 +25,7 @@ class HeldOutScores:
         self._stream, self._samples = stream, samples
         self._record, self._ranks = record, ranks
 
-    def score(self, model: CnsModel) -> dict[str, float | None]:
+    def score(self, model: SceneNetworks) -> dict[str, float | None]:
         """Return the mean IoU of pixels, of points, and of points that a camera sees. All ranks call this together.
 
         Raises:

@@ -13,13 +13,15 @@ from trainer.data.batch import Batch
 from trainer.errors import DivergedError
 from trainer.run_folder import RunFolder
 from trainer.run_record import RunRecord
-from trainer.targets import Predictions, draw_sources
+from trainer.schedule import draw_sources
+from trainer.targets import Predictions
+from trainer.terms.step_values import Losses
 from trainer.training.agreement import agreement_iou
 from trainer.training.checkpoint import RunState, checkpoint
 from trainer.training.held_out import HeldOutScores
 from trainer.training.plan import Plan
 from trainer.training.progress import Display, Throughput
-from trainer.training.step import Losses, StepResult, Trainer
+from trainer.training.step import StepResult, Trainer
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -48,6 +50,7 @@ class Monitor:
         self._agreement_counts = torch.zeros(3, classes, dtype=torch.int64, device=plan.ranks.device)
         self._colours = torch.tensor([*record.taxonomy.colours, (0, 0, 0)], dtype=torch.float32)
         self._last: tuple[Batch, Predictions] | None = None
+        self._has_two_networks = "none" not in (record.settings.networks.image, record.settings.networks.cloud)
 
     def timed(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         """Yield batches, and measure how long each was waited for."""
@@ -56,7 +59,8 @@ class Monitor:
     def add(self, number: int, result: StepResult, batch: Batch) -> None:
         """Record step `number`; its losses stay on the device until `flush`."""
         self._pending.append((number, result.losses))
-        self._agreement_counts += result.agreement_counts
+        if result.agreement_counts is not None:
+            self._agreement_counts += result.agreement_counts
         self._last = batch, result.predictions
 
     def flush(self) -> None:
@@ -80,11 +84,23 @@ class Monitor:
     def end_epoch(self, trainer: Trainer, state: RunState) -> None:
         """Score the epoch by the agreement of both networks, and save `best` if it is the highest so far.
 
-        Held-out scenes are scored, and the checkpoint is kept, where the settings ask for it.
+        A network alone has no agreement and no `best`. Held-out scenes are scored, and the checkpoint is kept, where
+        the settings ask for it.
         """
+        epoch = state.steps_done // self._plan.steps_per_epoch
+        if self._has_two_networks:
+            self._score_agreement(epoch, trainer, state)
+        elif self._ranks.is_first:
+            self._display.message(f"epoch {epoch} finished")
+        kept = {"none": False, "stage": epoch == self._settings.schedule.stage2_epoch, "epoch": True}
+        if kept[self._settings.keep_checkpoints]:
+            self.save(f"epoch-{epoch:04d}", trainer, state)
+        if self._held_out and (epoch % self._settings.score_epochs == 0 or epoch == self._plan.epochs):
+            self._write_scores(epoch, state.steps_done, self._held_out.score(trainer.model.networks))
+
+    def _score_agreement(self, epoch: int, trainer: Trainer, state: RunState) -> None:
         agreement = agreement_iou(self._ranks.sum(self._agreement_counts))
         self._agreement_counts.zero_()
-        epoch = state.steps_done // self._plan.steps_per_epoch
         if self._writer and self._last:
             from trainer.training.pictures import draw_pictures
 
@@ -97,11 +113,6 @@ class Monitor:
         if agreement > state.best_agreement:
             state.best_agreement = agreement
             self.save("best", trainer, state)
-        kept = {"none": False, "stage": epoch == self._settings.method.stage2_epoch, "epoch": True}
-        if kept[self._settings.keep_checkpoints]:
-            self.save(f"epoch-{epoch:04d}", trainer, state)
-        if self._held_out and (epoch % self._settings.score_epochs == 0 or epoch == self._plan.epochs):
-            self._write_scores(epoch, state.steps_done, self._held_out.score(trainer.model))
 
     def _write_scores(self, epoch: int, steps: int, scores: dict[str, float | None]) -> None:
         if not self._ranks.is_first:
@@ -145,14 +156,14 @@ class Monitor:
         )
         means = {name: total / max(1.0, count) for name, (total, count) in zip(losses, sums.tolist(), strict=True)}
         epoch, step = self._plan.epoch_and_step(number)
-        sources = draw_sources(self._settings.method, self._settings.seed, epoch, step)
+        sources = draw_sources(self._settings.schedule, self._settings.seed, epoch, step)
         return {
             "step": number,
             "epoch": epoch,
             "loss": sum(means.values()),
             **means,
-            "image_source": sources.image.value,
-            "cloud_source": sources.cloud.value,
+            "image_source": sources.image and sources.image.value,
+            "cloud_source": sources.cloud and sources.cloud.value,
         }
 
     def _write(self, rows: list[dict[str, Any]]) -> None:

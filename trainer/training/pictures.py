@@ -15,9 +15,11 @@ def draw_pictures(batch: Batch, predictions: Predictions, colours: Tensor) -> Te
     """Return the first images of a batch, below each other, as (3, H, W) f32 in 0..1.
 
     Each is followed on its right by the image under the colours of its cached labels, and under those of the
-    predictions. `colours` (C + 1, 3) f32 in 0..255 are of the classes, then of the ignore index.
+    predictions; there must be a 2D network. `colours` (C + 1, 3) f32 in 0..255 are of the classes, then of the ignore
+    index.
     """
     rgb = batch.rgb[:MAX_PICTURES].float().cpu()
+    assert predictions.pixels is not None
     columns = [rgb]
     for labels in (batch.pixel_labels, predictions.pixels):
         ids = labels[:MAX_PICTURES].long().cpu().clamp(max=len(colours) - 1)
