@@ -3,6 +3,8 @@
 python -m benchmarks.instances --caches out/demo.zarr            # seconds a keyframe of a cache with instances
 python -m benchmarks.instances                                   # recall in demo worlds, of other ways too
 python -m benchmarks.instances --semantickitti <folder>          # and in labelled scans of SemanticKITTI
+python -m benchmarks.instances --sweeps 1                        # recall if earlier sweeps are clustered too
+python -m benchmarks.instances --affinity out/demo.zarr          # what the affinity compares
 """
 
 import argparse
@@ -22,14 +24,16 @@ from cache_schemas.store import Cache
 from cache_schemas.taxonomy import IGNORE, load_taxonomy
 from demo.world.layout import make_scene
 from demo.world.lidar import scan
+from demo.world.sensors import ego_from_lidar
 from demo.world.writer import scene_seed
 from labelgen.geometry import Pairs
-from labelgen.instances.affinity import classify
+from labelgen.instances.affinity import affinity, class_probabilities, classify, propagate
 from labelgen.instances.clustering import cluster_points, is_ground
 from labelgen.instances.point_labels import label_points
 from labelgen.instances.regions import PairedPixels, RegionScores, score_regions
 from labelgen.visibility import visible_in_superpixels, visible_pairs
 
+STEPS = tuple(range(1, 8))
 WORLDS, SCENES, KEYFRAME_S, DIFFICULTY = (0, 1, 2), 5, 0.5, 0.5
 MIN_POINTS, SENSOR_HEIGHT_M, KITTI_HEIGHT_M = 20, 1.84, 1.73
 THINGS = (
@@ -171,9 +175,7 @@ WAYS: dict[str, Clusterer] = {
 
 def measure_recall(name: str, scans: Sequence[Scan]) -> None:
     """Print recall of true instances at IoU 0.5, the share of points in the main class of their instance, and time."""
-    wanted = sum(
-        int((np.unique(s.instance[s.instance >= 0], return_counts=True)[1] >= MIN_POINTS).sum()) for s in scans
-    )
+    wanted = sum(count_wanted(one.instance) for one in scans)
     print(f"{name}: {len(scans)} scans of {np.mean([len(s.xyz) for s in scans]):,.0f} points, {wanted} true instances")
     print(f"{'way':34} recall  one class  instances  seconds a scan")
     ground = [is_ground(s.xyz, s.intensity, s.sensor_height_m) for s in scans]
@@ -189,6 +191,62 @@ def measure_recall(name: str, scans: Sequence[Scan]) -> None:
             main, inside = main + votes.max(axis=1).sum(), inside + votes.sum()
         seconds = statistics.median(watch.seconds[way])
         print(f"{way:34} {100 * recalled / wanted:6.1f} {100 * main / inside:10.1f} {instances:10,} {seconds:15.2f}")
+
+
+def measure_sweeps(count: int) -> None:
+    """Print recall in demo worlds if the points of `count` sweeps before, 50 ms apart, are clustered together."""
+    scans, watch, recalled, wanted = list(demo_scans()), StopWatch(), 0, 0
+    seeds = [scene_seed(world, index) for world in WORLDS for index in range(SCENES)]
+    for one, seed in zip(scans, seeds, strict=True):
+        scene, times = make_scene(seed, DIFFICULTY), [KEYFRAME_S - 0.05 * lag for lag in range(1, count + 1)]
+        scene_from_lidar = [scene.scene_from_ego(time) @ ego_from_lidar(seed) for time in (KEYFRAME_S, *times)]
+        low = is_ground(one.xyz, one.intensity, one.sensor_height_m)
+        parts = [one.xyz[~low]]
+        for time_s, pose in zip(times, scene_from_lidar[1:], strict=True):
+            sweep = scan(scene, time_s).points
+            key_from_sweep = np.linalg.inv(scene_from_lidar[0]) @ pose
+            above = sweep[~is_ground(sweep[:, :3].copy(), sweep[:, 3] / 255, one.sensor_height_m), :3]
+            parts.append((above @ key_from_sweep[:3, :3].T + key_from_sweep[:3, 3]).astype(np.float32))
+        clusters = watch.time("", cluster_points, np.concatenate(parts), MIN_POINTS * (1 + count))
+        found = np.full(len(one.xyz), -1)
+        found[~low] = clusters[: len(parts[0])]
+        recalled += count_recalled(one.instance, found)
+        wanted += count_wanted(one.instance)
+    seconds = statistics.median(watch.seconds[""])
+    print(f"{count} sweeps before: recall {100 * recalled / wanted:.1f} of {wanted}, {seconds:.2f} s a keyframe")
+
+
+def measure_affinity(url: str) -> None:
+    """Print the share of instances that are right after t steps, by what the affinity compares."""
+    cache, manifest = Cache.open(url)
+    classes, judged = len(manifest.taxonomy.classes), 0
+    right: dict[str, NDArray[np.int64]] = defaultdict(lambda: np.zeros(len(STEPS), np.int64))
+    for key in cache.shard_keys():
+        groups = {
+            name: cache.read(GroupPath(key, name)) for name in ("instances", "instance_labels", "points", "truth")
+        }
+        found, labels, truth = groups["instances"], groups["instance_labels"], groups["truth"]["point"]
+        first = np.repeat(found["offsets"][:-1], np.diff(groups["points"]["offsets"]))
+        own = (found["point"] > 0) & (truth < classes)
+        votes = np.zeros((len(found["extent"]), classes), np.int64)
+        np.add.at(votes, ((found["point"] + first)[own] - 1, truth[own]), 1)
+        seen = labels["pixels"] > 0
+        known = votes.any(axis=1)[seen]
+        scores, sides, true = labels["scores"][seen], found["extent"][seen], votes.argmax(axis=1)[seen]
+        judged += int(known.sum())
+        compared = {"scores and sizes, as built": (scores, sides), "scores": (scores, np.ones_like(sides))}
+        compared["sizes"] = np.ones_like(scores), sides
+        for name, of in compared.items():
+            spread = [propagate(class_probabilities(scores), affinity(*of), t).argmax(axis=1) for t in STEPS]
+            right[name] += [int((ids == true)[known].sum()) for ids in spread]
+    print(f"{url}: {judged:,} instances; right after t = {', '.join(map(str, STEPS))} steps, in percent, if W compares")
+    for name, counts in right.items():
+        print(f"{name:28} {'  '.join(f'{100 * count / judged:.1f}' for count in counts)}")
+
+
+def count_wanted(true: NDArray[np.int64]) -> int:
+    """Count the true instances of enough points."""
+    return int((np.unique(true[true >= 0], return_counts=True)[1] >= MIN_POINTS).sum())
 
 
 def count_recalled(true: NDArray[np.int64], found: NDArray[np.intp]) -> int:
@@ -209,10 +267,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--caches", nargs="*", default=[])
     parser.add_argument("--semantickitti", type=Path)
+    parser.add_argument("--sweeps", type=int)
+    parser.add_argument("--affinity", nargs="*", default=[])
     args = parser.parse_args()
     for url in args.caches:
         measure_cost(url)
-    if not args.caches:
+    for url in args.affinity:
+        measure_affinity(url)
+    if args.sweeps:
+        measure_sweeps(args.sweeps)
+    if not (args.caches or args.affinity or args.sweeps):
         measure_recall("demo worlds 0, 1, 2", list(demo_scans()))
     if args.semantickitti:
         measure_recall("SemanticKITTI", list(kitti_scans(args.semantickitti)))
