@@ -33,9 +33,9 @@ def stages_of(resolved: ResolvedSettings) -> dict[str, Stage]:
 
 
 def sources_of(group: str, resolved: ResolvedSettings) -> list[str]:
-    """Return the groups that a group is made from in a cache of these modalities."""
-    stages = stages_of(resolved)
-    return [name for name in STAGES[group].sources(resolved) if name in stages]
+    """Return the groups that a group is made from, or shares raw files with, in a cache of these settings."""
+    stages, stage = stages_of(resolved), STAGES[group]
+    return [name for name in (*stage.sources(resolved), *stage.also_reads(resolved)) if name in stages]
 
 
 def recipe_of(group: str, resolved: ResolvedSettings) -> str:
