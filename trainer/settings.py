@@ -36,6 +36,7 @@ class StreamSettings(Settings):
         window_shards: number of consecutive shards whose samples are shuffled together.
         hold_out: every n-th scene in order of scene names is left for evaluation; 0: none.
         workers: processes that prepare batches ahead of time; 0: the training process prepares them itself.
+        sweeps: sweeps that join each cloud, drawn at random from those in the cache; their points have no labels.
         label_source: the name of imported labels of points (`labelgen import-labels`), which then take the place of
             the cached ones. Labels of pixels stay those of the cache. None: the cached labels of points.
     """
@@ -45,6 +46,7 @@ class StreamSettings(Settings):
     window_shards: int = Field(8, ge=1)
     hold_out: int = Field(0, ge=0)
     workers: int = Field(ge=0)
+    sweeps: int = Field(0, ge=0)
     label_source: str | None = Field(None, pattern="^[a-z0-9][a-z0-9_-]*$")
 
 
@@ -173,6 +175,16 @@ class DistillationSettings(Settings):
     weight: float = Field(0, ge=0)
 
 
+class SpatialTemporalSettings(Settings):
+    """CLIP2Scene's consistency of the points in a voxel, over the cloud and its sweeps (`stream.sweeps`).
+
+    Attributes:
+        weight: of the term in the loss; 0: the term is left out.
+    """
+
+    weight: float = Field(0, ge=0)
+
+
 class TermSettings(Settings):
     """The terms of the loss. Each has a weight, and is left out if that is 0.
 
@@ -180,11 +192,13 @@ class TermSettings(Settings):
         semantic: cross-entropy to labels.
         latent: eq 7.
         distillation: OpenScene's.
+        spatial_temporal: CLIP2Scene's.
     """
 
     semantic: SemanticSettings = SemanticSettings()
     latent: LatentSettings = LatentSettings()
     distillation: DistillationSettings = DistillationSettings()
+    spatial_temporal: SpatialTemporalSettings = SpatialTemporalSettings()
 
     @property
     def teachers(self) -> tuple[str, ...]:
@@ -264,6 +278,8 @@ class RunSettings(Settings):
         absent = [name for name in ("image", "cloud") if getattr(self.networks, name) == "none"]
         if len(absent) == 2:
             raise ValueError("networks.image and networks.cloud are both none; one must be trained")
+        if self.terms.spatial_temporal.weight and self.networks.cloud == "none":
+            raise ValueError("terms.spatial_temporal.weight needs a 3D network, but networks.cloud is none")
         predicted_by = {"image": Source.OWN_2D, "cloud": Source.OWN_3D}
         for stage in ("stage1", "stage2"):
             of_stage: StageSettings = getattr(self.schedule, stage)

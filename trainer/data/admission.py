@@ -88,6 +88,8 @@ def _remedy(name: str) -> str:
         return "make it with `labelgen run --set clip.store_features=true`, or train another recipe"
     if name == "points/colour":
         return "choose a cache whose points have colours, or train with networks.point_features=intensity"
+    if name.startswith("sweeps/"):
+        return "make it with `labelgen run --set sweeps.count=10`, or train with stream.sweeps=0"
     if name.startswith("truth/"):
         return "choose a cache whose data set has truth"
     if name.startswith(SOURCE_PREFIX):

@@ -18,6 +18,7 @@ from trainer.data.batch import Batch
 from trainer.data.point_features import point_arrays, point_features
 from trainer.data.sampler import Step
 from trainer.data.stream import CacheStream, SampleArrays, SampleRef
+from trainer.data.sweeps import join_sweeps
 from trainer.data.voxels import grid_position, voxelise
 from trainer.errors import UnfitCacheError
 from trainer.settings import NetworkSettings, RunSettings
@@ -65,6 +66,9 @@ def training_arrays(settings: RunSettings) -> tuple[list[str], list[str]]:
     needed += [f"{teacher}/features" for teacher in settings.terms.teachers]
     of_points, optional = point_arrays(settings.networks)
     optional += ["sam/features_scale", "sam/features_valid"] if "sam" in settings.terms.teachers else []
+    if settings.stream.sweeps:
+        needed += ["sweeps/xyz", "sweeps/lag"]
+        optional += ["sweeps/intensity"]
     return needed + of_points, ["pairs/visible", *optional]
 
 
@@ -90,6 +94,8 @@ def _prepare(arrays: SampleArrays, settings: RunSettings, rng: np.random.Generat
     height, width = rgb.shape[1], rgb.shape[2]
     whole = Crop((height, width), 0, 0, height, width, mirrored=False)
     crops = [draw_crop((height, width), augment.min_crop, rng) if augment.images else whole for _ in rgb]
+    if settings.stream.sweeps:
+        arrays = join_sweeps(arrays, settings.stream.sweeps, point_labels(settings), rng)
     rotation = draw_rotation(rng) if augment.clouds else np.eye(3, dtype=np.float32)
     images = torch.stack([_crop_image(image, crop) for image, crop in zip(rgb, crops, strict=True)])
     found = {

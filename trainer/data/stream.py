@@ -18,8 +18,8 @@ from cache_schemas.store import Cache
 from trainer.data.admission import admit
 from trainer.errors import UnfitCacheError
 
-OFFSETS = {"I": "images/offsets", "P": "points/offsets", "N": "pairs/offsets"}
-"""By first axis of an array (images, points or pairs): the array with the first row of each sample."""
+OFFSETS = {"I": "images/offsets", "P": "points/offsets", "N": "pairs/offsets", "Q": "sweeps/offsets"}
+"""By first axis of an array (of images, points, pairs, points of sweeps): the array with each sample's first row."""
 
 CONFIRM_SECONDS = 5.0
 """After this time, a shard that is still open is compared with its seals again."""

@@ -10,6 +10,7 @@ from trainer.settings import TermSettings
 from trainer.terms.distillation import DistillationTerm
 from trainer.terms.latent import LatentTerm
 from trainer.terms.semantic import SemanticTerm
+from trainer.terms.spatial_temporal import SpatialTemporalTerm
 
 
 def build_terms(
@@ -30,4 +31,6 @@ def build_terms(
         terms["latent"] = LatentTerm(settings.latent, networks, widths)
     if settings.distillation.weight:
         terms["distillation"] = DistillationTerm()
+    if settings.spatial_temporal.weight:
+        terms["spatial_temporal"] = SpatialTemporalTerm(networks)
     return terms
