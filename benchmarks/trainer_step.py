@@ -1,4 +1,4 @@
-"""Where the time of a training step goes: data, 2D, 3D, refinement, losses, backward, and the whole step.
+"""Where the time of a training step goes: data, 2D, 3D, refinement, losses, and the whole step.
 
     python benchmarks/trainer_step.py CACHE [--steps 10] [--threads 1] [--set networks.cloud=minkunet34 ...]
 
@@ -21,12 +21,14 @@ from cache_schemas.store import Cache
 from trainer.data.batch import Batch
 from trainer.data.builder import BatchDataset
 from trainer.fit import make_run_record, open_training_stream
-from trainer.networks.model import CnsModel
-from trainer.settings import load_settings
+from trainer.networks.point_cloud import cloud_of
+from trainer.schedule import TargetSources
+from trainer.settings import Source, load_settings
+from trainer.training.model import TrainingModel, predicted_classes
 from trainer.training.optimiser import make_optimiser
 from trainer.training.plan import Plan
 from trainer.training.ranks import join_ranks
-from trainer.training.step import Trainer, predicted_classes
+from trainer.training.step import Trainer
 from trainer.vote import refine_pixels
 
 WARM_UP_STEPS = 2
@@ -40,7 +42,8 @@ def measure_step(cache: str, overrides: Sequence[str], steps: int, threads: int 
     settings = load_settings(Cache.open(cache)[1].dataset, overrides=overrides)
     stream, samples = open_training_stream(settings, cache)
     text = torch.from_numpy(stream.text_embeddings())
-    model = CnsModel(settings, text, make_run_record(settings, stream, samples).teacher_widths).to(ranks.device).train()
+    widths = make_run_record(settings, stream, samples).teacher_widths
+    model = TrainingModel(settings, text, widths).to(ranks.device).train()
     plan = Plan(samples, settings, ranks)
     trainer = Trainer(model, model, make_optimiser(model, settings.optimiser), plan)
     batches, plan_steps = BatchDataset(stream, samples, settings), plan.steps_of(0)
@@ -80,25 +83,26 @@ class PartClock:
         self.seconds.setdefault(name, []).append(time.perf_counter() - start)
 
 
-def _time_parts(clock: PartClock, trainer: Trainer, model: CnsModel, batch: Batch, number: int) -> None:
+def _time_parts(clock: PartClock, trainer: Trainer, model: TrainingModel, batch: Batch, number: int) -> None:
     settings, device = trainer.plan.settings, batch.rgb.device.type
+    networks = model.networks
+    sources = TargetSources(Source.OWN_3D, Source.OWN_2D)
     with torch.autocast(device, torch.bfloat16, enabled=settings.optimiser.precision == "bf16"):
         with clock.part("2D forward"):
-            pixels = model.image(batch.rgb)
+            image = networks.apply_to_images(batch.rgb)
         with clock.part("2D backward"):
-            pixels.float().sum().backward()
-    with clock.part("3D forward"):
-        voxels = model.cloud(batch.voxel_features, batch.voxels, batch.batch_size)
-    with clock.part("3D backward"):
-        voxels.sum().backward()
-    with clock.part("both forward with heads"):
-        outputs = model(batch)
-    predictions = predicted_classes(outputs)
-    with clock.part("refine predictions"):
-        refine_pixels(predictions.pixels, batch.mask_ids, batch.mask_count, len(model.text))
-    with clock.part("losses"):
-        trainer.losses(number % trainer.plan.total_steps, batch, outputs, predictions)
-    del outputs, pixels, voxels
+            image.scores.sum().backward()
+        with clock.part("3D forward"):
+            cloud = networks.apply_to_clouds(cloud_of(batch))
+        with clock.part("3D backward"):
+            cloud.scores.sum().backward()
+        predictions = predicted_classes(image, cloud)
+        assert predictions.pixels is not None
+        with clock.part("refine predictions"):
+            refine_pixels(predictions.pixels, batch.mask_ids, batch.mask_count, len(networks.text))
+        with clock.part("forward with losses"):
+            outputs = model(batch, sources)
+    del outputs, image, cloud
     with clock.part("whole step"):
         trainer.step(number % trainer.plan.total_steps, batch)
 

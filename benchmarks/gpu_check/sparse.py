@@ -88,7 +88,8 @@ def main() -> None:
     import torch
     from safetensors.torch import save_file
 
-    from trainer.networks.cloud import SHAPES, MinkUNet
+    from trainer.networks.minkunet import SHAPES, MinkUNet
+    from trainer.networks.point_cloud import Cloud
     from trainer.networks.sparse import spconv
 
     if args.device != "cpu":
@@ -97,13 +98,14 @@ def main() -> None:
         spconv.constants.SPCONV_ALLOW_TF32 = args.tf32
         torch.backends.cuda.matmul.allow_tf32 = args.tf32
     torch.manual_seed(0)
-    network = MinkUNet(SHAPES[args.network]).eval().to(args.device)
+    network = MinkUNet(SHAPES[args.network], 2).eval().to(args.device)
     features, voxels = (part.to(args.device) for part in _voxels(args.cache))
+    cloud = Cloud(voxels, features, torch.arange(len(voxels), device=args.device), 1)
     seconds = []
     for _ in range(3 if args.device != "cpu" else 1):
         network.zero_grad(set_to_none=True)
         start = time.perf_counter()
-        output = network(features, voxels, 1)
+        output = network(cloud)[0].features
         (output.square().sum() / len(output)).backward()
         if args.device != "cpu":
             torch.cuda.synchronize()

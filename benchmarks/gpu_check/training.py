@@ -60,7 +60,7 @@ def throughput(context: Context, cache: Path, settings: list[str]) -> dict[str, 
     """Return what `trainer fit` itself reports: images a second, the share of time that waits for data, memory."""
     workers = 4 if context.cuda else 0
     epochs = 3 * context.sizes.steps
-    settings = [*settings, f"stream.workers={workers}", f"optimiser.epochs={epochs}", "method.stage2_epoch=2"]
+    settings = [*settings, f"stream.workers={workers}", f"optimiser.epochs={epochs}", "schedule.stage2_epoch=2"]
     out = fit(context, cache, context.scratch / "throughput", settings)
     lines = [line for line in out.splitlines() if "images/s" in line]
     found = re.search(

@@ -17,7 +17,7 @@ from tests.trainer.runs import history, run_cli
 
 MAKERS = Path(__file__).parents[1] / "labelgen"
 SMALL = ("networks.image=small", "networks.cloud=small", "networks.image_weights=null", "stream.workers=0")
-SMALL += ("stream.batch_samples=2", "optimiser.epochs=2", "optimiser.lr=0.01", "method.stage2_epoch=1")
+SMALL += ("stream.batch_samples=2", "optimiser.epochs=2", "optimiser.lr=0.01", "schedule.stage2_epoch=1")
 """Settings of a training of two epochs of small networks; all others are the data set's."""
 
 OPTIONS = [word for setting in SMALL for word in ("--set", setting)]

@@ -7,7 +7,7 @@ from click.testing import CliRunner, Result
 
 SMALL = ("networks.voxel_m=1.0", "networks.image_weights=null", "stream.images=2", "stream.hold_out=3")
 SMALL += ("optimiser.kind=sgd", "optimiser.lr=0.01", "optimiser.weight_decay=0.0001", "optimiser.epochs=4")
-SMALL += ("method.stage2_epoch=2", "checkpoint_minutes=0.0001")
+SMALL += ("schedule.stage2_epoch=2", "checkpoint_minutes=0.0001")
 """Settings of short trainings; of the ten samples of the toy cache they train on eight, one in each step."""
 
 

@@ -108,7 +108,7 @@ def test_a_source_that_a_shard_lacks_is_not_trained_on(own: str) -> None:
 
 
 def test_raw_labels_are_read_without_refinement(toy: str) -> None:
-    found, stream = batches(toy, "method.refine=false", "augment.images=false")
+    found, stream = batches(toy, "schedule.refine=false", "augment.images=false")
     arrays = stream.read(stream.samples[0])
     assert "labels/image" not in arrays
     np.testing.assert_array_equal(found[Step(0, 0, (0,))].pixel_labels, arrays["labels/image_raw"])

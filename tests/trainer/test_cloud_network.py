@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from trainer.networks.cloud import SHAPES, MinkUNet
+from trainer.networks.minkunet import SHAPES, MinkUNet
+from trainer.networks.point_cloud import Cloud, CloudNetwork
 from trainer.networks.sparse import ALGORITHM, spconv
 
 ORIGINAL_PLANES = (32, 64, 128, 256, 256, 128, 96, 96)
@@ -41,7 +42,7 @@ def original_parameters(blocks: tuple[int, ...], inputs: int) -> int:
     ],
 )
 def test_minkunets_have_the_originals_number_of_parameters(name: str, blocks: tuple[int, ...]) -> None:
-    found = sum(parameter.numel() for parameter in MinkUNet(SHAPES[name]).parameters())
+    found = sum(parameter.numel() for parameter in MinkUNet(SHAPES[name], 2).parameters())
     assert found == original_parameters(blocks, inputs=2)
 
 
@@ -49,6 +50,11 @@ def cloud(seed: int = 0, voxels: int = 300, side: int = 12) -> tuple[torch.Tenso
     rng = np.random.default_rng(seed)
     cells = np.unique(rng.integers(0, [2, side, side, side], (voxels, 4)), axis=0).astype(np.int32)
     return torch.from_numpy(rng.normal(size=(len(cells), 2)).astype(np.float32)), torch.from_numpy(cells)
+
+
+def features_of(network: CloudNetwork, features: torch.Tensor, voxels: torch.Tensor, samples: int) -> torch.Tensor:
+    (found,) = network(Cloud(voxels, features, torch.arange(len(voxels)), samples))
+    return found.features
 
 
 def dense(features: torch.Tensor, voxels: torch.Tensor, side: int) -> torch.Tensor:
@@ -87,9 +93,9 @@ def test_voxels_far_apart_do_not_meet() -> None:
 @pytest.mark.parametrize("name", ["small", "minkunet14"])
 def test_every_voxel_gets_features_and_every_weight_a_gradient(name: str) -> None:
     features, voxels = cloud()
-    network = MinkUNet(SHAPES[name])
-    found = network(features, voxels, 2)
-    assert found.shape == (len(voxels), network.channels)
+    network = MinkUNet(SHAPES[name], 2)
+    found = features_of(network, features, voxels, 2)
+    assert found.shape == (len(voxels), *network.channels)
     found.square().sum().backward()
     assert all(parameter.grad is not None for parameter in network.parameters())
 
@@ -98,12 +104,12 @@ def test_every_voxel_gets_features_and_every_weight_a_gradient(name: str) -> Non
 @pytest.mark.parametrize("name", ["small", "minkunet14"])
 def test_a_sample_alone_has_the_features_that_it_has_in_any_batch(name: str, side: int) -> None:
     features, voxels = cloud(side=side)
-    network = MinkUNet(SHAPES[name]).eval()  # in training, batch norms do depend on the batch
+    network = MinkUNet(SHAPES[name], 2).eval()  # in training, batch norms do depend on the batch
     first = voxels[:, 0] == 0
-    alone = network(features[first], voxels[first], 1)
+    alone = features_of(network, features[first], voxels[first], 1)
     for far in (0, 3, 16):  # the other sample makes the extent of the batch larger
         other = voxels + torch.tensor([0, far, far, far], dtype=torch.int32)
-        joint = network(features, torch.where(first[:, None], voxels, other), 2)
+        joint = features_of(network, features, torch.where(first[:, None], voxels, other), 2)
         torch.testing.assert_close(joint[first], alone, atol=1e-5, rtol=1e-4)
 
 
@@ -111,11 +117,11 @@ def test_a_sample_alone_has_the_features_that_it_has_in_any_batch(name: str, sid
 def test_every_voxel_has_a_parent_at_every_level(side: int) -> None:
     """The last planes of odd extents included; the parents of a voxel are its coordinates halved and rounded down."""
     features, voxels = cloud(side=side)
-    network = MinkUNet(SHAPES["small"])
+    network = MinkUNet(SHAPES["small"], 2)
     found: list[torch.Tensor] = []
     for down in network.down:
         down.register_forward_hook(lambda module, inputs, output: found.append(output.indices))
-    network(features, voxels, 2)
+    features_of(network, features, voxels, 2)
     for level, indices in enumerate(found, start=1):
         parents = torch.cat([voxels[:, :1], voxels[:, 1:] // 2**level], dim=1).unique(dim=0)
         assert indices.unique(dim=0).tolist() == parents.tolist()
@@ -124,9 +130,9 @@ def test_every_voxel_has_a_parent_at_every_level(side: int) -> None:
 @pytest.mark.parametrize("voxels", [0, 1])
 @pytest.mark.parametrize("name", ["small", "minkunet14"])
 def test_a_cloud_of_no_or_one_voxel_is_trained_on(name: str, voxels: int) -> None:
-    network = MinkUNet(SHAPES[name])
-    found = network(torch.ones(voxels, 2), torch.zeros(voxels, 4, dtype=torch.int32), 1)
-    assert found.shape == (voxels, network.channels)
+    network = MinkUNet(SHAPES[name], 2)
+    found = features_of(network, torch.ones(voxels, 2), torch.zeros(voxels, 4, dtype=torch.int32), 1)
+    assert found.shape == (voxels, *network.channels)
     found.sum().backward()
     assert all(parameter.grad.isfinite().all() for parameter in network.parameters()), "ranks wait for all gradients"
     assert all(value.isfinite().all() for value in network.state_dict().values())

@@ -10,14 +10,14 @@ import pytest
 from cache_schemas.group_path import GroupPath
 from cache_schemas.store import Cache
 from tests.trainer.runs import history, overrides, run_cli
-from trainer.networks.model import CnsModel
+from trainer.networks.model import SceneNetworks
 
 
 @pytest.mark.slow
 def test_both_networks_learn_what_tells_the_classes(lidarseg: str, tmp_path: Path) -> None:
     run = tmp_path / "run"
     run_cli(
-        "fit", lidarseg, "--out", run, *overrides("optimiser.epochs=30", "method.stage2_epoch=15", "optimiser.lr=0.05")
+        "fit", lidarseg, "--out", run, *overrides("optimiser.epochs=30", "schedule.stage2_epoch=15", "optimiser.lr=0.05")
     )
     rows = history(run)
     assert rows[-1]["loss"] < 0.5 * rows[0]["loss"]
@@ -89,8 +89,10 @@ def test_scores_do_not_depend_on_how_many_images_the_network_takes_at_once(
 ) -> None:
     together = json.loads(run_cli("evaluate", small_run, toy, "--json").stdout)
     taken: list[int] = []
-    score = CnsModel.pixel_scores
-    monkeypatch.setattr(CnsModel, "pixel_scores", lambda model, rgb: taken.append(len(rgb)) or score(model, rgb))
+    apply = SceneNetworks.apply_to_images
+    monkeypatch.setattr(
+        SceneNetworks, "apply_to_images", lambda model, rgb: taken.append(len(rgb)) or apply(model, rgb)
+    )
     monkeypatch.setattr("trainer.evaluation.predictor.IMAGES_AT_ONCE", 1)
     alone = json.loads(run_cli("evaluate", small_run, toy, "--json").stdout)
     assert taken == [1] * 4

@@ -165,7 +165,7 @@ def test_samples_without_pairs_and_absent_classes_can_be_trained_on(own: str, tm
         upstream = cache.seals([labels_path])[labels_path].upstream
         only = {name: np.zeros_like(array) + (255 if "point" in name else 0) for name, array in labels.items()}
         cache.write_group(labels_path, only, Provenance("f-labels", upstream=upstream, samples=tokens))
-    run_cli("fit", own, "--out", tmp_path / "run", *overrides("optimiser.epochs=2", "method.stage2_epoch=1"))
+    run_cli("fit", own, "--out", tmp_path / "run", *overrides("optimiser.epochs=2", "schedule.stage2_epoch=1"))
     assert all(np.isfinite(row["loss"]) for row in history(tmp_path / "run"))
 
 
@@ -175,7 +175,7 @@ def test_empty_clouds_and_single_points_can_be_trained_on_and_scored(
 ) -> None:
     monkeypatch.setattr(conftest, "POINTS", points)
     cache = make_cache(tmp_path / "cache")
-    networks = ["networks.cloud=minkunet14", "optimiser.epochs=2", "method.stage2_epoch=1", "stream.images=1"]
+    networks = ["networks.cloud=minkunet14", "optimiser.epochs=2", "schedule.stage2_epoch=1", "stream.images=1"]
     run_cli("fit", cache, "--out", tmp_path / "run", *overrides(*networks))
     rows = history(tmp_path / "run")
     assert len(rows) == 8 and all(np.isfinite(row["loss"]) for row in rows)

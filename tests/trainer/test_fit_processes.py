@@ -38,7 +38,7 @@ def wait_for_steps(process: subprocess.Popen, folder: Path, steps: int) -> None:
 
 @pytest.mark.kill
 def test_a_killed_run_resumes_to_the_loss_curve_of_an_undisturbed_one(toy: str, tmp_path: Path) -> None:
-    settings = overrides("optimiser.epochs=8", "method.stage2_epoch=3")
+    settings = overrides("optimiser.epochs=8", "schedule.stage2_epoch=3")
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     run(trainer("fit", toy, "--out", whole, *settings))
     process = subprocess.Popen(
@@ -117,7 +117,7 @@ def test_no_thread_of_the_process_group_outlives_a_training(toy: str, tmp_path: 
 
 @pytest.mark.slow
 def test_two_ranks_have_the_losses_of_one_rank_with_the_joint_batch(toy: str, tmp_path: Path) -> None:
-    settings = ["optimiser.epochs=2", "method.stage2_epoch=1", "augment.images=false", "optimiser.lr=0.01"]
+    settings = ["optimiser.epochs=2", "schedule.stage2_epoch=1", "augment.images=false", "optimiser.lr=0.01"]
     torchrun = (*TORCHRUN, "-m", "trainer.cli")
     one, two = tmp_path / "one", tmp_path / "two"
     run(trainer("fit", toy, "--out", one, *overrides(*settings, "stream.batch_samples=2")))

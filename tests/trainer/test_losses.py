@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from trainer.losses import latent_loss, semantic_loss
+from trainer.terms.latent import latent_loss
+from trainer.terms.semantic import semantic_loss
 
 # Eq 5 and 6
 

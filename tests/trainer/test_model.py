@@ -9,7 +9,10 @@ from torch.nn import functional
 
 from tests.trainer.test_builder import batches, toy_settings
 from trainer.data.sampler import Step
-from trainer.networks.model import CnsModel, class_scores
+from trainer.networks.model import class_scores
+from trainer.schedule import TargetSources
+from trainer.settings import Source
+from trainer.training.model import TrainingModel
 
 
 def test_scores_are_dot_products_of_mapped_features_with_text() -> None:
@@ -23,10 +26,12 @@ def test_scores_are_dot_products_of_mapped_features_with_text() -> None:
 def test_frozen_features_are_taken_from_the_valid_part_of_their_grid(toy: str) -> None:
     torch.manual_seed(0)
     batch = batches(toy)[0][Step(0, 0, (0,))]
-    model = CnsModel(toy_settings("networks.image_weights=null"), torch.eye(3, 8), {"sam": 16}).eval()
+    model = TrainingModel(toy_settings("networks.image_weights=null"), torch.eye(3, 8), {"sam": 16}).eval()
     padded = replace(batch, features={"sam": functional.pad(batch.features["sam"], (0, 0, 0, 3, 0, 2), value=127)})
-    found, expected = (model(part).latents["sam"].frozen for part in (padded, batch))
-    torch.testing.assert_close(found, expected)
+    sources = TargetSources(Source.CLIP_2D, Source.CLIP_3D)
+    found, expected = (model(part, sources).losses for part in (padded, batch))
+    for network in ("image_sam", "cloud_sam"):
+        torch.testing.assert_close(found[network].total, expected[network].total)
 
 
 def test_the_model_imports_no_loader() -> None:

@@ -41,7 +41,7 @@ def test_a_variant_differs_from_the_full_method_only_in_what_the_paper_says(reci
 
 @pytest.mark.slow
 def test_rows_are_trained_once_and_scored_beside_the_labels(toy: str, tmp_path: Path) -> None:
-    short = overrides("optimiser.epochs=1", "method.stage2_epoch=1")
+    short = overrides("optimiser.epochs=1", "schedule.stage2_epoch=1")
     arguments = ("table", toy, "--out", tmp_path, "--rows", ROW_NAMES, *short, "--json")
     first = json.loads(run_cli(*arguments).stdout)
     rows = {row["name"]: row for row in first["rows"]}
@@ -70,7 +70,7 @@ def test_rows_are_trained_once_and_scored_beside_the_labels(toy: str, tmp_path: 
 
 @pytest.mark.slow
 def test_mean_and_spread_are_over_seeds(toy: str, tmp_path: Path) -> None:
-    short = overrides("optimiser.epochs=1", "method.stage2_epoch=1")
+    short = overrides("optimiser.epochs=1", "schedule.stage2_epoch=1")
     found = run_cli("table", toy, "--out", tmp_path, "--rows", "cns", "--seeds", "1,2", *short, "--json")
     (row,) = json.loads(found.stdout)["rows"]
     assert len(row["image"]) == 2 and row["image"][0] != row["image"][1]

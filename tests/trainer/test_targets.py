@@ -5,9 +5,11 @@ from collections import Counter
 import pytest
 import torch
 
+from cache_schemas.errors import ConfigError
 from trainer.data.batch import Batch
-from trainer.settings import MethodSettings
-from trainer.targets import Predictions, Source, draw_sources, pixel_target, point_target, refine_points
+from trainer.schedule import draw_sources
+from trainer.settings import ScheduleSettings, Source, StageSettings, load_settings
+from trainer.targets import Predictions, pixel_target, point_target, refine_points
 
 ALL = {Source.CLIP_2D, Source.CLIP_3D, Source.OWN_2D, Source.OWN_3D}
 
@@ -28,6 +30,7 @@ def batch() -> Batch:
     return Batch(
         batch_size=1,
         rgb=empty,
+        image_crop=torch.tensor([[0.0, 0.0, 1.0, 1.0]]),
         pixel_labels=u8([[[0, 0, 1], [0, 1, 2]]]),
         mask_ids=torch.tensor([[[1, 1, 2], [1, 2, 0]]], dtype=torch.int32),
         mask_count=3,
@@ -90,45 +93,63 @@ def test_without_refinement_predictions_stay_as_they_are(batch: Batch, own: Pred
 # The draw
 
 
-def draws(**settings: object) -> tuple[Counter, Counter]:
-    method = MethodSettings(stage2_epoch=3, **settings)
-    drawn = [draw_sources(method, 0, 5, step) for step in range(4000)]
+def schedule(recipe: str, stage2_epoch: int = 3) -> ScheduleSettings:
+    return load_settings("demo", recipe, None, [f"schedule.stage2_epoch={stage2_epoch}"]).schedule
+
+
+def draws(recipe: str) -> tuple[Counter, Counter]:
+    drawn = [draw_sources(schedule(recipe), 0, 5, step) for step in range(4000)]
     return Counter(draw.image for draw in drawn), Counter(draw.cloud for draw in drawn)
 
 
 def test_stage_1_always_takes_clips_labels() -> None:
-    drawn = {draw_sources(MethodSettings(stage2_epoch=3), 0, 2, step) for step in range(50)}
+    drawn = {draw_sources(schedule("cns"), 0, 2, step) for step in range(50)}
     assert {(draw.image, draw.cloud) for draw in drawn} == {(Source.CLIP_2D, Source.CLIP_3D)}
 
 
 def test_stage_2_draws_all_four_sources_uniformly_for_each_network() -> None:
-    image, cloud = draws()
+    image, cloud = draws("cns")
     for counts in (image, cloud):
         assert set(counts) == ALL
         assert all(count == pytest.approx(1000, abs=120) for count in counts.values())
-    method = MethodSettings(stage2_epoch=0)
-    pairs = {(d.image, d.cloud) for d in (draw_sources(method, 0, 0, step) for step in range(400))}
+    pairs = {(d.image, d.cloud) for d in (draw_sources(schedule("cns", 0), 0, 0, step) for step in range(400))}
     assert len(pairs) == 16
 
 
+def test_sources_are_drawn_in_proportion_to_their_shares() -> None:
+    shares = StageSettings(image={Source.CLIP_2D: 3, Source.OWN_2D: 1, Source.OWN_3D: 0})
+    drawn = Counter(draw_sources(ScheduleSettings(stage1=shares), 0, 0, step).image for step in range(4000))
+    assert drawn == {Source.CLIP_2D: pytest.approx(3000, abs=120), Source.OWN_2D: pytest.approx(1000, abs=120)}
+
+
+def test_a_network_without_sources_has_no_target() -> None:
+    assert draw_sources(ScheduleSettings(), 0, 0, 0).cloud is None
+
+
 @pytest.mark.parametrize(
-    ("settings", "image", "cloud"),
+    ("recipe", "image", "cloud"),
     [
-        ({"cross_training": False}, ALL - {Source.OWN_3D}, ALL - {Source.OWN_2D}),
-        (
-            {"cross_training": False, "self_training": False},
-            {Source.CLIP_2D, Source.CLIP_3D},
-            {Source.CLIP_2D, Source.CLIP_3D},
-        ),
-        ({"clip_in_stage2": False}, {Source.OWN_2D, Source.OWN_3D}, {Source.OWN_2D, Source.OWN_3D}),
+        ("cns-without-ct", ALL - {Source.OWN_3D}, ALL - {Source.OWN_2D}),
+        ("cns-without-sct", {Source.CLIP_2D, Source.CLIP_3D}, {Source.CLIP_2D, Source.CLIP_3D}),
+        ("cns-without-clip", {Source.OWN_2D, Source.OWN_3D}, {Source.OWN_2D, Source.OWN_3D}),
+        ("maskclip++", {Source.CLIP_2D}, {Source.CLIP_3D}),
     ],
-    ids=["w/o CT", "w/o SCT", "w/o CLIP"],
 )
-def test_ablations_leave_sources_out(settings: dict, image: set, cloud: set) -> None:
-    found = draws(**settings)
+def test_ablations_leave_sources_out(recipe: str, image: set, cloud: set) -> None:
+    found = draws(recipe)
     assert (set(found[0]), set(found[1])) == (image, cloud)
 
 
-def test_a_stage_2_without_sources_is_refused() -> None:
-    with pytest.raises(ValueError, match="no source of targets"):
-        MethodSettings(clip_in_stage2=False, self_training=False, cross_training=False)
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["schedule.stage2.image={clip-2d: 0, clip-3d: 0, own-2d: 0, own-3d: 0}"], "stage2.image has no source"),
+        (["networks.image=none"], "takes targets from own-2d, but networks.image is none"),
+        (["networks.image=none", "networks.cloud=none"], "both none"),
+        (["schedule.stage1.cloud.clip-3d=-1"], "clip-3d = -1"),
+        (["schedule.stage1.cloud.clip=1"], "clip"),
+    ],
+)
+def test_a_schedule_that_cannot_be_followed_is_refused(overrides: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_settings("demo", "cns", None, overrides)

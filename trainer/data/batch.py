@@ -34,6 +34,9 @@ class Batch:
         pair_position: (N, 2) f32, row and column in the original image as shares 0..1 of its height and width.
         first_pair_of_point: (N,) bool, exactly one pair of each point that has any.
         first_pair_of_pixel: (N,) bool, exactly one pair of each pixel that has any.
+        point_position: (P, 3) f32, z, y and x of each point in its sample's grid, in units of voxels; None if the 3D
+            network needs no points.
+        point_features: (P, F) f32, those whose means are `voxel_features`; None if the 3D network needs none.
     """
 
     batch_size: int
@@ -56,6 +59,8 @@ class Batch:
     pair_position: Tensor
     first_pair_of_point: Tensor
     first_pair_of_pixel: Tensor
+    point_position: Tensor | None = None
+    point_features: Tensor | None = None
 
     @property
     def bytes(self) -> int:

@@ -15,6 +15,7 @@ from trainer.data.stream import CacheStream, SampleArrays, SampleRef
 from trainer.errors import UnfitCacheError
 from trainer.evaluation.shared_classes import SharedClasses
 from trainer.networks.model import PREFIX, SceneNetworks
+from trainer.networks.point_cloud import Cloud
 from trainer.run_folder import RunFolder
 from trainer.settings import RunSettings
 from trainer.vote import refine_pixels, refine_points
@@ -170,8 +171,8 @@ def _point_scores(
         except ValueError as error:
             raise UnfitCacheError(f"{stream.url}/{shard_path(ref.shard)}: sample {ref.token}: {error}") from error
         tensors = {name: torch.from_numpy(values).to(model.text.device) for name, values in found.items()}
-        voxels = functional.pad(tensors["voxels"], (1, 0))  # the number of the only sample
-        total = model.apply_to_clouds(tensors["voxel_features"], voxels, tensors["point_voxel"], 1).scores + total
+        tensors["voxels"] = functional.pad(tensors["voxels"], (1, 0))  # the number of the only sample
+        total = model.apply_to_clouds(Cloud(batch_size=1, **tensors)).scores + total
     return total / len(transforms)
 
 

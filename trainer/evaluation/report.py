@@ -75,8 +75,8 @@ def render(report: EvaluationReport, width: int) -> str:
     columns = _columns(report)
     rule = ScoringRule(report["unlabelled"], report["absent"])
     table = Table(
-        title=f"{counted(report['samples'], 'sample')} of {report['scenes']} scenes, checkpoint {report['checkpoint']}; "
-        f"percent; scored by {rule.name}",
+        title=f"{counted(report['samples'], 'sample')} of {report['scenes']} scenes, "
+        f"checkpoint {report['checkpoint']}; percent; scored by {rule.name}",
         title_justify="left",
         box=None,
     )

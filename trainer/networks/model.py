@@ -7,20 +7,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trainer.data.batch import Batch
-from trainer.networks.cloud import INPUTS, SHAPES, MinkUNet
+from trainer.networks.cloud import build_cloud_network
 from trainer.networks.image import build_image_network
+from trainer.networks.point_cloud import Cloud, PointFeatures, cloud_of
 from trainer.settings import NetworkSettings
 
 PREFIX = "networks."
 """What the names of the networks' tensors start with in a checkpoint; those of the heads of terms start otherwise."""
-
-
-@dataclass(frozen=True)
-class PointFeatures:
-    """Features (N, F) f32 of voxels or points, and the row of each point in them, (P,) i64."""
-
-    features: Tensor
-    row_of_point: Tensor
 
 
 @dataclass(frozen=True)
@@ -33,8 +26,15 @@ class ImageOutputs:
 
 @dataclass(frozen=True)
 class CloudOutputs:
-    """What the 3D network computes from clouds: features at one or more scales, and class scores (P, C) f32."""
+    """What the 3D network computes from clouds.
 
+    Attributes:
+        features: those that the class scores are made from.
+        scales: of networks that have several, the features of each, the finest first.
+        scores: (P, C) f32.
+    """
+
+    features: PointFeatures
     scales: tuple[PointFeatures, ...]
     scores: Tensor
 
@@ -61,9 +61,9 @@ class SceneNetworks(nn.Module):
         dim = text.shape[1]
         has_image, has_cloud = settings.image != "none", settings.cloud != "none"
         self.image = build_image_network(settings.image, settings.image_weights) if has_image else None
-        self.cloud = MinkUNet(SHAPES[settings.cloud], INPUTS[settings.point_features]) if has_cloud else None
+        self.cloud = build_cloud_network(settings) if has_cloud else None
         self.theta_s = nn.Linear(self.image.channels, dim) if self.image else None
-        self.phi_s = nn.Linear(self.cloud.channels, dim) if self.cloud else None
+        self.phi_s = nn.Linear(self.cloud.channels[0], dim) if self.cloud else None
         self.register_buffer("text", text)
 
     @property
@@ -73,17 +73,13 @@ class SceneNetworks(nn.Module):
 
     @property
     def cloud_channels(self) -> int | None:
-        """The number of channels of the 3D network's finest features; None: there is no 3D network."""
-        return self.cloud.channels if self.cloud else None
+        """The number of channels of what class heads take from the 3D network; None: there is no 3D network."""
+        return self.cloud.channels[0] if self.cloud else None
 
     def forward(self, batch: Batch) -> tuple[ImageOutputs | None, CloudOutputs | None]:
         """Return what each network computes from a batch."""
         image = self.apply_to_images(batch.rgb) if self.image else None
-        cloud = (
-            self.apply_to_clouds(batch.voxel_features, batch.voxels, batch.point_voxel, batch.batch_size)
-            if self.cloud
-            else None
-        )
+        cloud = self.apply_to_clouds(cloud_of(batch)) if self.cloud else None
         return image, cloud
 
     def apply_to_images(self, rgb: Tensor) -> ImageOutputs:
@@ -99,16 +95,13 @@ class SceneNetworks(nn.Module):
         enlarged = functional.interpolate(scores.float(), size=size, mode="bilinear", align_corners=False)
         return ImageOutputs(features, enlarged)
 
-    def apply_to_clouds(
-        self, voxel_features: Tensor, voxels: Tensor, point_voxel: Tensor, batch_size: int
-    ) -> CloudOutputs:
+    def apply_to_clouds(self, cloud: Cloud) -> CloudOutputs:
         """Return what the 3D network computes from clouds; always in fp32."""
         assert self.cloud is not None and self.phi_s is not None
-        with torch.autocast(voxels.device.type, enabled=False):
-            features = self.cloud(voxel_features, voxels, batch_size)
-            scales = (PointFeatures(features, point_voxel),)
-            scores = class_scores(features, self.phi_s, self.text)[point_voxel]
-            return CloudOutputs(scales, scores)
+        with torch.autocast(cloud.voxels.device.type, enabled=False):
+            found = self.cloud(cloud)
+            scores = class_scores(found[0].features, self.phi_s, self.text)[found[0].row_of_point]
+            return CloudOutputs(found[0], found[1:], scores)
 
     def map_pixels(self, features: Tensor) -> Tensor:
         """Return features (.., F) of the 2D network, mapped to the space of text embeddings (.., D)."""
@@ -116,12 +109,12 @@ class SceneNetworks(nn.Module):
         mapped: Tensor = self.theta_s(features)
         return mapped
 
-    def map_points(self, finest: PointFeatures) -> Tensor:
-        """Return the 3D network's finest features, mapped to the space of text embeddings, for each point (P, D)."""
+    def map_points(self, found: PointFeatures) -> Tensor:
+        """Return what class heads take from the 3D network, mapped to the space of text embeddings, by point (P, D)."""
         assert self.phi_s is not None
-        with torch.autocast(finest.features.device.type, enabled=False):
-            mapped: Tensor = self.phi_s(finest.features)
-        return mapped[finest.row_of_point]
+        with torch.autocast(found.features.device.type, enabled=False):
+            mapped: Tensor = self.phi_s(found.features)
+        return mapped[found.row_of_point]
 
 
 def class_scores(features: Tensor, linear: nn.Linear, text: Tensor) -> Tensor:

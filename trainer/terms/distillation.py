@@ -36,7 +36,7 @@ def _loss_of_cells(step: StepValues, image: ImageOutputs) -> LossSum:
 def _loss_of_points(step: StepValues, cloud: CloudOutputs) -> LossSum:
     batch = step.batch
     wanted, seen = mean_over_views(features_at_pairs(batch, "clip"), batch.pair_point, len(batch.point_labels))
-    return distillation_loss(step.networks.map_points(cloud.scales[0])[seen], wanted[seen])
+    return distillation_loss(step.networks.map_points(cloud.features)[seen], wanted[seen])
 
 
 def distillation_loss(features: Tensor, wanted: Tensor) -> LossSum:

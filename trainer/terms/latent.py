@@ -76,10 +76,10 @@ class LatentHead(nn.Module):
     def points(self, cloud: CloudOutputs, batch: Batch) -> Tensor:
         """Return the mapped features (N, K) of the pairs' points; in fp32, as the 3D network is."""
         assert self.phi_f is not None
-        finest = cloud.scales[0]
-        with torch.autocast(finest.features.device.type, enabled=False):
-            mapped: Tensor = self.phi_f(finest.features)
-        return mapped[finest.row_of_point[batch.pair_point]]
+        found = cloud.features
+        with torch.autocast(found.features.device.type, enabled=False):
+            mapped: Tensor = self.phi_f(found.features)
+        return mapped[found.row_of_point[batch.pair_point]]
 
     def frozen(self, batch: Batch, teacher: str) -> Tensor:
         """Return a teacher's mapped features (N, K) at the pairs."""

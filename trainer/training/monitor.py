@@ -15,12 +15,12 @@ from trainer.run_folder import RunFolder
 from trainer.run_record import RunRecord
 from trainer.schedule import draw_sources
 from trainer.targets import Predictions
+from trainer.terms.step_values import Losses
 from trainer.training.agreement import agreement_iou
 from trainer.training.checkpoint import RunState, checkpoint
 from trainer.training.held_out import HeldOutScores
 from trainer.training.plan import Plan
 from trainer.training.progress import Display, Throughput
-from trainer.terms.step_values import Losses
 from trainer.training.step import StepResult, Trainer
 
 if TYPE_CHECKING:
