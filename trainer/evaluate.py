@@ -13,7 +13,7 @@ from trainer.errors import UnfitCacheError
 from trainer.evaluation.confusions import sample_confusions
 from trainer.evaluation.inputs import choose_scenes, open_for_scoring, truth_arrays, with_truth
 from trainer.evaluation.predictor import Predictor, load_model
-from trainer.evaluation.report import EvaluationReport, score_report
+from trainer.evaluation.report import COLUMNS, EvaluationReport, score_report
 from trainer.evaluation.shared_classes import SharedClasses, shared_classes
 from trainer.evaluation.zero_shot import refuse_unknown, zero_shot_report
 from trainer.run_folder import RunFolder
@@ -95,11 +95,14 @@ def evaluate(
             for kind in ("raw", "refined")
         },
     )
-    for name in ("image", "point", "point_seen", "agreement"):
-        if name in scores:
-            report[name] = scores[name]
+    if "image" in scores:
+        report["image"] = scores["image"]
+    if "point" in scores:
+        report["point"], report["point_seen"] = scores["point"], scores["point_seen"]
+    if "agreement" in scores:
+        report["agreement"] = scores["agreement"]
     if options.seen:
-        networks = {name: scores[name] for name in ("image", "point", "point_seen") if name in scores}
+        networks = {name: scores[name] for name in COLUMNS if name in scores}
         report["zero_shot"] = zero_shot_report(networks, options.seen)
     return report
 
