@@ -33,7 +33,7 @@ help:
 	@echo "make test-all                        all tests"
 	@echo "make crashtest [KILLS=100] [NODES=5] [SEED=1]"
 	@echo "                                     kill drivers, actors, workers and nodes at random, and see that nothing is lost"
-	@echo "make check                           lint, types, import rules, reference pages, tests"
+	@echo "make check                           lint, types, import rules, reference pages, deploy files, tests"
 	@echo "make reference                       write docs/reference/settings.md and cli.md from the code"
 	@echo "make parity [PARITY=<folder>] [SEMANTIC_KITTI_API=<clone>] [SCANNET=<clone>]"
 	@echo "                                     our reading and projection against the official devkit (of the demo by"
@@ -99,6 +99,9 @@ check: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python -m docs.generate_reference --check
+	$(BIN)/hadolint deploy/Dockerfile
+	$(BIN)/yamllint --strict -c deploy/.yamllint deploy
+	$(BIN)/shellcheck deploy/*.sh
 	$(PYTEST) $(ARGS)
 
 reference: setup

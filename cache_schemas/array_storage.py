@@ -15,7 +15,11 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 from zarr.codecs import Crc32cCodec, ZstdCodec
+from zarr.core.buffer import Buffer, default_buffer_prototype
+from zarr.core.group import GroupMetadata
+from zarr.storage import MemoryStore
 
+from cache_schemas.durable_store import BytesLike
 from cache_schemas.layout import AnyArray, ArraySpec
 
 METADATA = "zarr.json"
@@ -52,11 +56,15 @@ def chunk_file(axes: int) -> str:
 # Writing
 
 
-def write_array(group: zarr.Group, name: str, array: AnyArray, spec: ArraySpec) -> None:
-    """Write one array into an open Zarr group."""
+def encode_array(array: AnyArray, spec: ArraySpec) -> dict[str, BytesLike]:
+    """Return the content of the files of one array, by their path in its folder.
+
+    Zarr encodes them in memory. Into a cache it would write them one by one, with a look at each and at all above it.
+    """
     inner, outer = chunk_shapes(spec, array.shape)
-    target = group.create_array(
-        name,
+    files: dict[str, Buffer] = {}
+    target = zarr.create_array(
+        MemoryStore(files),
         shape=array.shape,
         dtype=array.dtype,
         chunks=inner,
@@ -69,6 +77,13 @@ def write_array(group: zarr.Group, name: str, array: AnyArray, spec: ArraySpec) 
     )
     if array.size:
         target[...] = array
+    return {path: content.as_buffer_like() for path, content in files.items()}
+
+
+def encode_group(attributes: Mapping[str, Any]) -> bytes:
+    """Return the content of the `zarr.json` of a Zarr group with these attributes."""
+    documents = GroupMetadata(dict(attributes)).to_buffer_dict(default_buffer_prototype())
+    return documents[METADATA].to_bytes()
 
 
 # Checking without reading values
@@ -85,7 +100,7 @@ def least_file_bytes(spec: ArraySpec, shape: tuple[int, ...], dtype: str) -> int
 def metadata_misfits(
     spec: ArraySpec, shape: tuple[int, ...], dtype: str, metadata: Mapping[str, Any], version: int
 ) -> list[str]:
-    """Compare an array's `zarr.json` with what `write_array` writes; returns a sentence for each difference.
+    """Compare an array's `zarr.json` with what `encode_array` makes; returns a sentence for each difference.
 
     In a cache of schema version 1, the dimension names may be those of that version, which were not unique.
 

@@ -12,7 +12,8 @@ from typing import Any, Protocol
 from typing_extensions import override
 
 from cache_schemas import local_files
-from cache_schemas.durable_store import sync_folder, sync_folders, write_durably
+from cache_schemas.array_storage import METADATA
+from cache_schemas.durable_store import BytesLike, sync_folder, sync_folders, write_durably
 from cache_schemas.location import file_system, is_url
 from cache_schemas.zarr_documents import LARGEST_DOCUMENT_BYTES, Text, read_local_files
 
@@ -53,11 +54,17 @@ class CacheFiles(Protocol):
     def take(self, path: str, source: "CacheFiles") -> None:
         """Make a file equal to that of the same path in another cache; a link to it where both are on one disk."""
 
+    def put(self, files: Mapping[str, BytesLike]) -> None:
+        """Write files, or replace them, each as one write."""
+
+    def start_group(self, folder: str, document: bytes) -> None:
+        """Replace a folder, if it exists, by one that holds nothing but this `zarr.json`. Its seal goes first."""
+
     def remove(self, path: str) -> None:
         """Remove a file, or a folder and all that is in it, if it exists."""
 
-    def remove_first(self, path: str) -> None:
-        """Remove a file if it exists, before anything else that is removed or written later."""
+    def remove_folder(self, folder: str, first: str) -> None:
+        """Remove a folder and all that is in it, if it exists: the file `first` before anything else."""
 
     def remove_empty_folders(self, folder: str) -> None:
         """Remove a folder of the cache if it is empty, then its parents while they are empty."""
@@ -121,12 +128,23 @@ class LocalFiles(CacheFiles):
             write_durably(place, source.content(path))
 
     @override
+    def put(self, files: Mapping[str, BytesLike]) -> None:
+        for path, content in files.items():
+            write_durably(Path(self._path(path)), content)
+
+    @override
+    def start_group(self, folder: str, document: bytes) -> None:
+        self.remove_folder(folder, f"{folder}/{METADATA}")
+        self.put({f"{folder}/{METADATA}": document})
+
+    @override
     def remove(self, path: str) -> None:
         local_files.remove(self._base, path)
 
     @override
-    def remove_first(self, path: str) -> None:
-        local_files.remove_durably(self._base, path)
+    def remove_folder(self, folder: str, first: str) -> None:
+        local_files.remove_durably(self._base, first)
+        self.remove(folder)
 
     @override
     def remove_empty_folders(self, folder: str) -> None:
@@ -207,12 +225,26 @@ class StoredObjects(CacheFiles):
         self._fs.pipe_file(self._path(path), source.content(path))
 
     @override
+    def put(self, files: Mapping[str, BytesLike]) -> None:
+        self._fs.pipe({self._path(path): bytes(content) for path, content in files.items()})
+
+    @override
+    def start_group(self, folder: str, document: bytes) -> None:
+        """Replace the objects of a group by its document.
+
+        The document is replaced before the others are listed: listing a folder without objects takes three requests.
+        """
+        file = f"{folder}/{METADATA}"
+        self.put({file: document})
+        self._fs.remove(self._path(folder), keep=self._path(file))
+
+    @override
     def remove(self, path: str) -> None:
         self._fs.remove(self._path(path))
 
     @override
-    def remove_first(self, path: str) -> None:
-        self.remove(path)
+    def remove_folder(self, folder: str, first: str) -> None:
+        self._fs.remove(self._path(folder), first=self._path(first))
 
     @override
     def remove_empty_folders(self, folder: str) -> None:

@@ -11,6 +11,9 @@ SHARDS = "shards"
 LOCKS = (".run.lock", ".writers.lock")
 """The lock files at the top of a cache: that of the run, and that of its workers (local caches only)."""
 
+SUMMARY = "summary.json"
+"""What the last run that did any work has counted and measured, at the top of a cache. No reader needs it."""
+
 NO_FOLDER_NAMES = frozenset({"", ".", ".."})
 """Names that lead to another folder; the names of objects in a store may have them between slashes."""
 

@@ -15,9 +15,8 @@ from fsspec.config import conf as fsspec_settings
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 from zarr.abc.store import Store
-from zarr.storage import FsspecStore
+from zarr.storage import FsspecStore, LocalStore
 
-from cache_schemas.durable_store import DurableStore
 from cache_schemas.errors import CacheError
 
 NO_LISTINGS_CACHE = {"use_listings_cache": False}
@@ -73,9 +72,9 @@ def file_system(location: str) -> tuple[Any, str]:
 
 
 def zarr_store(location: str) -> Store:
-    """Return a store that Zarr can open; that of a URL raises `StoreError`."""
+    """Return a store from which Zarr can read; that of a URL raises `StoreError`."""
     if not is_url(location):
-        return DurableStore(canonical(location))  # Zarr cannot create a folder through a link that leads to nothing
+        return LocalStore(canonical(location), read_only=True)
     _open_url(location)
     store = FsspecStore.from_url(location, storage_options=_options(location))
     return FsspecStore(_StoreErrors(store.fs, location), path=store.path)
@@ -132,15 +131,18 @@ class _StoreErrors:
         attribute = getattr(self._fs, name)
         return self._wrap(attribute) if callable(attribute) else attribute
 
-    def remove(self, path: str) -> None:
-        """Remove the object `path` and those below it, and check that they are gone.
+    def remove(self, path: str, *, first: str = "", keep: str = "") -> None:
+        """Remove the object `path` and those below it but for `keep`, and check that they are gone.
 
         Each is removed by its name: `fs.rm` would take `*`, `?` and `[` in a name for a pattern of other names. Some
         stores report success for objects that they kept.
         """
-        for name in self._wrap(self._fs.find)(path):
+        names = [name for name in self._wrap(self._fs.find)(path) if name != keep]
+        for name in sorted(names, key=lambda name: name != first):
             self._wrap(self._fs.rm_file)(name)
-        if left := self._wrap(self._fs.find)(path):
+        if not names:
+            return
+        if left := [name for name in self._wrap(self._fs.find)(path) if name != keep]:
             raise StoreError(f"{self._url}: the store did not remove {left[0]}; check that the credentials may delete")
 
     def _wrap(self, method: Any) -> Any:

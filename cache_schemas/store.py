@@ -5,11 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, Self
 
 import zarr
-from zarr.core.buffer import default_buffer_prototype
-from zarr.core.sync import sync
-from zarr.errors import ContainsArrayError
 
-from cache_schemas.array_storage import METADATA, checksum, chunk_file, write_array
+from cache_schemas.array_storage import METADATA, checksum, chunk_file, encode_array, encode_group
 from cache_schemas.cache_files import files_at
 from cache_schemas.documents import ArraySeal, CacheManifest, GroupSeal, Provenance, ShardRecord
 from cache_schemas.errors import CacheError, DamagedGroupError, NoCacheError, UnsealedGroupError
@@ -59,10 +56,13 @@ class Cache:
         """
         cache = cls(url, "a")
         try:
-            root = zarr.open_group(zarr_store(cache.url), mode="a", attributes=manifest.to_attrs())
-            root.require_group(SHARDS)
-            root.attrs.put(manifest.to_attrs())
-        except (OSError, ContainsArrayError) as error:
+            cache._attributes([""])
+        except CacheError as error:
+            raise CacheError(f"{url}: cannot write the cache here ({error}); choose another cache folder") from error
+        try:
+            cache.write_document(SHARDS, encode_group({}))
+            cache.write_document("", encode_group(manifest.to_attrs()))
+        except OSError as error:
             reason = getattr(error, "strerror", None) or error
             raise CacheError(f"{url}: cannot write the cache here ({reason}); choose another cache folder") from error
         return cache
@@ -93,8 +93,11 @@ class Cache:
 
     def write_shard_record(self, key: str, record: ShardRecord) -> None:
         """Write a shard's record; its Zarr group is created if it does not exist."""
-        self._check_writable(shard_path(key))
-        self._root().require_group(shard_path(key)).attrs.put(record.to_attrs())
+        self.write_document(shard_path(key), encode_group(record.to_attrs()))
+
+    def group_names(self, key: str) -> list[str]:
+        """Return the names of all folders in the folder of a shard: its groups, sealed or not."""
+        return sorted(filter(is_folder_name, self._files.folder_names(shard_path(key))))
 
     # Groups
 
@@ -132,21 +135,21 @@ class Cache:
             OSError: if it cannot be written; the group is unsealed then.
         """
         check_arrays(path, dict(arrays))
-        self.remove_group(path)
-        group = self._root().create_group(str(path))
-        specs = group_spec(path).arrays
-        for name, array in arrays.items():
-            write_array(group, name, array, specs[name])
-        sizes = self.stored_value_bytes(path, {name: array.shape for name, array in arrays.items()})
-        sealed = {
-            name: ArraySeal(shape=array.shape, dtype=array.dtype.name, crc32c=checksum(array), bytes=sizes[name])
-            for name, array in arrays.items()
-        }
+        self._check_writable(str(path))
+        self._files.start_group(str(path), encode_group({}))
+        sealed = {name: self._write_array(path, name, array) for name, array in arrays.items()}
         seal = GroupSeal.of(provenance, sealed)
         self._files.sync_below(str(path))
-        group.attrs.put(seal.to_attrs())
+        self._files.put({f"{path}/{METADATA}": encode_group(seal.to_attrs())})
         self._files.sync_way_to(str(path))
         return seal
+
+    def _write_array(self, path: GroupPath, name: str, array: AnyArray) -> ArraySeal:
+        """Write the files of one array; returns what the seal of its group says of it."""
+        files = encode_array(array, group_spec(path).arrays[name])
+        self._files.put({f"{path}/{name}/{file}": content for file, content in files.items()})
+        stored = len(files.get(chunk_file(array.ndim), b""))
+        return ArraySeal(shape=array.shape, dtype=array.dtype.name, crc32c=checksum(array), bytes=stored)
 
     def arrays(self, path: GroupPath, *names: str) -> dict[str, Any]:
         """Return Zarr arrays of a sealed group (those named, or all), by name, without reading their values.
@@ -159,7 +162,7 @@ class Cache:
         wanted = names or tuple(seal.arrays)
         self.documents(f"{path}/{name}" for name in wanted)  # Zarr reads a document of any size
         try:
-            group = self._root()[str(path)]
+            group = zarr.open_group(zarr_store(self.url), path=str(path), mode="r", use_consolidated=False)
             return {name: _sealed_array(group, name, seal) for name in wanted}
         except StoreError:
             raise
@@ -214,11 +217,6 @@ class Cache:
 
     # Files
 
-    def stored_value_bytes(self, path: GroupPath, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
-        """Return the bytes of the file with the values of each array of a group, 0 if there is none."""
-        sizes = self._files.sizes([str(path)])
-        return {name: sizes.get(f"{path}/{name}/{chunk_file(len(shape))}") or 0 for name, shape in shapes.items()}
-
     def stored_bytes(self, path: GroupPath) -> dict[str, int]:
         """Return the bytes on disk of each array of a group, by name."""
         sizes: dict[str, int] = {}
@@ -255,21 +253,19 @@ class Cache:
         return {files[file]: parse_document(f"{self._base}/{file}", text) for file, text in texts.items()}
 
     def write_document(self, path: str, text: bytes) -> None:
-        """Replace the `zarr.json` of a Zarr group or array as one write."""
+        """Write or replace the `zarr.json` of a Zarr group or array, or of the cache itself (""), as one write."""
         self._check_writable(path)
-        store = zarr_store(self.url)
-        sync(store.set(f"{path}/{METADATA}", default_buffer_prototype().buffer.from_bytes(text)))
+        self._files.put({posixpath.join(path, METADATA): text})
 
     def restore_shards_node(self) -> None:
         """Replace the `zarr.json` of the Zarr group `shards`, which has no attributes."""
         self.remove_file(f"{SHARDS}/{METADATA}")
-        self._root().require_group(SHARDS)
+        self.write_document(SHARDS, encode_group({}))
 
     def remove_folder(self, path: str) -> None:
         """Remove a folder of the cache if it exists, its `zarr.json` first."""
         self._check_writable(path)
-        self._files.remove_first(f"{path}/{METADATA}")
-        self._files.remove(path)
+        self._files.remove_folder(path, f"{path}/{METADATA}")
 
     def remove_file(self, path: str) -> None:
         """Remove a file of the cache if it exists, and the folders that are empty then."""
@@ -289,10 +285,6 @@ class Cache:
                 f"{self.url}/{path}: not sealed; the run that writes it did not finish, rerun `labelgen run`"
             )
         return seal
-
-    def _root(self) -> zarr.Group:
-        mode: Literal["r", "r+"] = "r" if self._mode == "r" else "r+"
-        return zarr.open_group(zarr_store(self.url), mode=mode, use_consolidated=False)
 
     def _attributes(self, paths: Iterable[str]) -> dict[str, dict[str, Any]]:
         """Return the attributes of those Zarr groups that exist, by path."""

@@ -10,6 +10,7 @@ from cache_schemas.command_line import CONTEXT, FAILED, LazyGroup, fail, reports
 from cache_schemas.plurals import counted
 
 COMMANDS = {
+    "plan": "pipelines.cli:plan",
     "run": "pipelines.cli:run",
     "inspect": "labelgen.inspection.cli:inspect",
     "export": "labelgen.export.cli:export",

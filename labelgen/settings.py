@@ -1,9 +1,9 @@
 """The settings that decide what is in a cache. A change of one redoes the groups whose stage names it."""
 
 from collections.abc import Collection
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from cache_schemas.config_files import Settings
 
@@ -78,6 +78,23 @@ class ClipSettings(TeacherSettings):
         key_smoothing: threshold of MaskCLIP's key smoothing, whose own value is 1.0; null turns it off.
         prompt_denoising: threshold of MaskCLIP's prompt denoising, whose own value is 0.5; null turns it off.
         store_features: also store the features of the patches, `clip/features`.
+        size: height and width, in pixels, to which the pictures on disk are resized for CLIP; null: CLIP reads the
+            pictures at training size.
+        window: CLIP reads square windows of so many pixels, and the features where they overlap are averaged; null:
+            the whole picture at once.
+        stride: distance of neighbouring windows in pixels; null: half a window.
+        attention: how the patches of the last block are mixed. `value`: not at all (MaskCLIP). `sclip`, `clearclip`,
+            `naclip`: as in the papers of these names. All but `value` need a ViT.
+        scope: `sam`: a patch under a mask of SAM attends to the patches of this mask alone; with `value`, to all of
+            them equally.
+        proxy: `sam`: the patches are mixed by the similarity of SAM's image embedding (ProxyCLIP), instead of
+            `attention`.
+        key_smoothing_released: threshold of key smoothing as MaskCLIP's code does it, instead of `key_smoothing`. It
+            stores weighted sums of probabilities, which are not cosines.
+        purification: a class leaves a picture if its patches before and after key smoothing overlap by a lower IoU
+            than this (the idea of FreeCP); null turns it off.
+        expert_templates: in each picture, a class keeps so many of the templates of its prompts: those of lowest
+            entropy (the idea of FLOSS); null: all of them.
     """
 
     mean: tuple[float, float, float] | None = None
@@ -86,6 +103,34 @@ class ClipSettings(TeacherSettings):
     key_smoothing: float | None = Field(None, gt=0, le=1)
     prompt_denoising: float | None = Field(None, gt=0, le=1)
     store_features: bool = False
+
+    size: tuple[Annotated[int, Field(ge=14, le=4096)], Annotated[int, Field(ge=14, le=4096)]] | None = None
+    window: int | None = Field(None, ge=14)
+    stride: int | None = Field(None, ge=14)
+    attention: Literal["value", "sclip", "clearclip", "naclip"] = "value"
+    scope: Literal["none", "sam"] = "none"
+    proxy: Literal["none", "sam"] = "none"
+    key_smoothing_released: float | None = Field(None, gt=0, le=1)
+    purification: float | None = Field(None, gt=0, le=1)
+    expert_templates: int | None = Field(None, ge=1)
+
+    @model_validator(mode="after")
+    def _settings_fit_each_other(self) -> Self:
+        if self.stride is not None and (self.window is None or self.stride > self.window):
+            raise ValueError(
+                f"stride {self.stride} needs a window of at least so many pixels, and window is {self.window}; "
+                "windows further apart would leave pixels out"
+            )
+        if self.proxy != "none" and self.attention != "value":
+            raise ValueError(f"proxy {self.proxy} replaces attention {self.attention}; leave out one of them")
+        if self.key_smoothing is not None and self.key_smoothing_released is not None:
+            raise ValueError("key_smoothing and key_smoothing_released are two forms of one step; leave out one")
+        return self
+
+    @property
+    def reads_sam(self) -> bool:
+        """Whether the scores depend on what SAM found."""
+        return self.scope == "sam" or self.proxy == "sam"
 
 
 STOCK_CROP_NMS_THRESH = 0.7

@@ -73,6 +73,7 @@ class ActorPool:
         self._reminder: asyncio.Task[None] | None = None
         self._failure: PipelineError | None = None
         self._changed = asyncio.Condition()
+        self._turn = asyncio.Lock()
         self._suspects_waiting = 0
         self._calls = 0
         self._undecided = 0
@@ -214,6 +215,19 @@ class ActorPool:
     async def _worker(self, alone: bool) -> AsyncIterator[_Worker]:
         """Reserve one place on the least busy actor, or a whole actor if `alone`."""
         places = IN_FLIGHT if alone else 1
+        if alone:
+            worker = await self._reserve(places, alone)
+        else:
+            async with self._turn:  # thousands of calls may wait, and each change would wake all of them
+                worker = await self._reserve(places, alone)
+        try:
+            yield worker
+        finally:
+            async with self._changed:
+                worker.waiting -= places
+                self._changed.notify_all()
+
+    async def _reserve(self, places: int, alone: bool) -> _Worker:
         async with self._changed:
             self._suspects_waiting += alone
             await self._changed.wait_for(lambda: self._failure or self._has_room(places, alone))
@@ -221,12 +235,7 @@ class ActorPool:
             self._refuse_if_failed()
             worker = self._least_busy()
             worker.waiting += places
-        try:
-            yield worker
-        finally:
-            async with self._changed:
-                worker.waiting -= places
-                self._changed.notify_all()
+            return worker
 
     def _has_room(self, places: int, alone: bool) -> bool:
         if not self.ready or (self._suspects_waiting and not alone):

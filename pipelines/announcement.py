@@ -62,7 +62,7 @@ def _change(group: GroupPlan, seal: GroupSeal, todo: set[str]) -> str:
     planned = group.provenance
     if seal.fingerprint == planned.fingerprint:
         return "its files are too small"
-    if sources := [name for name in STAGES[group.path.name].made_from if name in todo]:
+    if sources := [name for name in planned.upstream if name in todo]:
         return f"{', '.join(sources)} changed"
     if seal.recipe != planned.recipe:
         return "settings changed"

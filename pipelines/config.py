@@ -43,12 +43,10 @@ class RaySettings(_PoolSections):
 
     Attributes:
         retries: a call or task that fails is retried so many times before its sample is quarantined.
-        shards_in_flight: how many shards are worked on, and so held in memory, at the same time.
         placement_minutes: the run stops if for so long not a single actor of a teacher could be placed and loaded.
     """
 
     retries: int = Field(2, ge=0)
-    shards_in_flight: int = Field(4, ge=1)
     placement_minutes: float = Field(30, gt=0)
 
     def pool(self, teacher: str) -> PoolSettings:

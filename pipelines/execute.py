@@ -27,6 +27,7 @@ from pipelines.actor_pool import CallFailedError
 from pipelines.cluster import Cluster as RayCluster
 from pipelines.config import RaySettings
 from pipelines.errors import PipelineError
+from pipelines.in_flight import ShardGate, most_shards, shard_bytes
 from pipelines.node_loss import MOST_LOSSES, is_node_loss, origin
 from pipelines.order import Step, steps_of
 from pipelines.plan import SHARD_GROUPS, BadSample, GroupPlan, Planner, ShardPlan
@@ -98,8 +99,8 @@ class _Execution:
         self.tally = Tally()
         self.job_ref = ray.put(job)
         self.pools = TeacherPools(settings, self.job_ref, cluster, progress)
-        self.teaching = Teaching(self.pools, settings, self.job_ref, self.tally.add, progress.add)
-        self.gate = asyncio.Semaphore(settings.shards_in_flight)
+        self.teaching = Teaching(self.pools, settings, self.tally.add, progress.add)
+        self.gate = ShardGate(self._most_shards)
         self.roots: dict[str, asyncio.Task[None]] = {}
         self.unusable: dict[str, BadSample] = {}
 
@@ -110,10 +111,9 @@ class _Execution:
         try:
             due_roots = self.planner.due_roots()
             await self._load_teachers(plan, due_roots)
-            with self._writing():
-                Cache.create(self.job.cache_url, manifest)
+            await asyncio.to_thread(self._write_manifest, manifest)
             self.roots = {group.path.name: asyncio.create_task(self._make_root(group)) for group in due_roots}
-            work = [*self.roots.values(), *(asyncio.create_task(self._make_shard(shard)) for shard in plan)]
+            work = [*self.roots.values(), asyncio.create_task(self._make_shards(plan))]
             await asyncio.gather(*work)
         finally:
             await _cancel([*keeping, *work])
@@ -166,20 +166,40 @@ class _Execution:
         except CallFailedError as error:
             raise PipelineError(f"{stage.description} could not be made: {error}") from None
 
+    async def _make_shards(self, plan: Sequence[ShardPlan]) -> None:
+        """Make all shards, in the order of the plan; each starts when there is room for it."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                for shard in plan:
+                    await self.gate.enter(shard)
+                    group.create_task(self._make_shard(shard))
+        except BaseExceptionGroup as failures:
+            raise failures.exceptions[0] from None
+
+    def _most_shards(self, shard: ShardPlan) -> int:
+        height, width = self.job.resolved.settings.images.size
+        actors, store_bytes = self.pools.actors, self.pools.store_bytes
+        return most_shards(actors, len(shard.samples), shard_bytes(shard, height * width), store_bytes)
+
     async def _make_shard(self, shard: ShardPlan) -> None:
-        """Bring one shard up to date; samples that turn out to be bad are quarantined, and the shard is replanned."""
-        async with self.gate, self.teaching.working():
+        """Bring one shard up to date, and make room for the next one."""
+        try:
+            await self._bring_up_to_date(shard)
+        finally:
+            self.gate.leave()
+
+    async def _bring_up_to_date(self, shard: ShardPlan) -> None:
+        """Make what is due of a shard; samples that turn out to be bad are quarantined, and the shard is replanned."""
+        async with self.teaching.working():
             while True:
-                with self._writing():
-                    self.cache.write_shard_record(shard.key, shard.record)
-                    self._drop_groups_without_plan(shard)
+                await asyncio.to_thread(self._begin_shard, shard)
                 bad = await self._make_groups(shard)
                 if not bad:
                     break
                 if labelled_before := {token: why for token, why in bad.items() if token in shard.labelled}:
                     self.unusable |= labelled_before
                     break
-                shard = self.planner.without(shard, bad)
+                shard = await asyncio.to_thread(self.planner.without, shard, bad)
                 self.progress.quarantined += len(bad)
             self.tally.shards += 1
             self.progress.shard_done()
@@ -189,7 +209,7 @@ class _Execution:
 
         A step that depends on one with bad samples does not run.
         """
-        steps = steps_of(shard.todo)
+        steps = steps_of(shard.todo, self.planner.resolved)
         running: dict[str, asyncio.Task[Bad]] = {}
 
         async def run_when_ready(step: Step) -> Bad:
@@ -233,7 +253,7 @@ class _Execution:
         if not bad:
             raise PipelineError(
                 f"reading shard {shard.key} kills its worker, but no single sample does: out of memory? "
-                "Lower ray.shards_in_flight, then run again"
+                "Give it more, or make a new cache with a lower shard_samples"
             )
         return bad
 
@@ -272,11 +292,19 @@ class _Execution:
         self.tally.add(report)
         return report
 
-    def _drop_groups_without_plan(self, shard: ShardPlan) -> None:
-        """Remove groups, sealed or half written, that the shard no longer has."""
-        for group in SHARD_GROUPS:
-            if group not in shard.fingerprints:
-                self.cache.remove_group(GroupPath(shard.key, group))
+    # Requests to a store take their time, so these run in threads beside the event loop.
+
+    def _write_manifest(self, manifest: CacheManifest) -> None:
+        with self._writing():
+            Cache.create(self.job.cache_url, manifest)
+
+    def _begin_shard(self, shard: ShardPlan) -> None:
+        """Write the record of a shard, and remove groups, sealed or half written, that the shard no longer has."""
+        with self._writing():
+            self.cache.write_shard_record(shard.key, shard.record)
+            for name in self.cache.group_names(shard.key):
+                if name in SHARD_GROUPS and name not in shard.fingerprints:
+                    self.cache.remove_group(GroupPath(shard.key, name))
 
     def _writing(self) -> AbstractContextManager[None]:
         return writing(self.job.cache_url, self.job.holder)

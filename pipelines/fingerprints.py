@@ -30,7 +30,7 @@ def stages_of(resolved: ResolvedSettings) -> dict[str, Stage]:
 def sources_of(group: str, resolved: ResolvedSettings) -> list[str]:
     """Return the groups that a group is made from in a cache of these modalities."""
     stages = stages_of(resolved)
-    return [name for name in STAGES[group].made_from if name in stages]
+    return [name for name in STAGES[group].sources(resolved) if name in stages]
 
 
 def recipe_of(group: str, resolved: ResolvedSettings) -> str:

@@ -56,13 +56,13 @@ def open_for_run(url: str, resolved: ResolvedSettings) -> Cache:
     existing = cache.manifest()
     if existing is None:
         return create_new(url, make_manifest(resolved))
-    _refuse_unfit(url, existing, resolved)
+    refuse_unfit(url, existing, resolved)
     cache = Cache(url, "a")
     migrate(cache)
     return cache
 
 
-def _refuse_unfit(url: str, existing: CacheManifest, resolved: ResolvedSettings) -> None:
+def refuse_unfit(url: str, existing: CacheManifest, resolved: ResolvedSettings) -> None:
     """Check that the samples of a run can be in one cache with those that it holds.
 
     Raises:

@@ -4,6 +4,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from labelgen.stages import STAGES
+from labelgen.stages.inputs import ResolvedSettings
 from labelgen.stages.stage import Stage
 
 
@@ -26,11 +27,11 @@ class Step:
         return any(stage.raw_inputs and not stage.teacher for stage in self.stages)
 
 
-def steps_of(todo: Collection[str]) -> list[Step]:
+def steps_of(todo: Collection[str], resolved: ResolvedSettings) -> list[Step]:
     """Return the steps that make the groups in `todo`, by name; those in no other's `after` may run at once.
 
-    A step starts once the groups that it is made from are sealed. A teacher also waits for all CPU tasks that read raw
-    files, so that bad files are found before a teacher works on their samples.
+    A step starts once the groups that it is made from under these settings are sealed. A teacher also waits for all CPU
+    tasks that read raw files, so that bad files are found before a teacher works on their samples.
     """
     stages = [stage for name, stage in STAGES.items() if name in todo]
     checks = {stage.task_name for stage in stages if stage.raw_inputs and not stage.teacher}
@@ -39,7 +40,7 @@ def steps_of(todo: Collection[str]) -> list[Step]:
         tasks.setdefault(stage.task_name, []).append(stage)
     steps = []
     for name, members in tasks.items():
-        sources = [STAGES[source] for stage in members for source in stage.made_from]
+        sources = [STAGES[source] for stage in members for source in stage.sources(resolved)]
         after = {source.task_name for source in sources if source.name in todo}
         if any(stage.teacher for stage in members):
             after |= checks

@@ -93,11 +93,21 @@ class Planner:
         self._digests: dict[str, str | None] = {}
 
     def plan(
-        self, scenes: Iterable[Scene], *, pattern: str = "*", limit: int | None = None, retry_quarantined: bool = False
+        self,
+        scenes: Iterable[Scene],
+        *,
+        pattern: str = "*",
+        part: tuple[int, int] = (1, 1),
+        limit: int | None = None,
+        retry_quarantined: bool = False,
     ) -> list[ShardPlan]:
-        """Plan the shards whose key matches `pattern` (shell style), at most `limit` of them."""
+        """Plan the shards whose key matches `pattern` (shell style), at most `limit` of them.
+
+        Of these, `part` (k, n) takes the k-th and then every n-th: each shard is in one of n parts.
+        """
         shards = [(key, scene, samples) for key, scene, samples in self._cut(scenes) if fnmatch.fnmatch(key, pattern)]
-        shards = shards[:limit]
+        shards = shards[part[0] - 1 :: part[1]][:limit]
+        self._look_up_files(sample for _, _, samples in shards for sample in samples)
         records = self.cache.shard_records(key for key, _, _ in shards)
         seals = self.cache.whole_seals(GroupPath(key, group) for key, _, _ in shards for group in SHARD_GROUPS)
         self._refuse_other_datasets(records)
@@ -208,7 +218,8 @@ class Planner:
     def _without_incomplete(self, shard: ShardPlan) -> ShardPlan:
         """Leave out the samples whose files are to be read and are missing, unless they were labelled before."""
         while True:
-            found = {s.token: missing_files(s, shard.todo, self.file_sizes) for s in shard.samples}
+            read = shard.todo.union(*(STAGES[group].more_files(self.resolved) for group in shard.todo))
+            found = {s.token: missing_files(s, read, self.file_sizes) for s in shard.samples}
             missing = {token: files for token, files in found.items() if files}
             self.missing |= missing
             self.unlabelled |= dict.fromkeys(missing.keys() & shard.labelled, shard.key)
@@ -246,14 +257,23 @@ class Planner:
         before = shard_fingerprints(unposed, self.file_sizes, self.file_digests, self.resolved, {}).get("points")
         return {"points": before} if before == present["points"].fingerprint else {}
 
+    def _look_up_files(self, samples: Iterable[Sample]) -> None:
+        """Ask for the sizes of all files at once, and for the digests of those with truth: there are 100,000s."""
+        looked_at = list(samples)
+        paths = dict.fromkeys(path for sample in looked_at for path in (*sample.input_paths, *sample.truth_paths))
+        self._sizes.update(file_sizes(self.data, tuple(paths)))
+        self.file_digests(tuple(dict.fromkeys(path for sample in looked_at for path in sample.truth_paths)))
+
     def file_sizes(self, paths: tuple[str, ...]) -> dict[str, int | None]:
-        """Return file sizes by path. The file system is asked once a file, since datasets have 100,000s of them."""
-        self._sizes.update(file_sizes(self.data, tuple(path for path in paths if path not in self._sizes)))
+        """Return file sizes by path. The file system is asked once a file."""
+        if unknown := tuple(path for path in paths if path not in self._sizes):
+            self._sizes.update(file_sizes(self.data, unknown))
         return {path: self._sizes[path] for path in paths}
 
     def file_digests(self, paths: tuple[str, ...]) -> dict[str, str | None]:
         """Return digests of the content of files by path. Each file is read once."""
-        self._digests.update(file_digests(self.data, tuple(path for path in paths if path not in self._digests)))
+        if unknown := tuple(path for path in paths if path not in self._digests):
+            self._digests.update(file_digests(self.data, unknown))
         return {path: self._digests[path] for path in paths}
 
     def _inputs_digest(self, sample: Sample) -> str:

@@ -21,8 +21,9 @@ TERMINAL_SECONDS = 0.5
 class Progress:
     """Counts what is done, and prints it to `stream`.
 
-    Nearly all time goes to the teachers, which run at the same time. So the teacher that has done the smallest share
-    of its samples determines the estimate of the time left.
+    All stages run at the same time, so the stage that needs most time for the rest of its samples determines the
+    estimate of the time left. The rate of a stage is that since its first samples: starting the run and loading the
+    teachers are not counted, unless there is no other measurement yet.
     """
 
     def __init__(self, shards: int, samples: dict[str, int], stream: TextIO | None = None) -> None:
@@ -31,6 +32,7 @@ class Progress:
         self._start = time.monotonic()
         self._expected = {stage: count for stage, count in samples.items() if count}
         self._done = dict.fromkeys(self._expected, 0)
+        self._first: dict[str, tuple[float, int]] = {}
         self._shards, self._shards_done = shards, 0
         self.quarantined = 0
         self._rows = _Rows(self._stream, shards, self._expected) if self._stream.isatty() else None
@@ -39,6 +41,8 @@ class Progress:
         """Count samples that a stage has worked on."""
         if stage in self._done:
             self._done[stage] = min(self._done[stage] + samples, self._expected[stage])
+            if samples:
+                self._first.setdefault(stage, (time.monotonic(), self._done[stage]))
 
     def shard_done(self) -> None:
         """Count a shard that is up to date."""
@@ -67,7 +71,10 @@ class Progress:
         """Return the progress as one line."""
         teachers = [stage for stage in self._expected if STAGES[stage].teacher]
         parts = [f"labels: {self._shards_done}/{self._shards} shards"]
-        parts += [f"{stage} {self._done[stage]:,}/{self._expected[stage]:,} samples" for stage in teachers]
+        for stage in teachers:
+            left = self.seconds_left(stage)
+            more = f", {_clock(left)} left" if left else ""
+            parts.append(f"{stage} {self._done[stage]:,}/{self._expected[stage]:,} samples{more}")
         return " | ".join([*parts, *self._state()])
 
     def _state(self) -> list[str]:
@@ -75,18 +82,37 @@ class Progress:
         parts = [f"{self.quarantined} quarantined"] if self.quarantined else []
         parts.append(f"{_clock(elapsed)} elapsed")
         if self._shards_done < self._shards:
-            share = self._share_done()
-            parts.append(f"ETA {_clock(elapsed / share - elapsed)}" if share else "ETA unknown yet")
+            left = self._run_seconds_left(elapsed)
+            parts.append("ETA unknown yet" if left is None else f"ETA {_clock(left)}")
         return parts
 
-    def _share_done(self) -> float:
-        """Return the share of the work that is done: that of the slowest teacher, or of the shards without one."""
-        shares = [self._done[stage] / count for stage, count in self._expected.items() if STAGES[stage].teacher]
-        return min(shares, default=self._shards_done / self._shards)
+    def seconds_left(self, stage: str) -> float | None:
+        """Return how long a stage needs for the rest of its samples at its rate so far; None if it has done none."""
+        done, rest = self._done[stage], self._expected[stage] - self._done[stage]
+        if not rest:
+            return 0.0
+        if not done:
+            return None
+        now, (first_time, first_count) = time.monotonic(), self._first[stage]
+        if done > first_count and now > first_time:
+            return rest * (now - first_time) / (done - first_count)
+        return rest * (now - self._start) / done
+
+    def _run_seconds_left(self, elapsed: float) -> float | None:
+        """Return the time left of the slowest stage; without teachers, that of the shards. None: not known yet."""
+        left = {stage: self.seconds_left(stage) for stage in self._expected}
+        teachers = [left[stage] for stage in left if STAGES[stage].teacher]
+        if None in teachers:
+            return None
+        if not teachers:
+            done = self._shards_done
+            return elapsed * (self._shards - done) / done if done else None
+        return max(seconds for seconds in left.values() if seconds is not None)
 
     def _print(self) -> None:
         if self._rows:
-            self._rows.show(self._done, self._shards_done, " | ".join(self._state()))
+            left = {stage: self.seconds_left(stage) for stage in self._expected}
+            self._rows.show(self._done, left, self._shards_done, " | ".join(self._state()))
         else:
             print(self.line(), file=self._stream, flush=True)
 
@@ -100,17 +126,21 @@ class _Rows:
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[unit]}"),
+            TextColumn("{task.fields[left]}", style="dim"),
         )
         self._rows = Rows(*columns)
-        self._tasks = {stage: self._rows.add_task(stage, total=n, unit="samples") for stage, n in samples.items()}
-        self._shards = self._rows.add_task("all", total=shards, unit="shards")
+        self._tasks = {
+            stage: self._rows.add_task(stage, total=n, unit="samples", left="") for stage, n in samples.items()
+        }
+        self._shards = self._rows.add_task("all", total=shards, unit="shards", left="")
         console = Console(file=stream, force_terminal=True)
         self._live = Live(self._rows, console=console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False)
         self._live.start()
 
-    def show(self, done: dict[str, int], shards: int, state: str) -> None:
+    def show(self, done: dict[str, int], left: dict[str, float | None], shards: int, state: str) -> None:
         for stage, count in done.items():
-            self._rows.update(self._tasks[stage], completed=count)
+            seconds = left[stage]
+            self._rows.update(self._tasks[stage], completed=count, left=f"{_clock(seconds)} left" if seconds else "")
         self._rows.update(self._shards, completed=shards)
         self._live.update(Group(self._rows, Text(state, style="dim")), refresh=True)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cache_schemas.documents import ShardRecord
 from cache_schemas.errors import ConfigError
+from cache_schemas.group_path import SUMMARY
 from cache_schemas.location import canonical
 from cache_schemas.lock import run_lock, writing
 from cache_schemas.store import Cache
@@ -16,12 +17,14 @@ from labelgen.stages.inputs import ResolvedSettings
 from pipelines.announcement import announce, refuse_incomplete
 from pipelines.cluster import cluster
 from pipelines.config import RunConfig
+from pipelines.fingerprints import recipe_of
 from pipelines.leftovers import sweep_half_written
 from pipelines.local_cluster import sweep_dead_clusters
 from pipelines.manifest import manifest_after, open_for_run, update_manifest
 from pipelines.plan import Planner, ShardPlan, needs_work
 from pipelines.resolve import open_dataset, read_scenes, resolve, with_modalities_of
-from pipelines.summary import RunSummary
+from pipelines.summary import SHARD_TEACHERS, RunSummary
+from pipelines.summary_file import write_summary
 from pipelines.user_name import ensure_user_name
 
 
@@ -33,6 +36,7 @@ class RunRequest:
     data: Path
     cache: str
     shards: str = "*"
+    part: tuple[int, int] = (1, 1)
     limit: int | None = None
     ray_address: str | None = None
     retry_quarantined: bool = False
@@ -57,10 +61,17 @@ def generate_labels(request: RunRequest, say: Callable[[str], None]) -> RunSumma
         cache = open_for_run(request.cache, resolved)
         planner = Planner(adapter.data, cache, resolved)
         plan = planner.plan(
-            scenes, pattern=request.shards, limit=request.limit, retry_quarantined=request.retry_quarantined
+            scenes,
+            pattern=request.shards,
+            part=request.part,
+            limit=request.limit,
+            retry_quarantined=request.retry_quarantined,
         )
         if not plan:
-            raise ConfigError(f"--shards {request.shards!r} matches no shard; keys look like {scenes[0].name}-000")
+            part = "" if request.part == (1, 1) else f" in part {request.part[0]} of {request.part[1]}"
+            raise ConfigError(
+                f"--shards {request.shards!r} matches no shard{part}; keys look like {scenes[0].name}-000"
+            )
         records = cache.shard_records(shard.key for shard in plan)
         due = [shard for shard in plan if needs_work(shard, records.get(shard.key))]
         summary = RunSummary(request.cache, resolved.teachers.preset, shards_kept=len(plan) - len(due))
@@ -73,7 +84,12 @@ def generate_labels(request: RunRequest, say: Callable[[str], None]) -> RunSumma
         else:
             update_manifest(cache, resolved)
         summary.count_samples(cache, plan)
-    summary.seconds = time.monotonic() - start
+        summary.seconds = time.monotonic() - start
+        if summary.stage_seconds:
+            try:
+                write_summary(summary, holder)
+            except OSError as error:  # all labels are sealed, so the run has succeeded
+                summary.warnings.append(f"{SUMMARY} cannot be written ({error.strerror or error})")
     return summary
 
 
@@ -105,7 +121,10 @@ def _work(
         progress = Progress(len(due), samples)
         manifest = manifest_after(planner.cache, resolved)
         tally = execute(due, job, request.config.ray, planner, running, progress, manifest)
+        summary.gpus = running.resources().get("GPU", 0.0)
     summary.shards_done = tally.shards
+    summary.count_work(due)
+    summary.teacher_recipes = {name: recipe_of(name, resolved) for name in SHARD_TEACHERS}
     summary.warnings = describe(tally.warnings)
     summary.groups_sealed = dict(sorted(tally.sealed.items()))
     summary.stage_seconds = tally.seconds

@@ -17,13 +17,18 @@ from labelgen.completeness import short_reason
 from labelgen.stages import STAGES
 from pipelines.plan import ShardPlan
 
+SHARD_TEACHERS = tuple(name for name, stage in STAGES.items() if stage.teacher and not stage.at_root)
+"""The stages of a shard that a teacher computes."""
+
 
 @dataclass
 class RunSummary:
     """What a run did.
 
     `seconds` is the wall time. `stage_seconds` is the work summed over workers, and `stage_peak_mib` the largest
-    resident memory of a process, both by kind of work. `wall_over_teachers` is the wall time divided by the work of
+    resident memory of a process, both by kind of work. `stage_samples` and `stage_pictures` are what the stages worked
+    on. `gpus` are those of the cluster at the end. `teacher_recipes` digest the settings of the teachers' stages.
+    `finished` is a time of day in UTC (ISO 8601). `wall_over_teachers` is the wall time divided by the work of
     the teachers on shards: close to 1 on one GPU if all other work runs at the same time as theirs.
     """
 
@@ -39,13 +44,46 @@ class RunSummary:
     seconds: float = 0.0
     stage_seconds: dict[str, float] = field(default_factory=dict)
     stage_peak_mib: dict[str, float] = field(default_factory=dict)
+    stage_samples: dict[str, int] = field(default_factory=dict)
+    stage_pictures: dict[str, int] = field(default_factory=dict)
+    gpus: float = 0.0
+    teacher_recipes: dict[str, str] = field(default_factory=dict)
+    finished: str = ""
 
     @property
     def wall_over_teachers(self) -> float | None:
         """The wall time divided by the summed work of the teachers; None if they had none."""
-        stages = [name for name, stage in STAGES.items() if stage.teacher and not stage.at_root]
-        work = sum(self.stage_seconds.get(name, 0.0) for name in stages)
+        work = self._teachers_seconds
         return self.seconds / work if work else None
+
+    @property
+    def efficiency(self) -> float | None:
+        """The share of the time of all GPUs in which a teacher computed; None without GPUs or teachers.
+
+        It is the rate that was reached, divided by the rate of teachers that never wait. Starting the run and loading
+        the teachers count as waiting. If the teachers share a GPU, each is slowed down by the other one, and the value
+        can exceed 1.
+        """
+        gpu_seconds, work = self.seconds * self.gpus, self._teachers_seconds
+        return work / gpu_seconds if gpu_seconds and work else None
+
+    @property
+    def pictures_per_second(self) -> dict[str, float]:
+        """The pictures of a stage divided by its work in seconds, which is the rate of one worker."""
+        work = {name: self.stage_seconds.get(name, 0.0) for name in self.stage_pictures}
+        return {name: count / work[name] for name, count in self.stage_pictures.items() if work[name]}
+
+    @property
+    def _teachers_seconds(self) -> float:
+        return sum(self.stage_seconds.get(name, 0.0) for name in SHARD_TEACHERS)
+
+    def count_work(self, done: Sequence[ShardPlan]) -> None:
+        """Count the samples and pictures of each stage of the shards that were worked on."""
+        for shard in done:
+            pictures = sum(len(sample.cameras) for sample in shard.samples)
+            for name in shard.todo:
+                self.stage_samples[name] = self.stage_samples.get(name, 0) + len(shard.samples)
+                self.stage_pictures[name] = self.stage_pictures.get(name, 0) + pictures
 
     def count_samples(self, cache: Cache, plan: Sequence[ShardPlan]) -> None:
         """Count how many samples of the plan are in the cache, and how many are quarantined, by reason."""
@@ -59,7 +97,12 @@ class RunSummary:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the summary as a JSON-ready object."""
-        return {**asdict(self), "wall_over_teachers": self.wall_over_teachers}
+        return {
+            **asdict(self),
+            "wall_over_teachers": self.wall_over_teachers,
+            "efficiency": self.efficiency,
+            "pictures_per_second": self.pictures_per_second,
+        }
 
     def render(self, width: int) -> str:
         """Return the summary as text of at most `width` columns, but for paths, which stay in one piece."""

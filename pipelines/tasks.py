@@ -93,19 +93,12 @@ def check_sample(job: Job, stages: Sequence[str], sample: Sample) -> Report:
     return report
 
 
-@ray.remote(num_returns=2)
-def decode(job: Job, chunk: Chunk) -> tuple[Report, Any]:
-    """Decode the raw files of a chunk for a teacher."""
-    report, steps = Report(), _teacher_call(chunk.stage)
-    assert steps.decode, f"stage {chunk.stage} decodes nothing"
-    with report.timed("decode"):
-        decoded = steps.decode(_chunk_inputs(job, chunk, {}))
-    return report, decoded
-
-
 @ray.remote
 class TeacherActor:
-    """Holds the model of one teacher. While a chunk is computed, another call may already receive the next one."""
+    """Holds the model of one teacher. While a chunk is computed, another call may decode and receive the next one.
+
+    Decoded pictures do not cross the network: they have ten times the bytes of their files.
+    """
 
     def __init__(self, job: Job, teacher: str, threads: int) -> None:
         """Load the model.
@@ -120,10 +113,14 @@ class TeacherActor:
         self.root_groups: dict[str, Arrays] = {}
 
     @ray.method(num_returns=2)
-    def answer(self, chunk: Chunk, report: Report, decoded: Any) -> tuple[Report, Any]:
-        """Return the part of a stage's group that belongs to a chunk, and `report` with this work added."""
-        steps = _teacher_call(chunk.stage)
-        batch = steps.receive(self.model, _chunk_inputs(self.job, chunk, self.root_groups), decoded)
+    def answer(self, chunk: Chunk) -> tuple[Report, Any]:
+        """Return the part of a stage's group that belongs to a chunk, after a report on the work."""
+        report, steps = Report(), _teacher_call(chunk.stage)
+        inputs, decoded = _chunk_inputs(self.job, chunk, self.root_groups), None
+        if steps.decode:
+            with report.timed("decode"):
+                decoded = steps.decode(inputs)
+        batch = steps.receive(self.model, inputs, decoded)
         with self.computing, report.timed(chunk.stage):
             result = steps.compute(self.model, batch)
         return report, steps.fetch(self.model, result)

@@ -82,6 +82,11 @@ class TeacherPools:
         await self.start({teacher: 1})
         return self._pools[teacher]
 
+    @property
+    def actors(self) -> int:
+        """The number of actors of the largest pool; without a pool, the number of cores, which do all work then."""
+        return max((pool.size for pool in self._pools.values()), default=self._cores)
+
     def close(self) -> None:
         """End all actors."""
         for pool in self._pools.values():
@@ -89,6 +94,7 @@ class TeacherPools:
 
     def _look(self, resources: Mapping[str, float]) -> None:
         self._gpus = resources.get("GPU", 0.0)
+        self.store_bytes = resources.get("object_store_memory", 0.0)
         self._cores = max(1, int(resources.get("CPU", 1)))
         self._uses_gpus = self._cluster.joined or self._gpus > 0
 

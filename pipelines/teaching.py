@@ -13,12 +13,11 @@ import ray
 from labelgen.errors import SampleError
 from labelgen.samples import Sample
 from labelgen.stages import STAGES
-from labelgen.stages.stage import Stage, Teacher, TeacherCall
-from pipelines import tasks
+from labelgen.stages.stage import Stage, Teacher
 from pipelines.actor_pool import ActorPool, CallFailedError
 from pipelines.config import RaySettings
 from pipelines.plan import ShardPlan
-from pipelines.tasks import Chunk, Job, Report
+from pipelines.tasks import Chunk, Report
 from pipelines.teacher_pools import TeacherPools
 
 POLL_SECONDS = 0.1
@@ -65,12 +64,11 @@ class Teaching:
         self,
         pools: TeacherPools,
         settings: RaySettings,
-        job_ref: "ray.ObjectRef[Job]",
         add_report: Callable[[Report], None],
         add_samples: Callable[[str, int], None],
     ) -> None:
         """Report each call to `add_report`, and how many samples of a stage are answered to `add_samples`."""
-        self._pools, self._settings, self._job_ref = pools, settings, job_ref
+        self._pools, self._settings = pools, settings
         self._add_report, self._add_samples = add_report, add_samples
         self._shards_working = 0
 
@@ -91,13 +89,10 @@ class Teaching:
             SampleError: if a raw file of the chunk cannot be used.
             PipelineError: if the pool has not answered a single call.
         """
-        steps = STAGES[chunk.stage].build
-        decodes = isinstance(steps, TeacherCall) and steps.decode is not None
 
         def submit(actor: Any) -> "Sequence[ray.ObjectRef[Any]]":
-            decoded: Any = tasks.decode.remote(self._job_ref, chunk) if decodes else (Report(), None)
             call = actor.answer.options(name=f"TeacherActor.{chunk.stage}")  # what `ps` shows of the process
-            refs: Sequence[ray.ObjectRef[Any]] = call.remote(chunk, *decoded)
+            refs: Sequence[ray.ObjectRef[Any]] = call.remote(chunk)
             return refs
 
         pool = await self._pools.of(teacher.name)

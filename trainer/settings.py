@@ -80,7 +80,7 @@ class NetworkSettings(Settings):
     """
 
     image: Literal["deeplabv3-resnet50", "deeplabv3-mobilenet", "small", "none"]
-    cloud: Literal["minkunet34", "minkunet18", "minkunet14", "small", "none"]
+    cloud: Literal["minkunet34", "minkunet18a", "minkunet14a", "spvcnn", "spvcnn-2dpass", "small", "none"]
     image_weights: Path | None = None
     voxel_m: float = Field(gt=0)
     point_features: Literal["intensity", "colour"] = "intensity"

@@ -93,6 +93,11 @@ class ShardInputs:
         """Return one array of a sealed group of this shard, without reading its values."""
         return self.cache.rows(GroupPath(self.shard_key, group), name)
 
+    def array_names(self, group: str) -> set[str]:
+        """Return the names of the arrays of a sealed group of this shard."""
+        path = GroupPath(self.shard_key, group)
+        return set(self.cache.seals([path])[path].arrays)
+
     def read_root(self, group: str) -> Arrays:
         """Return all values of a sealed group outside the shards, read once."""
         if group not in self.root_groups:

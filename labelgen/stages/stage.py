@@ -33,7 +33,7 @@ class TeacherCall:
 
     Attributes:
         teacher: the model.
-        decode: inputs -> decoded raw files, in a CPU task. None if the stage reads only sealed groups.
+        decode: inputs -> decoded raw files, in the actor. None if the stage reads only sealed groups.
         receive: model, inputs, decoded (None without `decode`) -> batch, in the actor.
         compute: model, batch -> result. Of these steps, one runs at a time in an actor.
         fetch: model, result -> the part.
@@ -60,6 +60,9 @@ class Stage:
         settings: the settings that shape the group, JSON-ready, besides those of the groups in `made_from`. None: the
             settings do not ask for the group.
         made_from: the groups that it is made from.
+        more_sources: further ones that it is made from under some settings.
+        more_files: stages made from raw files that it reads as well under some settings. They are among its sources,
+            so their fingerprints tell of these files.
         raw_inputs: what it takes from the dataset, JSON-ready: tokens, calibrations, files with their sizes. It
             returns None for samples that have no such group. None instead of a function: nothing but sealed groups.
         by_content: whether its raw files count by their content instead of their size: a corrected label file has the
@@ -75,10 +78,16 @@ class Stage:
     build: Callable[[ShardInputs], Arrays] | TeacherCall
     settings: Callable[[ResolvedSettings], Any]
     made_from: tuple[str, ...] = ()
+    more_sources: Callable[[ResolvedSettings], tuple[str, ...]] = lambda resolved: ()
+    more_files: Callable[[ResolvedSettings], tuple[str, ...]] = lambda resolved: ()
     raw_inputs: Callable[[Sequence[Sample], FileSizes], Any] | None = None
     by_content: bool = False
     task: str = ""
     counts: Callable[[Arrays], dict[str, int]] = lambda arrays: {}
+
+    def sources(self, resolved: ResolvedSettings) -> tuple[str, ...]:
+        """Return all groups that it is made from under these settings."""
+        return self.made_from + self.more_sources(resolved)
 
     @property
     def task_name(self) -> str:

@@ -11,7 +11,15 @@ def test_names_that_only_an_object_store_can_have_are_stray(path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["zarr.json", "shards/zarr.json", "shards/s-000/zarr.json", "shards/s-000/clip/zarr.json", "text/zarr.json"]
+    "path",
+    [
+        "summary.json",
+        "zarr.json",
+        "shards/zarr.json",
+        "shards/s-000/zarr.json",
+        "shards/s-000/clip/zarr.json",
+        "text/zarr.json",
+    ],
 )
 def test_documents_are_expected(path: str) -> None:
     assert dict(stray_files({path: 3})) == {}

@@ -2,15 +2,14 @@
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
+from cache_schemas import cache_files
 from cache_schemas.documents import GroupSeal, Source
-from cache_schemas.durable_store import DurableStore
+from cache_schemas.durable_store import write_durably
 from cache_schemas.errors import CacheError
 from cache_schemas.group_path import GroupPath
 from cache_schemas.layout import SHARD_GROUPS
@@ -87,18 +86,17 @@ def test_a_migration_that_stops_leaves_a_cache_that_is_read_and_migrated(
     """It stops after each number of documents that it writes before the last one, which is the manifest."""
     whole = Path(shutil.copytree(STORED, tmp_path / "whole.zarr"))
     migrate(Cache(str(whole), "a"))
-    write: Callable[..., Any] = DurableStore._set
     written = 0
 
-    async def stop(store: DurableStore, key: str, *args: Any, **kwargs: Any) -> None:
+    def stop(path: Path, value: bytes) -> None:
         nonlocal written
         if written == writes:
             raise OSError("stopped")
         written += 1
-        await write(store, key, *args, **kwargs)
+        write_durably(path, value)
 
     with monkeypatch.context() as patch, pytest.raises((OSError, CacheError), match="stopped"):
-        patch.setattr(DurableStore, "_set", stop)
+        patch.setattr(cache_files, "write_durably", stop)
         migrate(Cache(str(format1), "a"))
     assert problems(format1) == []
     migrate(Cache(str(format1), "a"))

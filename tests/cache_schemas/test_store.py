@@ -6,10 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zarr
-from zarr.core.attributes import Attributes
 
 from cache_schemas.array_storage import checksum
-from cache_schemas.documents import CacheManifest, Provenance
+from cache_schemas.documents import CacheManifest, GroupSeal, Provenance
 from cache_schemas.errors import LayoutError, UnsealedGroupError
 from cache_schemas.group_path import GroupPath
 from cache_schemas.layout import POINTS_PER_CHUNK, ROOT_GROUPS, SHARD_GROUPS, AnyArray, group_spec
@@ -157,11 +156,11 @@ def test_a_writer_killed_before_the_seal_leaves_nothing_to_read(
     if rewrite:
         cache.write_group(GroupPath("scene-000", "points"), arrays, Provenance("old"))
 
-    def killed(self: Attributes, attributes: dict[str, object]) -> None:
+    def killed(self: GroupSeal) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Attributes, "put", killed)
+        patch.setattr(GroupSeal, "to_attrs", killed)
         cache.write_group(GroupPath("scene-000", "points"), arrays, Provenance("new"))
     assert cache.stored_bytes(GroupPath("scene-000", "points")).keys() == arrays.keys(), "all arrays were written"
     reader, _ = Cache.open(cache.url)

@@ -13,8 +13,8 @@ from pipelines.resolve import open_dataset, read_scenes, resolve, with_modalitie
 from pipelines.teaching import cut_into_calls
 
 
-def build_cache(config: RunConfig, data: Path, url: str) -> None:
-    """Make a whole cache of a dataset, or extend one."""
+def build_cache(config: RunConfig, data: Path, url: str, part: tuple[int, int] = (1, 1)) -> None:
+    """Make a whole cache of a dataset, or of one part of its shards, or extend one."""
     adapter = open_dataset(config.dataset, data, config.sweeps.count)
     scenes = read_scenes(config, adapter)
     resolved = with_modalities_of(scenes, resolve(config, adapter))
@@ -43,10 +43,10 @@ def build_cache(config: RunConfig, data: Path, url: str) -> None:
 
     for group in planner.due_roots():
         seal(group)
-    for shard in planner.plan(scenes):
+    for shard in planner.plan(scenes, part=part):
         cache.write_shard_record(shard.key, shard.record)
         waiting = [name for name in STAGES if name in shard.todo]
         while waiting:
-            name = next(name for name in waiting if not set(STAGES[name].made_from) & set(waiting))
+            name = next(name for name in waiting if not set(STAGES[name].sources(resolved)) & set(waiting))
             seal(planner.group(shard, name))
             waiting.remove(name)

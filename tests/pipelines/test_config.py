@@ -52,7 +52,7 @@ def test_scientific_notation_is_a_number() -> None:
         ("sam.pred_iou_tresh=0.5", "unknown key 'sam.pred_iou_tresh'; did you mean 'sam.pred_iou_thresh'?"),
         ("sam.pts=3", "unknown key 'sam.pts'; the keys of sam are architecture, weights, points_per_side"),
         ("min_depth_m=2", "unknown key 'min_depth_m'; did you mean 'points.min_depth_m'?"),
-        ("ray.dino.actors=2", "unknown key 'ray.dino'; the keys of ray are clip, sam, retries, shards_in_flight"),
+        ("ray.dino.actors=2", "unknown key 'ray.dino'; the keys of ray are clip, sam, retries, placement_minutes"),
         ("speed=9", "unknown key 'speed'; the keys of the settings are dataset, version"),
         ("imges.height=3", "unknown key 'imges'; did you mean 'images'?"),
         ("images.height=tall", "images.height = 'tall'"),

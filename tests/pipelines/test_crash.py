@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cache_schemas.group_path import LOCKS, GroupPath
+from cache_schemas.group_path import LOCKS, SUMMARY, GroupPath
 from cache_schemas.lock import run_lock
 from cache_schemas.store import Cache
 from cache_schemas.validate import validate
@@ -135,9 +135,9 @@ class Attack:
 
 
 def files_of(cache: Path) -> list[str]:
-    """Return the files of a cache without its locks; the reference was made without any."""
+    """Return the files of a cache without its locks and its summary; the reference was made without any."""
     found = (str(path.relative_to(cache)) for path in cache.rglob("*") if path.is_file())
-    return sorted(path for path in found if path not in LOCKS)
+    return sorted(path for path in found if path not in (*LOCKS, SUMMARY))
 
 
 def test_killed_runs_go_on_to_the_cache_of_an_undisturbed_one(

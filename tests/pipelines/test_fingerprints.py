@@ -133,3 +133,15 @@ def test_poses_pictures_in_files_of_many_lenses_and_truth_in_tables_count(resolv
 
 def test_a_shard_without_samples_has_no_groups(resolved: ResolvedSettings) -> None:
     assert shard_fingerprints([], sizes, digests, resolved, {}) == {}
+
+
+def test_clip_is_made_from_sam_where_it_reads_what_sam_found(made: Path) -> None:
+    def recipes(*overrides: str) -> tuple[str, str]:
+        changed = resolve_nuscenes(made, *small_settings(made), *overrides)
+        return recipe_of("sam", changed), recipe_of("clip", changed)
+
+    (sam, clip), (other_sam, same_clip) = recipes(), recipes("sam.pred_iou_thresh=0.5")
+    assert other_sam != sam and same_clip == clip
+    for setting in ("clip.scope=sam", "clip.proxy=sam"):
+        of_default, of_other = recipes(setting), recipes(setting, "sam.pred_iou_thresh=0.5")
+        assert len({clip, of_default[1], of_other[1]}) == 3, setting

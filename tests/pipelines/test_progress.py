@@ -31,8 +31,27 @@ def test_the_slower_teacher_decides_the_estimate(clock: list[float]) -> None:
     shown.add("sam", 10)
     shown.shard_done()
     assert shown.line() == (
-        "labels: 1/10 shards | clip 400/400 samples | sam 10/400 samples | 1 min 00 s elapsed | ETA 39 min 00 s"
+        "labels: 1/10 shards | clip 400/400 samples | sam 10/400 samples, 39 min 00 s left"
+        " | 1 min 00 s elapsed | ETA 39 min 00 s"
     )
+
+
+def test_the_rate_of_a_stage_does_not_count_the_start(clock: list[float]) -> None:
+    shown = Progress(10, {"sam": 100}, io.StringIO())
+    clock[0] = 600  # a cluster that starts, and a network that is loaded
+    shown.add("sam", 10)
+    clock[0] = 620
+    shown.add("sam", 20)
+    assert shown.seconds_left("sam") == 70  # 20 samples in 20 s, and 70 are left
+
+
+def test_a_stage_without_a_teacher_can_be_the_slowest(clock: list[float]) -> None:
+    shown = Progress(10, {"images": 100, "sam": 100}, io.StringIO())
+    for second, (images, sam) in {10: (1, 10), 20: (1, 10)}.items():
+        clock[0] = second
+        shown.add("images", images)
+        shown.add("sam", sam)
+    assert shown.line().endswith("sam 20/100 samples, 1 min 20 s left | 20 s elapsed | ETA 16 min 20 s")
 
 
 def test_without_teachers_shards_decide_the_estimate(clock: list[float]) -> None:
@@ -79,9 +98,11 @@ def test_a_terminal_gets_one_live_row_for_each_stage(monkeypatch: pytest.MonkeyP
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.getvalue())
     assert "loading the teachers [9]" in text
     rows = [line.split() for line in text.splitlines() if "/" in line]
-    assert [(row[0], row[-2], row[-1]) for row in rows[-3:]] == [
+    assert [
+        (row[0], *(word for word in row if "/" in word or word in ("samples", "shards", "left"))) for row in rows[-3:]
+    ] == [
         ("images", "0/5", "samples"),
-        ("clip", "1/7", "samples"),
+        ("clip", "1/7", "samples", "left"),
         ("all", "1/3", "shards"),
     ]
     assert "elapsed | ETA" in text

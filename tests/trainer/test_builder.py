@@ -52,6 +52,20 @@ def test_points_lie_in_voxels_of_their_own_sample(batch: Batch) -> None:
         assert len(batch.point_labels[seen & (batch.point_voxel == voxel)].unique()) == 1
 
 
+@pytest.mark.parametrize(("network", "position", "features"), [("spvcnn", True, False), ("spvcnn-2dpass", True, True)])
+def test_batches_carry_points_for_networks_that_need_them(
+    toy: str, batch: Batch, network: str, position: bool, features: bool
+) -> None:
+    assert batch.point_position is None and batch.point_features is None
+    found = batches(toy, f"networks.cloud={network}")[0][Step(0, 0, (3, 0, 4))]
+    assert (found.point_position is not None, found.point_features is not None) == (position, features)
+    inside = found.point_position - found.voxels[found.point_voxel, 1:]
+    assert inside.min() >= 0 and inside.max() < 1 + 1e-4 and inside.std() > 0.2
+    if features:
+        lone = torch.bincount(found.point_voxel)[found.point_voxel] == 1
+        torch.testing.assert_close(found.point_features[lone], found.voxel_features[found.point_voxel][lone])
+
+
 def test_frozen_features_are_sampled_at_the_pairs_position_before_augmentation(batch: Batch) -> None:
     grid, scale = batch.features["sam"], batch.scales["sam"]
     found = sample_bilinear(grid, batch.pair_image, batch.pair_position) * scale[batch.pair_image]

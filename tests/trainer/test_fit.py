@@ -169,13 +169,13 @@ def test_samples_without_pairs_and_absent_classes_can_be_trained_on(own: str, tm
     assert all(np.isfinite(row["loss"]) for row in history(tmp_path / "run"))
 
 
-@pytest.mark.parametrize("points", [0, 1])
+@pytest.mark.parametrize(("points", "network"), [(0, "spvcnn"), (1, "spvcnn-2dpass")])
 def test_empty_clouds_and_single_points_can_be_trained_on_and_scored(
-    tmp_path: Path, make_cache, monkeypatch: pytest.MonkeyPatch, points: int
+    tmp_path: Path, make_cache, monkeypatch: pytest.MonkeyPatch, points: int, network: str
 ) -> None:
     monkeypatch.setattr(conftest, "POINTS", points)
     cache = make_cache(tmp_path / "cache")
-    networks = ["networks.cloud=minkunet14", "optimiser.epochs=2", "schedule.stage2_epoch=1", "stream.images=1"]
+    networks = [f"networks.cloud={network}", "optimiser.epochs=2", "schedule.stage2_epoch=1", "stream.images=1"]
     run_cli("fit", cache, "--out", tmp_path / "run", *overrides(*networks))
     rows = history(tmp_path / "run")
     assert len(rows) == 8 and all(np.isfinite(row["loss"]) for row in rows)

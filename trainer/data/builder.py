@@ -18,12 +18,15 @@ from trainer.data.batch import Batch
 from trainer.data.point_features import point_arrays, point_features
 from trainer.data.sampler import Step
 from trainer.data.stream import CacheStream, SampleArrays, SampleRef
-from trainer.data.voxels import voxelise
+from trainer.data.voxels import grid_position, voxelise
 from trainer.errors import UnfitCacheError
 from trainer.settings import NetworkSettings, RunSettings
 
 HEIGHT_SCALE_M = 10.0
 """Heights, in metres, are divided by this before they enter the 3D network."""
+
+POINT_BRANCHES = {"spvcnn": ("point_position",), "spvcnn-2dpass": ("point_position", "point_features")}
+"""By `networks.cloud`, the tensors of points that a network with a branch of points reads besides the voxels."""
 
 
 class BatchDataset(Dataset[Batch]):
@@ -180,16 +183,23 @@ def _pair_arrays(arrays: SampleArrays, crops: Sequence[Crop], size: tuple[int, i
 def voxel_arrays(
     arrays: SampleArrays, networks: NetworkSettings, rotation: NDArray[np.float32] | None = None
 ) -> dict[str, NDArray[Any]]:
-    """Return voxels of a sample's points, after a `rotation` (3, 3), with the mean features and height of each."""
+    """Return voxels of a sample's points, after a `rotation` (3, 3), with the mean features and height of each.
+
+    For a network with a branch of points, also what this branch reads: see `Batch`.
+    """
     xyz = arrays["points/xyz"] if rotation is None else arrays["points/xyz"] @ rotation.T
     voxels, point_voxel = voxelise(xyz, networks.voxel_m)
     count = np.bincount(point_voxel, minlength=len(voxels))
-    sums = [
-        np.bincount(point_voxel, weights=values, minlength=len(voxels))
-        for values in (*point_features(arrays, networks).T, xyz[:, 2] / HEIGHT_SCALE_M)
-    ]
+    columns = (*point_features(arrays, networks).T, xyz[:, 2] / HEIGHT_SCALE_M)
+    sums = [np.bincount(point_voxel, weights=values, minlength=len(voxels)) for values in columns]
     features = (np.stack(sums, axis=1) / np.maximum(count, 1)[:, None]).astype(np.float32)
-    return {"voxels": voxels, "voxel_features": features, "point_voxel": point_voxel}
+    found: dict[str, NDArray[Any]] = {"voxels": voxels, "voxel_features": features, "point_voxel": point_voxel}
+    branch = POINT_BRANCHES.get(networks.cloud, ())
+    if "point_position" in branch:
+        found["point_position"] = grid_position(xyz, networks.voxel_m)
+    if "point_features" in branch:
+        found["point_features"] = np.stack(columns, axis=1).astype(np.float32)
+    return found
 
 
 def _crop_ids(values: NDArray[Any], crops: Sequence[Crop]) -> NDArray[Any]:

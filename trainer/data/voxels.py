@@ -32,3 +32,10 @@ def voxelise(xyz: NDArray[np.float32], voxel_m: float) -> tuple[NDArray[np.int32
     mask = (1 << AXIS_BITS) - 1
     voxels = np.stack([keys >> 2 * AXIS_BITS, (keys >> AXIS_BITS) & mask, keys & mask], axis=1)
     return voxels.astype(np.int32), point_voxel.reshape(-1)
+
+
+def grid_position(xyz: NDArray[np.float32], voxel_m: float) -> NDArray[np.float32]:
+    """Return where points (P, 3), in metres, are in the grid of `voxelise`: z, y and x (P, 3) in units of voxels."""
+    exact = xyz[:, ::-1].astype(np.float64) / voxel_m
+    position: NDArray[np.float32] = (exact - np.floor(exact.min(axis=0, initial=np.inf))).astype(np.float32)
+    return position

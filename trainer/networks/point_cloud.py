@@ -1,6 +1,6 @@
 """What every 3D network takes, and what it returns."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
@@ -16,8 +16,8 @@ class Cloud:
         voxel_features: (V, F) f32, the means of the features of each voxel's points.
         point_voxel: (P,) i64, the voxel of each point.
         batch_size: the number of samples.
-        point_position: (P, 3) f32, where each point is in the grid of its sample: z, y and x in units of voxels, so that
-            a voxel reaches from its coordinates to these plus 1. None for networks that need no points.
+        point_position: (P, 3) f32, z, y and x of each point in the grid of its sample, in units of voxels: a voxel
+            reaches from its coordinates to these plus 1. None for networks that need no points.
         point_features: (P, F) f32, those whose means are `voxel_features`. None for networks that need none.
     """
 
@@ -53,7 +53,31 @@ class CloudNetwork(nn.Module):
 
     def forward(self, cloud: Cloud) -> tuple[PointFeatures, ...]:
         """Return what class heads take, then the features of single scales, the finest first, if it has several."""
+        if len(cloud.point_voxel):
+            return self.compute(cloud)
+        # spconv needs a voxel; all layers run, so that ranks and gradients stay in step
+        found = self.compute(_one_point(cloud))
+        return tuple(PointFeatures(scale.features[:0], scale.row_of_point[:0]) for scale in found)
+
+    def compute(self, cloud: Cloud) -> tuple[PointFeatures, ...]:
+        """Return what `forward` returns, for clouds with at least one point."""
         raise NotImplementedError
+
+
+def _one_point(empty: Cloud) -> Cloud:
+    """Return an empty cloud with one point that has the features 0."""
+
+    def one(values: Tensor | None) -> Tensor | None:
+        return None if values is None else values.new_zeros(1, *values.shape[1:])
+
+    return replace(
+        empty,
+        voxels=empty.voxels.new_zeros(1, 4),
+        voxel_features=empty.voxel_features.new_zeros(1, empty.voxel_features.shape[1]),
+        point_voxel=empty.point_voxel.new_zeros(1),
+        point_position=one(empty.point_position),
+        point_features=one(empty.point_features),
+    )
 
 
 def cloud_of(batch: Batch) -> Cloud:

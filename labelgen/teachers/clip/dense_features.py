@@ -2,37 +2,49 @@
 
 CLIP's last attention mixes all patches into one image feature. MaskCLIP skips that mixing. In a ViT, the attention of
 the last block is replaced by its value and output projections; the residual connections and the MLP stay. In a ResNet,
-the attention pool is replaced by its value and output projections at every position.
+the attention pool is replaced by its value and output projections at every position. Other ways for a ViT are in
+`attention`.
 
 Source: Zhou et al., "Extract Free Dense Labels from CLIP", 2022.
 """
 
 from typing import TYPE_CHECKING
 
+from labelgen.settings import ClipSettings
+from labelgen.teachers.clip.attention import Guides, keeps_residual, mix_patches, mixes
+
 if TYPE_CHECKING:
     from open_clip.model import ModifiedResNet, VisionTransformer
     from torch import Tensor
 
 
-def dense_features(visual: "VisionTransformer | ModifiedResNet", images: "Tensor") -> "tuple[Tensor, Tensor]":
+def dense_features(
+    visual: "VisionTransformer | ModifiedResNet", images: "Tensor", settings: ClipSettings, guides: Guides
+) -> "tuple[Tensor, Tensor]":
     """Return the features of an open_clip image tower at each patch, and the keys of its last attention.
 
     Args:
         visual: a VisionTransformer or a ModifiedResNet.
         images: normalised images (B, 3, H, W).
+        settings: how a ViT mixes the patches of its last block; a ResNet never mixes them.
+        guides: what SAM says about the patches, where the settings use it.
 
     Returns:
         Features (B, D, h, w), not normalised, in the space of the text embeddings; keys (B, K, h, w).
     """
-    return (_vit_features if hasattr(visual, "transformer") else _resnet_features)(visual, images)
+    if hasattr(visual, "transformer"):
+        return _vit_features(visual, images, settings, guides)
+    return _resnet_features(visual, images)
 
 
-def _vit_features(visual: "VisionTransformer", images: "Tensor") -> "tuple[Tensor, Tensor]":
+def _vit_features(
+    visual: "VisionTransformer", images: "Tensor", settings: ClipSettings, guides: Guides
+) -> "tuple[Tensor, Tensor]":
     import torch
     from torch.nn import functional
 
     x = visual.conv1(images)
-    grid = x.shape[-2:]
+    grid = (x.shape[2], x.shape[3])
     x = x.flatten(2).transpose(1, 2)
     x = torch.cat([visual.class_embedding.to(x.dtype).expand(len(x), 1, -1), x], dim=1)
     x = visual.ln_pre(x + interpolate_positions(visual.positional_embedding, visual.grid_size, grid).to(x.dtype))
@@ -40,13 +52,20 @@ def _vit_features(visual: "VisionTransformer", images: "Tensor") -> "tuple[Tenso
     for block in blocks:
         x = block(x)
     normed = last.ln_1(x)
-    _, key_weight, value_weight = last.attn.in_proj_weight.chunk(3)
-    _, key_bias, value_bias = last.attn.in_proj_bias.chunk(3)
-    value = last.attn.out_proj(functional.linear(normed, value_weight, value_bias))
-    x = x + last.ls_1(value)
-    x = x + last.ls_2(last.mlp(last.ln_2(x)))
-    features = visual.ln_post(x)[:, 1:] @ visual.proj
-    keys = functional.linear(normed, key_weight, key_bias)[:, 1:]
+    query_weight, key_weight, value_weight = last.attn.in_proj_weight.chunk(3)
+    query_bias, key_bias, value_bias = last.attn.in_proj_bias.chunk(3)
+    value, key = functional.linear(normed, value_weight, value_bias), functional.linear(normed, key_weight, key_bias)
+    if mixes(settings):
+        query = functional.linear(normed, query_weight, query_bias)
+        value = mix_patches(query, key, value, last.attn.num_heads, grid, settings, guides)
+        x = x[:, 1:]
+    mixed = last.ls_1(last.attn.out_proj(value))
+    if keeps_residual(settings):
+        x = x + mixed
+        x = x + last.ls_2(last.mlp(last.ln_2(x)))
+    else:
+        x = mixed
+    features, keys = visual.ln_post(x)[:, -grid[0] * grid[1] :] @ visual.proj, key[:, 1:]
     features, keys = (tokens.transpose(1, 2).unflatten(2, grid) for tokens in (features, keys))
     return features, keys
 

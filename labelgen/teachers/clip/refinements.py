@@ -1,6 +1,7 @@
-"""MaskCLIP's two refinements of dense class scores: prompt denoising and key smoothing.
+"""Refinements of dense class scores, which remove false classes or average scores over similar patches.
 
-Source: Zhou et al., "Extract Free Dense Labels from CLIP", 2022.
+Sources: Zhou et al., "Extract Free Dense Labels from CLIP" (MaskCLIP), 2022; Chen et al., "Training-Free Class
+Purification for Open-Vocabulary Semantic Segmentation" (FreeCP), 2025; Benigmim et al., "FLOSS", 2025.
 """
 
 from typing import TYPE_CHECKING
@@ -55,3 +56,86 @@ def smooth_by_keys(logits: "Tensor", keys: "Tensor", threshold: float) -> "Tenso
     smooth = torch.einsum("bij,bcj->bci", affinity / affinity.sum(dim=2, keepdim=True), scores)
     unsure = (TEMPERATURE * scores).softmax(dim=1).amax(dim=1, keepdim=True) < threshold
     return torch.where(unsure, smooth, scores).view_as(logits)
+
+
+def smooth_by_keys_as_released(logits: "Tensor", keys: "Tensor", threshold: float) -> "Tensor":
+    """Smooth by keys as MaskCLIP's released code does it for a ViT.
+
+    It differs from `smooth_by_keys`: all scores become probabilities, softmax(100 * cosine); each channel of the keys
+    is normalised over the positions of the image, not each position over its channels; weights may be negative; and
+    unsure positions get a weighted sum, not a mean.
+
+    Args:
+        logits: cosines (B, C, h, w).
+        keys: keys (B, K, h, w) of the last attention.
+        threshold: a probability.
+
+    Returns:
+        Probabilities, or weighted sums of them, (B, C, h, w).
+    """
+    import torch
+    from torch.nn import functional
+
+    scores = (TEMPERATURE * logits.flatten(2)).softmax(dim=1)
+    over_positions = functional.normalize(keys.flatten(2), dim=2)
+    sums = torch.einsum("bki,bkj,bcj->bci", over_positions, over_positions, scores)
+    unsure = scores.amax(dim=1, keepdim=True) < threshold
+    return torch.where(unsure, sums, scores).view_as(logits)
+
+
+def purify_classes(logits: "Tensor", keys: "Tensor", threshold: float) -> "Tensor":
+    """Remove the classes of an image whose patches change too much when scores are smoothed by keys.
+
+    The IoU of a class is that of the patches where it wins before and after smoothing. A class of lower IoU than
+    `threshold` gets cosine -1 all over the image, also one that wins nowhere. If that applies to every class, the image
+    is left as it is. FreeCP compares soft maps, refines them by the attention of all layers, and then also tells
+    similar classes apart with crops; this is its first step alone, on hard maps.
+
+    Args:
+        logits: cosines (B, C, h, w).
+        keys: keys (B, K, h, w) of the last attention.
+        threshold: an IoU.
+
+    Returns:
+        Cosines (B, C, h, w).
+    """
+    from torch.nn import functional
+
+    def wins(scores: "Tensor") -> "Tensor":
+        return functional.one_hot(scores.argmax(dim=1), scores.shape[1]).bool().flatten(1, 2)
+
+    before, after = wins(logits), wins(smooth_by_keys(logits, keys, threshold=float("inf")))
+    overlap = (before & after).sum(dim=1) / (before | after).sum(dim=1).clamp(min=1)
+    false = (overlap < threshold)[:, :, None, None]
+    return logits.masked_fill(false & ~false.all(dim=1, keepdim=True), LOWEST_COSINE)
+
+
+def expert_embeddings(features: "Tensor", templates: "Tensor", count: int) -> "Tensor":
+    """Return the class embeddings (B, C, D) of images, each from the `count` templates that are surest of the class.
+
+    As in FLOSS, the entropy of a template and a class is the mean entropy of softmax(100 * cosine) over the patches
+    where the template alone makes the class win, and the lowest ones are chosen. FLOSS chooses once for a data set and
+    joins the predictions of the chosen templates. Here each image chooses, so that its scores depend on nothing else,
+    and the embedding of the class is the mean over the chosen templates. A class that wins nowhere keeps all.
+
+    Args:
+        features: (B, D, h, w) of unit norm.
+        templates: embeddings (T, C, D) of each class in each template, of unit norm.
+        count: at most so many templates for each class.
+    """
+    import torch
+    from torch.nn import functional
+
+    embeddings = []
+    for image in features.flatten(2):
+        scores = TEMPERATURE * torch.einsum("dn,tcd->tcn", image, templates)
+        entropy = -(scores.softmax(dim=1) * scores.log_softmax(dim=1)).sum(dim=1)
+        wins = functional.one_hot(scores.argmax(dim=1), scores.shape[1]).to(entropy.dtype)
+        won = wins.sum(dim=1)
+        mean = torch.where(won > 0, torch.einsum("tn,tnc->tc", entropy, wins) / won.clamp(min=1), float("inf"))
+        rank = mean.argsort(dim=0, stable=True).argsort(dim=0)
+        chosen = ((rank < count) & (won > 0)) | ~(won > 0).any(dim=0)
+        embeddings.append(
+            functional.normalize(torch.einsum("tc,tcd->cd", chosen.to(templates.dtype), templates), dim=1)
+        )
+    return torch.stack(embeddings)
