@@ -223,6 +223,8 @@ class OptimiserSettings(Settings):
         class_balance: class weights in the cross-entropies are proportional to frequency to the power of minus this; 0,
             as in the paper: all elements count alike.
         precision: bf16 autocast or fp32; sparse convolutions always run in fp32.
+        tf32: sparse convolutions on a GPU may round their factors to TF32, with 10 bits after the binary point, which
+            tensor cores multiply faster.
     """
 
     epochs: int = Field(ge=1)
@@ -234,6 +236,7 @@ class OptimiserSettings(Settings):
     max_gradient_norm: float | None = Field(None, gt=0)
     class_balance: float = Field(0, ge=0, le=1)
     precision: Literal["fp32", "bf16"] = "fp32"
+    tf32: bool = False
 
 
 class RunSettings(Settings):

@@ -44,17 +44,19 @@ class BatchDataset(Dataset[Batch]):
             DamagedGroupError: if bytes of the cache are not those that were written.
             UnfitCacheError: if the cloud of a sample spans too many voxels.
         """
-        parts = []
-        for index in step.sample_indices:
-            rng = np.random.default_rng([self._settings.seed, step.epoch, index])
-            parts.append(self._load(self._samples[index], rng))
-        return _join(parts)
+        refs = [self._samples[index] for index in step.sample_indices]
+        rngs = [np.random.default_rng([self._settings.seed, step.epoch, index]) for index in step.sample_indices]
+        most = self._settings.stream.images
+        chosen = [
+            sorted(rng.permutation(images)[:most].tolist())
+            for rng, images in zip(rngs, self._stream.image_counts(refs), strict=True)
+        ]
+        found = self._stream.read_together(list(zip(refs, chosen, strict=True)))
+        return _join([self._prepare(*sample) for sample in zip(refs, found, rngs, strict=True)])
 
-    def _load(self, ref: SampleRef, rng: np.random.Generator) -> "_SampleTensors":
-        images = self._stream.image_count(ref)
-        chosen = sorted(rng.permutation(images)[: self._settings.stream.images].tolist())
+    def _prepare(self, ref: SampleRef, arrays: SampleArrays, rng: np.random.Generator) -> "_SampleTensors":
         try:
-            return _prepare(self._stream.read(ref, chosen), self._settings, rng)
+            return _prepare(arrays, self._settings, rng)
         except ValueError as error:
             raise UnfitCacheError(f"{self._stream.url}/{shard_path(ref.shard)}: sample {ref.token}: {error}") from error
 
