@@ -173,11 +173,10 @@ def make_run_record(
     settings: RunSettings, caches: Sequence[TrainingCache], init: Path | None = None, shares: Sequence[int] = ()
 ) -> RunRecord:
     """Return the record of a run on the samples of `caches`, with their `shares` of the steps."""
+    by_cache: Sequence[int | None] = shares or [None] * len(caches)
     return RunRecord(
         settings=settings,
-        caches=tuple(
-            _cache_record(cache, share) for cache, share in zip(caches, shares or [None] * len(caches), strict=True)
-        ),
+        caches=tuple(_cache_record(cache, share) for cache, share in zip(caches, by_cache, strict=True)),
         taxonomy=caches[0].stream.manifest.taxonomy,
         teacher_widths=teacher_widths(settings, caches[0]),
         absent_weights=absence(settings.networks.image, settings.networks.image_weights),

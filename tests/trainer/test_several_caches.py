@@ -3,9 +3,13 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from cache_schemas.documents import Provenance
+from cache_schemas.group_path import GroupPath
+from cache_schemas.store import Cache
 from tests.trainer.runs import SMALL, history, overrides, run_cli
 from trainer.data.stream import SampleRef
 from trainer.fit import FitRequest, fit
@@ -129,6 +133,11 @@ def test_caches_of_other_classes_or_prompts_are_refused(toy: str, lidarseg: str,
     refused = run_cli("fit", toy, lidarseg, "--out", tmp_path / "run", *overrides(), exit_code=1).stderr
     assert f"{toy} and {lidarseg}: cannot be trained on together" in refused
     assert "use caches of one taxonomy" in refused
+    prompted = make_cache(tmp_path / "prompted")
+    text, embeddings = GroupPath.root("text"), 0.6 * np.eye(3, 8, dtype=np.float32) + 0.8 * np.eye(3, 8, 1, np.float32)
+    Cache(prompted, "a").write_group(text, {"embeddings": embeddings}, Provenance("other prompts"))
+    refused = run_cli("fit", toy, prompted, "--out", tmp_path / "run", *overrides(), exit_code=1).stderr
+    assert f"{toy} and {prompted}: cannot be trained on together, since their text embeddings differ" in refused
 
 
 def test_a_number_of_shares_other_than_that_of_caches_is_wrong_usage(toy: str, other: str, tmp_path: Path) -> None:
