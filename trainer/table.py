@@ -47,6 +47,9 @@ class Row:
 ROWS = (
     Row("baseline", "MaskCLIP (Baseline)", labels="raw", paper=(17.3, 14.2)),
     Row("maskclip++", "MaskCLIP++", recipe="maskclip++", paper=(20.3, 21.6)),
+    Row("openscene", "OpenScene", recipe="openscene", paper=(14.2, 16.8)),
+    Row("clip2scene", "CLIP2Scene (sweeps)", recipe="clip2scene"),
+    Row("clip2scene-rooms", "CLIP2Scene", recipe="clip2scene-rooms", paper=(23.7, 25.6)),
     Row("without-cns", "w/o CNS", labels="refined", paper=(24.5, 19.4)),
     Row("without-refine", "w/o Refine", recipe="cns-without-refine", paper=(23.7, 30.6)),
     Row("post-refine", "Post-Refine", recipe="cns-without-refine", refine=True, paper=(28.1, 33.2)),
@@ -61,7 +64,10 @@ ROWS = (
     Row("images-32", "32 images", recipe="cns", overrides=("stream.images=32",), paper=(28.3, 33.3)),
     Row("cns", "CNS (full)", recipe="cns", paper=(28.4, 33.5)),
 )
-"""The rows that can be made. Table 1 also has OpenScene and CLIP2Scene, for which there is no recipe."""
+"""The rows of both tables. CLIP2Scene has one for lidar with sweeps, and one for ScanNet."""
+
+OPTIONAL = ("clip/features", "sweeps")
+"""What a cache may lack; rows that need it are left out then."""
 
 HEADS = ["", "2D mIoU", "3D mIoU", "2D - baseline", "3D - baseline", "paper 2D", "paper 3D"]
 
@@ -79,12 +85,13 @@ class TableRequest:
 
 @dataclass(frozen=True)
 class RowResult:
-    """A row of the table: mIoU in 0..1 for each seed, or why it was left out."""
+    """A row of the table: mIoU in 0..1 for each seed, or why it was left out, and which scenes were scored."""
 
     row: Row
     image: tuple[float, ...] = ()
     point: tuple[float, ...] = ()
     left_out: str = ""
+    scenes: str = ""
 
 
 def make_table(request: TableRequest, say: Callable[[str], None]) -> list[RowResult]:
@@ -109,6 +116,7 @@ def make_table(request: TableRequest, say: Callable[[str], None]) -> list[RowRes
             tuple(_miou(report.get("image")) for report in reports),
             tuple(_miou(report.get("point")) for report in reports),
             reason,
+            str(reports[0]["scenes"]) if reports else "",
         )
     for row in (row for row in chosen if row.labels):
         image, point = labels.get(str(row.labels), (float("nan"), float("nan")))
@@ -157,8 +165,8 @@ def _reason_to_leave_out(row: Row, request: TableRequest) -> str:
     try:
         stream, samples = open_training_stream(settings, request.cache)
     except UnfitCacheError as error:
-        if "clip" in settings.terms.teachers and "clip/features" in str(error):
-            return "the cache has no clip/features"
+        if lacking := [name for name in OPTIONAL if f"/{name}" in str(error)]:
+            return f"the cache has no {lacking[0]}"
         raise
     most = max(stream.image_count(ref) for ref in samples)
     return f"samples have {counted(most, 'image')}" if row.overrides and settings.stream.images > most else ""
@@ -188,7 +196,12 @@ def _cells(results: Sequence[RowResult]) -> list[list[str]]:
         gains = ["", ""]
         if baseline and result is not baseline and result.image:
             gains = [_signed(fmean(result.image) - baseline.image[0]), _signed(fmean(result.point) - baseline.point[0])]
-        numbers = [_mean(result.image), _mean(result.point), *gains, *(f"{value:.1f}" for value in paper)]
+        numbers = [
+            _mean(result.image),
+            _mean(result.point),
+            *gains,
+            *(f"{value:.1f}" if value == value else "-" for value in paper),
+        ]
         lines.append([result.row.title, *numbers])
     return lines
 
@@ -206,8 +219,9 @@ def _signed(difference: float) -> str:
 
 def _notes(results: Sequence[RowResult]) -> list[str]:
     seeds = max((len(result.image) for result in results), default=1)
+    scenes = next((result.scenes for result in results if result.scenes), "no")
     return [
-        f"mIoU in percent on the held-out scenes, {'one seed' if seeds == 1 else f'mean ± spread of {seeds} seeds'}. "
+        f"mIoU in percent on {scenes} scenes, {'one seed' if seeds == 1 else f'mean ± spread of {seeds} seeds'}. "
         "3D: all points; rows of labels have only points that a camera sees.",
         "Paper: ScanNet val, where the baseline has 17.3 and 14.2.",
         *(f"left out: {result.row.title}, since {result.left_out}" for result in results if result.left_out),
@@ -224,6 +238,7 @@ def _write(results: Sequence[RowResult], request: TableRequest) -> None:
     document = {
         "cache": request.cache,
         "seeds": list(request.seeds),
+        "scenes": next((result.scenes for result in results if result.scenes), None),
         "settings": list(request.overrides),
         "rows": [
             asdict(result.row)
