@@ -135,7 +135,8 @@ def test_caches_of_other_classes_or_prompts_are_refused(toy: str, lidarseg: str,
     assert "use caches of one taxonomy" in refused
     prompted = make_cache(tmp_path / "prompted")
     text, embeddings = GroupPath.root("text"), 0.6 * np.eye(3, 8, dtype=np.float32) + 0.8 * np.eye(3, 8, 1, np.float32)
-    Cache(prompted, "a").write_group(text, {"embeddings": embeddings}, Provenance("other prompts"))
+    fingerprint = Cache(prompted).seals([text])[text].fingerprint  # the clip groups name it, so they stay up to date
+    Cache(prompted, "a").write_group(text, {"embeddings": embeddings}, Provenance(fingerprint))
     refused = run_cli("fit", toy, prompted, "--out", tmp_path / "run", *overrides(), exit_code=1).stderr
     assert f"{toy} and {prompted}: cannot be trained on together, since their text embeddings differ" in refused
 
