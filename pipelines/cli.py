@@ -117,7 +117,7 @@ PLAN_OPTIONS = [option for option in run.params if option.name in _CHOOSES_WORK]
 """The options of `labelgen run` that decide what there is to do."""
 
 
-@click.command(short_help="What a run would do, and what it would take; nothing is written.", params=PLAN_OPTIONS)
+@click.command(short_help="Say what a run would do and take; write nothing.", params=PLAN_OPTIONS)
 @reports_errors("nothing was written")
 def plan(
     dataset: str,
