@@ -16,6 +16,7 @@ from trainer.data.builder import BatchDataset, training_arrays
 from trainer.data.class_weights import class_weights
 from trainer.data.loader import load_batches
 from trainer.data.sampler import split_scenes
+from trainer.data.seen_classes import seen_class_ids
 from trainer.data.stream import CacheStream, SampleRef
 from trainer.errors import TrainerError, UnfitCacheError
 from trainer.networks.imagenet import absence
@@ -97,6 +98,8 @@ def _fit_on_rank(request: FitRequest, ranks: Ranks, say: Callable[[str], None], 
         pin_memory=ranks.device.type == "cuda",
     )
     notes = [text for text in (note, "" if resumed else record.absent_weights) if text]
+    if settings.classes.seen:
+        notes.append(f"truth supervises the classes {', '.join(settings.classes.seen)} (classes.seen)")
     if state.steps_done == plan.total_steps:
         notes.append(f"all {plan.epochs} epochs are done; raise optimiser.epochs to train on")
     with (
@@ -161,9 +164,11 @@ def open_training_stream(settings: RunSettings, cache: str) -> tuple[CacheStream
 
     Raises:
         CacheError, UnfitCacheError: if the cache cannot be trained from.
+        ConfigError: if the cache has no class of a name in `classes.seen`.
     """
     needed, optional = training_arrays(settings)
     stream = CacheStream(cache, needed, optional=optional, open_shards=2 * settings.stream.window_shards)
+    seen_class_ids(settings.classes.seen, stream.manifest.taxonomy)
     return stream, split_scenes(stream.samples, settings.stream.hold_out)[0]
 
 

@@ -12,21 +12,21 @@ from cache_schemas.errors import ConfigError
 from cache_schemas.scoring import json_number
 from cache_schemas.store import Cache
 from trainer.errors import UnfitCacheError
-from trainer.settings import RunSettings, load_settings
+from trainer.settings import INSTANCES, RunSettings, load_settings
 
 
 @dataclass(frozen=True)
 class Row:
-    """A row of table 1 or 2 of the CNS paper.
+    """A row of table 1 or 2 of the CNS paper, or of another method beside them.
 
     Attributes:
         name: how `--rows` calls it.
-        title: how the paper calls it.
+        title: how its paper calls it.
         labels: the cached labels that the row scores, `raw` or `refined`; None for a row that is trained.
         recipe: the recipe of a row that is trained.
         overrides: settings besides the recipe.
         refine: predictions are voted within SAM's masks before they are scored (Post-Refine).
-        paper: 2D and 3D mIoU on ScanNet val in the paper, percent.
+        paper: 2D and 3D mIoU on ScanNet val in the CNS paper, percent.
     """
 
     name: str
@@ -59,6 +59,8 @@ ROWS = (
     Row("images-16", "16 images", recipe="cns", overrides=("stream.images=16",), paper=(28.4, 33.5)),
     Row("images-32", "32 images", recipe="cns", overrides=("stream.images=32",), paper=(28.3, 33.3)),
     Row("cns", "CNS (full)", recipe="cns", paper=(28.4, 33.5)),
+    Row("cns-instances", "CNS, instance labels", recipe="cns-instances"),
+    Row("affinity3d", "Affinity3D", recipe="affinity3d"),
 )
 """The rows that can be made. Table 1 also has OpenScene and CLIP2Scene, for which there is no recipe."""
 
@@ -158,6 +160,8 @@ def _reason_to_leave_out(row: Row, request: TableRequest) -> str:
     except UnfitCacheError as error:
         if "clip" in settings.terms.teachers and "clip/features" in str(error):
             return "the cache has no clip/features"
+        if settings.stream.label_source == INSTANCES and "instance_labels" in str(error):
+            return "the cache has no instance_labels"
         raise
     most = max(stream.image_count(ref) for ref in samples)
     return f"samples have {most} images" if row.overrides and settings.stream.images > most else ""

@@ -89,7 +89,11 @@ def _remedy(name: str) -> str:
     if name == "points/colour":
         return "choose a cache whose points have colours, or train with networks.point_features=intensity"
     if name.startswith("truth/"):
-        return "choose a cache whose data set has truth"
+        return "choose a cache whose data set has truth, or train without classes.seen"
+    if name.startswith("instance_labels/"):
+        return (
+            "make it with `labelgen run --set instances.enabled=true`, or train without stream.label_source=instances"
+        )
     if name.startswith(SOURCE_PREFIX):
         return "import labels for every shard with `labelgen import-labels`, or train without stream.label_source"
     return "run `labelgen verify` to see what else is missing"

@@ -13,14 +13,16 @@ from torch.utils.data import Dataset
 
 from cache_schemas.group_path import shard_path
 from cache_schemas.layout import SOURCE_PREFIX
+from cache_schemas.taxonomy import IGNORE
 from trainer.data.augment import Crop, draw_crop, draw_rotation
 from trainer.data.batch import Batch
 from trainer.data.point_features import point_arrays, point_features
 from trainer.data.sampler import Step
+from trainer.data.seen_classes import labels_with_truth, seen_class_ids
 from trainer.data.stream import CacheStream, SampleArrays, SampleRef
 from trainer.data.voxels import grid_position, voxelise
 from trainer.errors import UnfitCacheError
-from trainer.settings import NetworkSettings, RunSettings
+from trainer.settings import INSTANCES, NetworkSettings, RunSettings
 
 HEIGHT_SCALE_M = 10.0
 """Heights, in metres, are divided by this before they enter the 3D network."""
@@ -35,6 +37,7 @@ class BatchDataset(Dataset[Batch]):
     def __init__(self, stream: CacheStream, samples: Sequence[SampleRef], settings: RunSettings) -> None:
         """Build batches from `samples` of a stream that reads the arrays of `training_arrays(settings)`."""
         self._stream, self._samples, self._settings = stream, samples, settings
+        self._seen = seen_class_ids(settings.classes.seen, stream.manifest.taxonomy)
 
     def __getitem__(self, step: Step) -> Batch:
         """Return the batch of a step; it depends on the settings' seed, the step's epoch and its samples only.
@@ -52,8 +55,12 @@ class BatchDataset(Dataset[Batch]):
     def _load(self, ref: SampleRef, rng: np.random.Generator) -> "_SampleTensors":
         images = self._stream.image_count(ref)
         chosen = sorted(rng.permutation(images)[: self._settings.stream.images].tolist())
+        arrays = self._stream.read(ref, chosen)
+        if self._seen:
+            name, hidden = point_labels(self._settings), arrays["labels/point"] == IGNORE
+            arrays = arrays | {name: labels_with_truth(arrays[name], arrays["truth/point"], hidden, self._seen)}
         try:
-            return _prepare(self._stream.read(ref, chosen), self._settings, rng)
+            return _prepare(arrays, self._settings, rng)
         except ValueError as error:
             raise UnfitCacheError(f"{self._stream.url}/{shard_path(ref.shard)}: sample {ref.token}: {error}") from error
 
@@ -62,6 +69,7 @@ def training_arrays(settings: RunSettings) -> tuple[list[str], list[str]]:
     """Return the arrays that training reads: those that must be present, and those that may be."""
     needed = [f"labels/image{_label_suffix(settings)}", point_labels(settings), "images/rgb", "sam/mask_ids"]
     needed += ["pairs/point", "pairs/image", "pairs/row", "pairs/col"]
+    needed += ["truth/point", "labels/point"] if settings.classes.seen else []
     needed += [f"{teacher}/features" for teacher in settings.terms.teachers]
     of_points, optional = point_arrays(settings.networks)
     optional += ["sam/features_scale", "sam/features_valid"] if "sam" in settings.terms.teachers else []
@@ -69,9 +77,11 @@ def training_arrays(settings: RunSettings) -> tuple[list[str], list[str]]:
 
 
 def point_labels(settings: RunSettings) -> str:
-    """Return the array with the labels of points to train on: the cached ones, or those of an imported source."""
+    """Return the array with the labels of points to train on; see `StreamSettings.label_source`."""
     source = settings.stream.label_source
-    return f"labels/point{_label_suffix(settings)}" if source is None else f"{SOURCE_PREFIX}{source}/point"
+    if source is None:
+        return f"labels/point{_label_suffix(settings)}"
+    return "instance_labels/point" if source == INSTANCES else f"{SOURCE_PREFIX}{source}/point"
 
 
 @dataclass(frozen=True)

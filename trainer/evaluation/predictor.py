@@ -17,7 +17,7 @@ from trainer.errors import UnfitCacheError
 from trainer.networks.model import PREFIX, SceneNetworks
 from trainer.networks.point_cloud import Cloud, cloud_of
 from trainer.run_folder import RunFolder
-from trainer.settings import RunSettings, TermSettings
+from trainer.settings import ClassSettings, RunSettings, TermSettings
 from trainer.targets import refine_points
 from trainer.vote import refine_pixels
 
@@ -121,6 +121,7 @@ def inference_settings(settings: RunSettings) -> RunSettings:
         update={
             "augment": settings.augment.model_copy(update={"images": False, "clouds": False}),
             "stream": settings.stream.model_copy(update={"images": 2**31, "label_source": None}),
+            "classes": ClassSettings(),
             "terms": TermSettings(),
             "networks": settings.networks.model_copy(update={"image_weights": None}),
         }

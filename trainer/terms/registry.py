@@ -9,6 +9,7 @@ from trainer.networks.model import SceneNetworks
 from trainer.settings import TermSettings
 from trainer.terms.distillation import DistillationTerm
 from trainer.terms.latent import LatentTerm
+from trainer.terms.multiscale_kl import MultiscaleKlTerm
 from trainer.terms.semantic import SemanticTerm
 
 
@@ -30,4 +31,6 @@ def build_terms(
         terms["latent"] = LatentTerm(settings.latent, networks, widths)
     if settings.distillation.weight:
         terms["distillation"] = DistillationTerm()
+    if settings.multiscale_kl.weight:
+        terms["multiscale_kl"] = MultiscaleKlTerm(networks)
     return terms

@@ -1,0 +1,74 @@
+"""Labels of points by instances, and truth of seen classes beside pseudo labels of the others."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cache_schemas.documents import Provenance
+from cache_schemas.group_path import GroupPath
+from cache_schemas.store import Cache
+from tests.trainer.runs import overrides, run_cli
+from tests.trainer.test_builder import batches
+from trainer.data.sampler import Step
+from trainer.data.seen_classes import labels_with_truth
+from trainer.errors import UnfitCacheError
+
+
+def add_instance_labels(url: str) -> dict[str, np.ndarray]:
+    """Write both groups of instances with random labels of points, and return these by shard."""
+    cache, rng = Cache(url, "a"), np.random.default_rng(0)
+    written = {}
+    for key, record in cache.shard_records(list(cache.shard_keys())).items():
+        points, samples = 240 * len(record.samples), record.samples
+        instances = {
+            "point": np.ones(points, np.uint16),
+            "extent": np.ones((len(samples), 3), np.float32),
+            "offsets": np.arange(len(samples) + 1),
+        }
+        written[key] = rng.integers(0, 3, points).astype(np.uint8)
+        labels = {
+            "scores": np.zeros((len(samples), 3), np.float32),
+            "pixels": np.ones(len(samples), np.uint32),
+            "instance_raw": np.zeros(len(samples), np.uint8),
+            "instance": np.zeros(len(samples), np.uint8),
+            "point": written[key],
+        }
+        for group, arrays in (("instances", instances), ("instance_labels", labels)):
+            cache.write_group(GroupPath(key, group), arrays, Provenance(group, samples=samples))
+    return written
+
+
+def test_seen_classes_have_truth_and_others_visible_pseudo_labels() -> None:
+    #                          seen class: truth   unseen: pseudo label or none      no truth
+    truth = np.array([0, 0, 0, 0, 1, 1, 1, 1, 2, 255, 255, 255], np.uint8)
+    labels = np.array([0, 2, 255, 1, 1, 2, 0, 255, 1, 2, 0, 1], np.uint8)
+    hidden = np.array([0, 0, 1, 1, 0, 0, 0, 0, 1, 0, 0, 1], bool)
+    expected = [0, 0, 0, 0, 1, 2, 255, 255, 255, 2, 255, 255]
+    np.testing.assert_array_equal(labels_with_truth(labels, truth, hidden, [0]), expected)
+
+
+def test_labels_by_instances_and_truth_of_seen_classes_enter_batches(own: str) -> None:
+    with pytest.raises(UnfitCacheError, match=r"instance_labels: not sealed; make it with .*instances.enabled=true"):
+        batches(own, "stream.label_source=instances")
+    written = add_instance_labels(own)["scene-0-000"][240:]
+    by_instances, stream = batches(own, "stream.label_source=instances")
+    np.testing.assert_array_equal(by_instances[Step(0, 0, (1,))].point_labels, written)
+
+    arrays = Cache(own).read(GroupPath("scene-0-000", "truth"), "point")["point"][240:]
+    car = stream.manifest.taxonomy.names[0]
+    seen, _ = batches(own, "stream.label_source=instances", f"classes.seen=[{car}]")
+    found = seen[Step(0, 0, (1,))].point_labels.numpy()
+    np.testing.assert_array_equal(found == 0, arrays == 0)  # class 0 is where truth says, on hidden points too
+    kept = (found != 0) & (found != 255)
+    np.testing.assert_array_equal(found[kept], written[kept])
+    assert 0 < kept.sum() < (arrays != 0).sum()
+
+
+@pytest.mark.parametrize("names", ["[cra]", "ALL"])
+def test_names_of_seen_classes_are_checked_before_anything_is_written(toy: str, tmp_path: Path, names: str) -> None:
+    known = ", ".join(Cache.open(toy)[1].taxonomy.names)
+    setting = f"classes.seen=[{known}]" if names == "ALL" else f"classes.seen={names}"
+    done = run_cli("fit", toy, "--out", tmp_path / "run", *overrides(setting), exit_code=1)
+    expected = "names all classes" if names == "ALL" else f"has no class 'cra'; choose from {known}"
+    assert expected in done.stderr and not (tmp_path / "run" / "run.json").exists()
