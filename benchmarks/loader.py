@@ -9,7 +9,7 @@ the four frames of the official devkit's chain for each camera, and groups voxel
 """
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
 
@@ -42,8 +42,13 @@ class ZarrStream(CacheStream):
         self._wanted_arrays = [*needed, *optional]
         self._cache, self._zarr = Cache(url), {}
 
-    def read(self, ref: SampleRef, images: Sequence[int] | None = None) -> SampleArrays:
-        """Return what CacheStream.read returns, for all images."""
+    def read_together(
+        self, wanted: Sequence[tuple[SampleRef, Sequence[int] | None]], only: Collection[str] | None = None
+    ) -> list[SampleArrays]:
+        """Return what CacheStream.read_together returns, for all arrays and images."""
+        return [self._read_all(ref) for ref, _ in wanted]
+
+    def _read_all(self, ref: SampleRef) -> SampleArrays:
         if ref.shard not in self._zarr:
             groups = {name.split("/")[0] for name in self._wanted_arrays} | {"images", "points", "pairs"}
             opened = {group: self._cache.arrays(GroupPath(ref.shard, group)) for group in groups}

@@ -1,4 +1,4 @@
-"""How well the rule `points.visibility=zbuffer` finds hidden pairs, against exact ray casts of demo worlds.
+"""How well the rules of `points.visibility` find hidden pairs, against exact ray casts of demo worlds.
 
 python -m benchmarks.visibility                                   # table, time, and docs/results/visibility.png
 python -m benchmarks.visibility --nuscenes <folder>               # and the share of hidden pairs in real keyframes
@@ -23,13 +23,15 @@ from cache_schemas.taxonomy import IGNORE
 from demo.world.casting import cast, turned
 from demo.world.layout import make_scene
 from demo.world.lidar import scan
+from demo.world.render import render_view
 from demo.world.sensors import ego_from_lidar, make_cameras
 from demo.world.writer import scene_seed
 from labelgen import visibility
 from labelgen.datasets.nuscenes.adapter import NuScenes
 from labelgen.geometry import Pairs, invert_rigid, pair_points
+from labelgen.pictures import read_image, resize
 from labelgen.samples import Camera
-from labelgen.visibility import visible_in_zbuffer
+from labelgen.visibility import visible_in_superpixels, visible_in_zbuffer
 
 WORLDS, SCENES = (0, 1, 2), 5
 SIZE = (224, 416)
@@ -47,6 +49,7 @@ class Keyframe:
     Attributes:
         xyz: points (P, 3) in the lidar frame.
         cameras: its cameras.
+        pictures: (224, 416, 3) of each camera.
         pairs: its N pairs.
         surface_m: (N,) depth of the first surface on the ray from the camera to the point, in metres.
         of_itself: (N,) whether this surface belongs to the same thing as the point, and that thing moves.
@@ -54,6 +57,7 @@ class Keyframe:
 
     xyz: NDArray[np.float32]
     cameras: tuple[Camera, ...]
+    pictures: tuple[NDArray[np.uint8], ...]
     pairs: Pairs
     surface_m: NDArray[np.float64]
     of_itself: NDArray[np.bool_]
@@ -66,7 +70,7 @@ class Keyframe:
 
 
 def keyframes(seed: int, scenes: int) -> Iterator[Keyframe]:
-    """Yield the first keyframe of the first scenes of the world of `seed`, without rendering its pictures."""
+    """Yield the first keyframe of the first scenes of the world of `seed`."""
     for index in range(scenes):
         yield make_keyframe(scene_seed(seed, index))
 
@@ -84,6 +88,7 @@ def make_keyframe(seed: int) -> Keyframe:
         Camera(m.channel, "", m.width_px, m.height_px, m.intrinsics, invert_rigid(pose) @ scene_from_lidar)
         for m, pose in zip(models, scene_from_cam, strict=True)
     )
+    pictures = tuple(resize(render_view(scene, m, t).rgb, SIZE) for m, t in zip(models, times, strict=True))
     pairs = pair_points(xyz, cameras, SIZE, MIN_DEPTH_M)
     surface, of_itself = np.full(len(pairs.point), np.inf), np.zeros(len(pairs.point), bool)
     moves = np.array([thing.motion.moves for thing in scene.things])
@@ -95,7 +100,7 @@ def make_keyframe(seed: int) -> Keyframe:
         own = own[hits.ray]
         surface[own] = pairs.depth[own] * hits.distance
         of_itself[own] = (hits.thing == sweep.instance_ids[pairs.point[own]] - 1) & moves[hits.thing]
-    return Keyframe(xyz, cameras, pairs, surface, of_itself)
+    return Keyframe(xyz, cameras, pictures, pairs, surface, of_itself)
 
 
 Rule = Callable[[Keyframe], NDArray[np.bool_]]
@@ -129,6 +134,11 @@ def windows(rows: int, margin_m: float) -> Rule:
     return rule
 
 
+def superpixels(number: int, margin_share: float) -> Rule:
+    """Return the rule `slic`."""
+    return lambda keyframe: visible_in_superpixels(keyframe.pictures, keyframe.pairs, number, margin_share)
+
+
 @dataclass(frozen=True)
 class Found:
     """What a rule finds in some worlds: means over the worlds of shares."""
@@ -158,6 +168,8 @@ def find_hidden(worlds: Sequence[Sequence[Keyframe]], rule: Rule, moved: bool = 
 CHOSEN, MARGIN_M = visibility.REACH, 0.5
 MARGINS_M = (0.1, 0.2, 0.3, 0.5, 0.8, 1.2, 2.0, 3.0, 5.0)
 SCALES = (0.2, 0.4, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.5, 1.75, 2.0)
+SUPERPIXELS, SLIC_MARGIN = 4800, 0.2
+SLIC_MARGINS = (0.05, 0.1, 0.15, 0.2, 0.3, 0.5)
 HEIGHTS = (1, 3, 5, 7, 9, 11, 13, 15, 19)
 
 
@@ -170,12 +182,18 @@ def measure(worlds: Sequence[Sequence[Keyframe]]) -> None:
     by_margin = {m: find_hidden(worlds, patches(CHOSEN, m)) for m in MARGINS_M}
     by_reach = {s: find_hidden(worlds, patches((CHOSEN[0] * s, CHOSEN[1] * s), MARGIN_M)) for s in SCALES}
     by_height = {rows: find_hidden(worlds, windows(rows, MARGIN_M)) for rows in HEIGHTS}
+    by_share = {s: find_hidden(worlds, superpixels(SUPERPIXELS, s)) for s in SLIC_MARGINS}
     for rows, found in by_height.items():
         print(f"{f'windows of {rows} x 3 pixels':44} {found}")
     for scale, found in by_reach.items():
         print(f"{f'patches, reach x {scale:g}':44} {found}")
     for margin, found in by_margin.items():
         print(f"{f'patches, margin {margin:g} m and {10 * margin:g} %':44} {found}")
+    for share, found in by_share.items():
+        print(f"{f'slic, {SUPERPIXELS} superpixels, margin {100 * share:g} %':44} {found}")
+    for number in (2400, 1200):
+        found = find_hidden(worlds, superpixels(number, SLIC_MARGIN))
+        print(f"{f'slic, {number} superpixels, margin {100 * SLIC_MARGIN:g} %':44} {found}")
     for number, world in zip(WORLDS, worlds, strict=True):
         print(f"{f'patches as set, world {number}':44} {find_hidden([world], patches(CHOSEN, MARGIN_M))}")
     print(f"{'patches as set, without moved things':44} {find_hidden(worlds, patches(CHOSEN, MARGIN_M), moved=False)}")
@@ -183,6 +201,7 @@ def measure(worlds: Sequence[Sequence[Keyframe]]) -> None:
         "windows, 1 to 19 rows": ((200, 90, 30), list(by_height.values())),
         "patches, reach x 0.2 to 2": ((8, 64, 129), list(by_reach.values())),
         "patches, margin 0.1 to 5 m": ((90, 160, 90), list(by_margin.values())),
+        "slic, margin 5 to 50 %": ((150, 60, 150), list(by_share.values())),
     }
     draw_curves(curves, by_reach[1.0], Path("docs/results/visibility.png"))
 
@@ -212,7 +231,7 @@ def draw_curves(curves: dict[str, tuple[Colour, list[Found]]], chosen: Found, fi
         draw.line(dots, colour, 2)
         for x, y in dots:
             draw.ellipse((x - 2, y - 2, x + 2, y + 2), colour)
-        draw.text((edge + 16, edge + side - 80 + 16 * number), name, colour)
+        draw.text((edge + 16, edge + side - 96 + 16 * number), name, colour)
     x, y = place(chosen.recall, chosen.precision)
     draw.ellipse((x - 6, y - 6, x + 6, y + 6), outline="black", width=2)
     x, y = place(0.85, 0.8)
@@ -235,23 +254,27 @@ def measure_time(keyframe: Keyframe) -> None:
 
     pairing = milliseconds(lambda: pair_points(keyframe.xyz, keyframe.cameras, SIZE, MIN_DEPTH_M))
     seeing = milliseconds(lambda: patches(CHOSEN, MARGIN_M)(keyframe))
+    with_slic = milliseconds(lambda: superpixels(SUPERPIXELS, SLIC_MARGIN)(keyframe))
     print(
         f"{len(keyframe.xyz):,} points, {len(keyframe.pairs.point):,} pairs: pair_points {pairing:.1f} ms a keyframe, "
-        f"patches {seeing:.1f} ms ({seeing / pairing:.1f} x)"
+        f"patches {seeing:.1f} ms ({seeing / pairing:.1f} x), slic {with_slic:.0f} ms"
     )
 
 
 def measure_nuscenes(folder: Path) -> None:
-    """Print the share of pairs that both rules call hidden in each keyframe of a nuScenes folder."""
+    """Print the share of pairs that three rules call hidden in each keyframe of a nuScenes folder."""
     adapter = NuScenes(folder)
     for sample in (sample for scene in adapter.scenes("all", None) for sample in scene.samples):
         xyz = adapter.read_cloud(sample).xyz
         pairs = pair_points(xyz, sample.cameras, SIZE, MIN_DEPTH_M)
         nothing = np.zeros(0)
-        keyframe = Keyframe(xyz, sample.cameras, pairs, nothing, nothing.astype(bool))
-        shares = [100 * float((~rule(keyframe)).mean()) for rule in (windows(9, 0.5), patches(CHOSEN, MARGIN_M))]
+        pictures = tuple(resize(read_image(adapter, camera), SIZE) for camera in sample.cameras)
+        keyframe = Keyframe(xyz, sample.cameras, pictures, pairs, nothing, nothing.astype(bool))
+        rules = windows(9, 0.5), patches(CHOSEN, MARGIN_M), superpixels(SUPERPIXELS, SLIC_MARGIN)
+        shares = [100 * float((~rule(keyframe)).mean()) for rule in rules]
         print(
-            f"{sample.token}: {len(pairs.point):,} pairs, windows of 9 x 3 {shares[0]:.1f} %, patches {shares[1]:.1f} %"
+            f"{sample.token}: {len(pairs.point):,} pairs, windows of 9 x 3 {shares[0]:.1f} %, "
+            f"patches {shares[1]:.1f} %, slic {shares[2]:.1f} %"
         )
 
 

@@ -16,7 +16,7 @@ from cache_schemas.errors import LayoutError
 from cache_schemas.group_path import GroupPath
 
 SCHEMA_VERSION = 2
-SCHEMA_MINOR = 0
+SCHEMA_MINOR = 1
 """The version that this code writes. Minor versions only add optional groups, arrays and fields."""
 
 READABLE_VERSIONS = (1, SCHEMA_VERSION)
@@ -169,6 +169,17 @@ SHARD_GROUPS: dict[str, GroupSpec] = {
                 "P", dtype="uint8", meaning="image_raw at the point's pixel, eq 2", compressed=True
             ),
             "point": _per_point("P", dtype="uint8", meaning="image at the point's pixel, eq 3-4", compressed=True),
+            "image_confidence": ArraySpec(
+                ("I", "H", "W"),
+                ("uint8",),
+                "255 times the confidence of image",
+                chunk=1,
+                compressed=True,
+                optional=True,
+            ),
+            "point_confidence": _per_point(
+                "P", dtype="uint8", meaning="255 times the confidence of point", compressed=True, optional=True
+            ),
         },
     ),
     "truth": GroupSpec(

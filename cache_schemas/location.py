@@ -11,6 +11,7 @@ from inspect import isawaitable
 from pathlib import Path
 from typing import Any
 
+from fsspec.config import conf as fsspec_settings
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 from zarr.abc.store import Store
@@ -21,9 +22,13 @@ from cache_schemas.errors import CacheError
 NO_LISTINGS_CACHE = {"use_listings_cache": False}
 """Disable the listing cache: other processes write to the same cache."""
 
-S3_OPTIONS = {"max_concurrency": 1}
+S3_OPTIONS: dict[str, Any] = {
+    "max_concurrency": 1,
+    "config_kwargs": {"max_pool_connections": 64} | fsspec_settings.get("s3", {}).get("config_kwargs", {}),
+}
 """Read each object with one request. With more, s3fs first asks for the size and reads a large object in parts, and it
-does not retry a part whose body breaks off."""
+does not retry a part whose body breaks off. Up to 64 requests are under way at once; botocore's default is 10, so that
+the reads of a training step would wait for the latency of the store ten times."""
 
 
 LOCAL_PROTOCOLS = ("file://", "local://")

@@ -86,7 +86,7 @@ def _bad_ids(taxonomy: Taxonomy, groups: Groups) -> dict[str, str]:
     bad = {}
     for group in (name for name in groups if name in ("labels", "truth") or name.startswith(SOURCE_PREFIX)):
         for name, ids in groups[group].items():
-            if name == "segments":  # these are ids of segments, not of classes
+            if name == "segments" or name.endswith("_confidence"):  # these are no ids of classes
                 continue
             wrong = ids[(ids >= len(taxonomy.classes)) & (ids != IGNORE)]
             if wrong.size:

@@ -12,7 +12,10 @@ from cache_schemas.plurals import counted
 COMMANDS = {
     "plan": "pipelines.cli:plan",
     "run": "pipelines.cli:run",
+    "reprompt": "pipelines.reprompt.cli:reprompt",
     "inspect": "labelgen.inspection.cli:inspect",
+    "query": "labelgen.query.cli:query",
+    "compare-labels": "labelgen.comparison.cli:compare_labels",
     "export": "labelgen.export.cli:export",
     "import-labels": "labelgen.export.cli:import_labels",
 }
@@ -117,11 +120,11 @@ def check(file: Path, picture: Path) -> None:
     from PIL import Image
 
     from cache_schemas.names import printable
-    from labelgen.datasets.files.check import check_list
+    from labelgen.datasets.files.check import check_list, shortened
 
     found = check_list(file)
     for line in (*found.lines, *(f"warning: {warning}" for warning in found.warnings)):
-        click.echo(printable(line))
+        click.echo(shortened(printable(line)))
     if found.picture is not None:
         try:
             Image.fromarray(found.picture).save(picture, "png")
@@ -129,7 +132,7 @@ def check(file: Path, picture: Path) -> None:
             fail(f"{picture}: cannot be written ({error.strerror}); choose another file with --picture")
         click.echo(f"wrote {picture}: the points of the first sample, near ones red, far ones blue")
     for problem in found.problems:
-        click.echo(f"error: {printable(problem)}", err=True)
+        click.echo(f"error: {shortened(printable(problem))}", err=True)
     sys.exit(FAILED if found.problems else 0)
 
 

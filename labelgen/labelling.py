@@ -5,6 +5,7 @@ Axes: B images, C classes, h x w the grid of patches, H x W the training size, P
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,9 @@ from cache_schemas.taxonomy import IGNORE
 
 Scores = NDArray[np.float32]
 Labels = NDArray[np.uint8]
+
+Vote = Literal["counts", "mean"]
+"""How the pixels of a mask choose its class: by the number of their labels (eq 4), or by the mean of their scores."""
 
 
 def upsample_scores(logits: NDArray[np.floating], size: tuple[int, int]) -> Scores:
@@ -53,18 +57,32 @@ def classify(logits: NDArray[np.floating], size: tuple[int, int]) -> tuple[Label
     return labels, best
 
 
-def vote_in_masks(labels: Labels, mask_ids: NDArray[np.uint16], logits: NDArray[np.floating]) -> Labels:
+def vote_in_masks(
+    labels: Labels, mask_ids: NDArray[np.uint16], logits: NDArray[np.floating], vote: Vote = "counts"
+) -> Labels:
     """Eq 3 and 4: give all pixels of a mask the class that most of them have; labels (B, H, W) in and out.
 
-    If classes have equal votes, the one with the larger score summed over the pixels of the mask wins, then the lower
-    id. Only for these ties `logits` (B, C, h, w) are resampled to full size. Pixels under no mask (id 0) keep their
-    label. The vote of the trainer breaks ties by the lower id alone; trainer/vote.py says why.
+    With `vote` "mean" they get the class whose score has the highest mean over the mask, of equal ones the lower id.
+
+    With "counts", if classes have equal votes, the one with the larger score summed over the pixels of the mask wins,
+    then the lower id. Only for these ties `logits` (B, C, h, w) are resampled to full size. Pixels under no mask (id 0)
+    keep their label. The vote of the trainer breaks ties by the lower id alone; trainer/vote.py says why.
     """
-    return np.stack([_vote_in_image(*image) for image in zip(labels, mask_ids, logits, strict=True)])
+    of_image = {"counts": _count_in_image, "mean": _average_in_image}[vote]
+    return np.stack([of_image(*image) for image in zip(labels, mask_ids, logits, strict=True)])
 
 
-def _vote_in_image(labels: Labels, mask_ids: NDArray[np.uint16], logits: NDArray[np.floating]) -> Labels:
-    """Vote in one image: labels and mask ids (H, W), patch scores (C, h, w)."""
+def _average_in_image(labels: Labels, mask_ids: NDArray[np.uint16], logits: NDArray[np.floating]) -> Labels:
+    """Vote in one image by mean scores: labels and mask ids (H, W), patch scores (C, h, w)."""
+    masks = mask_ids.ravel()
+    # One class at a time, as in `classify`. Classes of a mask are compared, so the sums do as well as the means.
+    sums = np.stack([np.bincount(masks, upsample_scores(own[None, None], mask_ids.shape).ravel()) for own in logits])
+    winners = sums.argmax(axis=0).astype(np.uint8)
+    return np.where(mask_ids > 0, winners.take(mask_ids), labels)
+
+
+def _count_in_image(labels: Labels, mask_ids: NDArray[np.uint16], logits: NDArray[np.floating]) -> Labels:
+    """Vote in one image by counts: labels and mask ids (H, W), patch scores (C, h, w)."""
     classes, mask_count = len(logits), int(mask_ids.max(initial=0)) + 1
     # Index of each pixel's (mask, label) in the flat table of votes, in the smallest dtype that can hold it.
     cell = np.multiply(mask_ids, classes, dtype=np.min_scalar_type(mask_count * classes)) + labels
@@ -100,10 +118,10 @@ class ImageLabels:
     best: Scores
 
 
-def label_images(logits: NDArray[np.floating], mask_ids: NDArray[np.uint16]) -> ImageLabels:
+def label_images(logits: NDArray[np.floating], mask_ids: NDArray[np.uint16], vote: Vote = "counts") -> ImageLabels:
     """Label images from patch scores (B, C, h, w) and mask ids (B, H, W)."""
     raw, best = classify(logits, (mask_ids.shape[1], mask_ids.shape[2]))
-    return ImageLabels(raw, vote_in_masks(raw, mask_ids, logits), best)
+    return ImageLabels(raw, vote_in_masks(raw, mask_ids, logits, vote), best)
 
 
 def transfer_to_points(

@@ -24,7 +24,7 @@ def shaping(section: Settings, *, without: Collection[str] = ()) -> dict[str, An
 
     A setting that is newer than format 1 enters only if it is not at its default, so that adding one redoes no group.
     """
-    fields, always = type(section).model_fields, SETTINGS_OF_FORMAT_1[type(section).__name__]
+    fields, always = type(section).model_fields, SETTINGS_OF_FORMAT_1.get(type(section).__name__, ())
     values = section.model_dump(mode="json", exclude=set(without))
     return {
         name: value
@@ -187,18 +187,24 @@ class PointSettings(Settings):
         min_depth_m: a point closer to a camera gets no pixel of that camera, in metres along the optical axis.
         visibility: how pairs are found whose point the camera does not see, because something hides it. Neither labels
             nor training use them. `none`: all pairs are used, as in the papers. `zbuffer`: the other points of the
-            cloud hide it. `depth_map`: the depth picture of the camera says so; for RGB-D data sets.
+            cloud hide it. `slic`: points of the same superpixel hide it, as in Affinity3D. `depth_map`: the depth
+            picture of the camera says so; for RGB-D data sets.
         zbuffer_margin_m, zbuffer_margin_share: a point is hidden if something lies in front of it by more than this
             length and by more than this share of its depth.
+        slic_superpixels: about so many superpixels has a picture at training size.
+        slic_margin_share: a point is hidden if its depth exceeds the least depth of the points in its superpixel by
+            more than this share of it.
         depth_tolerance_m, depth_tolerance_share: a point is visible if its depth differs from that of the depth picture
             by at most the sum of this length and this share of the depth. The defaults are those of ScanNet's own
             label projection.
     """
 
     min_depth_m: float = Field(1.0, ge=0)
-    visibility: Literal["none", "zbuffer", "depth_map"] = "none"
+    visibility: Literal["none", "zbuffer", "slic", "depth_map"] = "none"
     zbuffer_margin_m: float = Field(0.5, ge=0)
     zbuffer_margin_share: float = Field(0.05, ge=0)
+    slic_superpixels: int = Field(4800, ge=1)
+    slic_margin_share: float = Field(0.2, ge=0)
     depth_tolerance_m: float = Field(0.2, ge=0)
     depth_tolerance_share: float = Field(0.01, ge=0)
 
@@ -211,6 +217,19 @@ class SweepSettings(Settings):
     """
 
     count: int = Field(0, ge=0, le=20)
+
+
+class VoteSettings(Settings):
+    """Labels of pixels and points, from scores and masks.
+
+    Attributes:
+        vote: how the pixels of a mask choose its class. `counts`: by the number of their labels, as in the papers
+            (eq 4). `mean`: by the mean of their scores.
+        confidence: also store how sure each voted label is, `labels/image_confidence` and `labels/point_confidence`.
+    """
+
+    vote: Literal["counts", "mean"] = "counts"
+    confidence: bool = False
 
 
 class InstanceSettings(Settings):
@@ -249,6 +268,7 @@ class LabelSettings(Settings):
         clip: the CLIP teacher.
         sam: the SAM teacher.
         points: pairs of pixels and points.
+        labels: the vote, and the confidence of labels.
         sweeps: clouds between keyframes.
         instances: instances of points, and their labels.
     """
@@ -264,6 +284,7 @@ class LabelSettings(Settings):
     clip: ClipSettings
     sam: SamSettings
     points: PointSettings
+    labels: VoteSettings = VoteSettings()
     sweeps: SweepSettings = SweepSettings()
     instances: InstanceSettings = InstanceSettings()
 

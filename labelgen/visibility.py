@@ -161,6 +161,34 @@ def _nearest_patch(place: tuple[Floats, Floats], reach: tuple[Floats, Floats], d
     return nearest
 
 
+def visible_in_superpixels(
+    pictures: Sequence[NDArray[np.uint8]], pairs: Pairs, superpixels: int, margin_share: float
+) -> Flags:
+    """Tell which pairs (N,) are not far behind the nearest point in their superpixel, as in Affinity3D.
+
+    A superpixel (SLIC, R. Achanta et al., PAMI 2012) is taken for a piece of one surface. A pair is hidden if its depth
+    exceeds the least depth in its superpixel by more than a share of its own depth.
+
+    Args:
+        pictures: (H, W, 3) of each camera, at the size that the pairs refer to.
+        pairs: the pairs of the sample. Only their points can hide one another.
+        superpixels: of a picture; SLIC makes about so many.
+        margin_share: share of the depth.
+    """
+    from skimage.segmentation import slic
+
+    visible = np.ones(len(pairs.point), bool)
+    for number, picture in enumerate(pictures):
+        own = np.flatnonzero(pairs.image == number)
+        if len(own):
+            superpixel = slic(picture, n_segments=superpixels, start_label=0)[pairs.row[own], pairs.col[own]]
+            depth = pairs.depth[own].astype(np.float64)
+            nearest = np.full(superpixel.max() + 1, np.inf)
+            np.minimum.at(nearest, superpixel, depth)
+            visible[own] = depth - nearest[superpixel] <= margin_share * depth
+    return visible
+
+
 def visible_in_depth_maps(
     xyz: NDArray[np.floating],
     cameras: Sequence[Camera],

@@ -21,6 +21,11 @@ def digest(*parts: Any) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
+def fingerprint_of(stage: Stage, raw: Any, settings: Any, upstream: Sequence[str | None]) -> str:
+    """Return the fingerprint of a stage's group: made from raw inputs, settings, and groups with these fingerprints."""
+    return digest(stage.name, stage.version, SCHEMA, raw, settings, upstream)
+
+
 def stages_of(resolved: ResolvedSettings) -> dict[str, Stage]:
     """Return the stages whose groups a cache of these modalities has, by name."""
     groups = shard_groups(resolved.modalities)
@@ -28,9 +33,9 @@ def stages_of(resolved: ResolvedSettings) -> dict[str, Stage]:
 
 
 def sources_of(group: str, resolved: ResolvedSettings) -> list[str]:
-    """Return the groups that a group is made from in a cache of these modalities."""
-    stages = stages_of(resolved)
-    return [name for name in STAGES[group].sources(resolved) if name in stages]
+    """Return the groups that a group is made from, or shares raw files with, in a cache of these settings."""
+    stages, stage = stages_of(resolved), STAGES[group]
+    return [name for name in (*stage.sources(resolved), *stage.also_reads(resolved)) if name in stages]
 
 
 def recipe_of(group: str, resolved: ResolvedSettings) -> str:
@@ -83,8 +88,7 @@ def shard_fingerprints(
         upstream = [fingerprint(name) for name in sources_of(group, resolved)]
         if raw is None or settings is None or None in upstream:
             return None
-        computed = digest(group, stage.version, SCHEMA, raw, settings, upstream)
-        return accepted.get(group, computed)
+        return accepted.get(group, fingerprint_of(stage, raw, settings, upstream))
 
     found = {name: fingerprint(name) for name in stages_of(resolved) if name not in roots}
     return {name: value for name, value in found.items() if value is not None}

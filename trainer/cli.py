@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cache_schemas.command_line import CONTEXT, load_attribute, reports_errors, say, text_width
+from cache_schemas.plurals import counted
 
 if TYPE_CHECKING:
     from cache_schemas.scoring import Absent, Unlabelled
@@ -113,6 +114,13 @@ def fit(
 @SCENES
 @CHECKPOINT
 @click.option("--refine", is_flag=True, help="Vote predictions within SAM's masks first (Post-Refine).")
+@click.option("--tta", is_flag=True, help="Mean of class scores over 8 turns and mirrors of clouds, and mirror images.")
+@click.option(
+    "--shared-classes", is_flag=True, help="Score only the classes of the truth that the run has under the same name."
+)
+@click.option(
+    "--seen", default="", metavar="NAMES", help="Classes whose truth was used in training, with commas between."
+)
 @click.option(
     "--unlabelled",
     default="ignore",
@@ -135,26 +143,45 @@ def evaluate(
     scenes: str | None,
     checkpoint: str,
     refine: bool,
+    tta: bool,
+    shared_classes: bool,
+    seen: str,
     unlabelled: "Unlabelled",
     absent: "Absent",
     as_json: bool,
 ) -> None:
     """Score a run's 2D and 3D network, and the cached labels, on a cache with truth.
 
-    Without --scenes: the held-out scenes if CACHE was used for training and scenes were held out, otherwise all.
+    Without --scenes: the held-out scenes if CACHE was used for training and scenes were held out, otherwise all. On a
+    cache without clouds, the 2D network alone is scored.
+
+    With --shared-classes, a prediction is the highest score among the shared classes, and elements of other classes are
+    not counted. With --seen, the report adds the mean IoU of seen and of unseen classes, and their harmonic mean.
 
     \b
     Examples:
       trainer evaluate runs/cns out/demo.zarr
       trainer evaluate runs/cns out/nuscenes-val.zarr --json | jq .point.miou
+      trainer evaluate runs/cns out/nuimages.zarr --shared-classes
+      trainer evaluate runs/affinity3d out/kitti.zarr --tta --seen car,road,vegetation
     """
     from cache_schemas.scoring import ScoringRule
+    from trainer.evaluate import EvaluationOptions
     from trainer.evaluate import evaluate as score_run
     from trainer.evaluation.report import render
     from trainer.run_folder import RunFolder
 
     rule = ScoringRule(unlabelled, absent)
-    found = score_run(RunFolder(run), cache, scenes=scenes, checkpoint=checkpoint, refine=refine, rule=rule)
+    options = EvaluationOptions(
+        scenes,
+        checkpoint,
+        refine=refine,
+        tta=tta,
+        shared_classes=shared_classes,
+        seen=tuple(name.strip() for name in seen.split(",") if name.strip()),
+        rule=rule,
+    )
+    found = score_run(RunFolder(run), cache, options)
     click.echo(json.dumps(found, indent=2) if as_json else render(found, text_width()))
 
 
@@ -194,7 +221,7 @@ def predict(
         overwrite=overwrite,
         say=say,
     )
-    click.echo(f"{len(files)} files in {out}")
+    click.echo(f"{counted(len(files), 'file')} in {out}")
 
 
 @main.command("fetch-weights", short_help="Download ImageNet weights of a 2D network.")

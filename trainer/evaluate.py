@@ -1,65 +1,95 @@
 """Score the networks of a run against a cache's truth, beside the cached labels."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cache_schemas.scoring import ScoringRule
+from cache_schemas.scoring import ScoringRule, score
+from cache_schemas.taxonomy import IGNORE, Taxonomy
+from trainer.data.stream import CacheStream, SampleRef
+from trainer.errors import UnfitCacheError
 from trainer.evaluation.confusions import sample_confusions
-from trainer.evaluation.inputs import choose_scenes, open_for_scoring, with_truth
+from trainer.evaluation.inputs import choose_scenes, open_for_scoring, truth_arrays, with_truth
 from trainer.evaluation.predictor import Predictor, load_model
-from trainer.evaluation.report import EvaluationReport, score_report
+from trainer.evaluation.report import COLUMNS, EvaluationReport, score_report
+from trainer.evaluation.shared_classes import SharedClasses, shared_classes
+from trainer.evaluation.zero_shot import refuse_unknown, zero_shot_report
 from trainer.run_folder import RunFolder
 
-DEFAULT_RULE = ScoringRule()
+
+@dataclass(frozen=True)
+class EvaluationOptions:
+    """What is scored, and how.
+
+    Attributes:
+        scenes: `held-out`, `training` or `all`; None: see `choose_scenes`.
+        checkpoint: the name of the checkpoint.
+        refine: vote predictions within SAM's masks first ("Post-Refine" in the paper's table 2).
+        tta: mean of class scores over `trainer.evaluation.predictor.TURNS_AND_MIRRORS` of clouds, and over mirror
+            images.
+        shared_classes: score the classes that run and cache share by name and that occur in the truth of the samples,
+            with the highest score among these as the prediction.
+        seen: names of classes whose truth was used in training, for the generalised zero-shot scores.
+        rule: what counts; networks label everything, so that only cached labels can lack a label.
+    """
+
+    scenes: str | None = None
+    checkpoint: str = "last"
+    refine: bool = False
+    tta: bool = False
+    shared_classes: bool = False
+    seen: Sequence[str] = ()
+    rule: ScoringRule = field(default_factory=ScoringRule)
+
+
+DEFAULTS = EvaluationOptions()
 
 
 def evaluate(
-    run: RunFolder,
-    cache: str,
-    *,
-    scenes: str | None = None,
-    checkpoint: str = "last",
-    refine: bool = False,
-    rule: ScoringRule = DEFAULT_RULE,
-    say: Callable[[str], None] = lambda _: None,
+    run: RunFolder, cache: str, options: EvaluationOptions = DEFAULTS, say: Callable[[str], None] = lambda _: None
 ) -> EvaluationReport:
-    """Return the scores of a run's networks on a cache.
-
-    With `refine`, predictions are voted within SAM's masks first ("Post-Refine" in the paper's table 2). `rule` says
-    what counts; networks label everything, so that only cached labels can lack a label. Samples without truth are left
-    out.
+    """Return the scores of a run's networks on a cache. Samples without truth are left out.
 
     Raises:
         CacheError, UnfitCacheError: if the cache cannot be read, has no truth, or has other classes than the run.
         RunFolderError: if there is no such run or checkpoint.
+        ConfigError: if a class of `options.seen` is not scored, or no other class is.
     """
     record = run.record()
-    stream = open_for_scoring(record, cache)
-    chosen, scenes = choose_scenes(stream, record, scenes)
+    stream = open_for_scoring(record, cache, shared_classes=options.shared_classes)
+    chosen, scenes = choose_scenes(stream, record, options.scenes)
     samples = with_truth(stream, chosen)
-    predictor = Predictor(load_model(run, record.settings, checkpoint), record.settings, stream, samples)
+    taxonomy = stream.manifest.taxonomy
+    shared = _shared_classes(stream, samples, record.taxonomy) if options.shared_classes else None
+    names = shared.names if shared else taxonomy.names
+    refuse_unknown(options.seen, names)
+    model = load_model(run, record.settings, options.checkpoint)
+    predictor = Predictor(model, record.settings, stream, samples, shared, tta=options.tta)
     counts: dict[str, NDArray[np.int64]] = {}
     for number, ref in enumerate(samples):
-        prediction = predictor.predict(number, refine=refine)
-        for name, matrix in sample_confusions(stream.read(ref), prediction, len(record.taxonomy.classes)):
+        prediction = predictor.predict(number, refine=options.refine)
+        for name, matrix in sample_confusions(stream.read(ref), prediction, len(taxonomy.classes)):
             counts[name] = counts[name] + matrix if name in counts else matrix
         say(f"scored {number + 1} of {len(samples)} samples")
-    scores = {name: score_report(rule.score(matrix), record.taxonomy.names) for name, matrix in counts.items()}
+    rule = options.rule
+    counted = {name: rule.counted(matrix) for name, matrix in counts.items()}
+    if shared:
+        counted = {name: shared.confusion(matrix) for name, matrix in counted.items()}
+    scores = {name: score_report(score(matrix, rule.absent), names) for name, matrix in counted.items()}
     report = EvaluationReport(
         run=str(run.path),
-        checkpoint=checkpoint,
+        checkpoint=options.checkpoint,
         cache=cache,
         scenes=scenes,
         samples=len(samples),
         samples_without_truth=len(chosen) - len(samples),
-        refined_predictions=refine,
+        refined_predictions=options.refine,
+        test_time_augmentation=options.tta,
+        shared_classes=list(names) if shared else None,
         unlabelled=rule.unlabelled,
         absent=rule.absent,
-        point=scores["point"],
-        point_seen=scores["point_seen"],
-        agreement=scores["agreement"],
         labels={
             kind: {name: scores[f"{kind}/{name}"] for name in ("image", "point_seen") if f"{kind}/{name}" in scores}
             for kind in ("raw", "refined")
@@ -67,4 +97,30 @@ def evaluate(
     )
     if "image" in scores:
         report["image"] = scores["image"]
+    if "point" in scores:
+        report["point"], report["point_seen"] = scores["point"], scores["point_seen"]
+    if "agreement" in scores:
+        report["agreement"] = scores["agreement"]
+    if options.seen:
+        networks = {name: scores[name] for name in COLUMNS if name in scores}
+        report["zero_shot"] = zero_shot_report(networks, options.seen)
     return report
+
+
+def _shared_classes(stream: CacheStream, samples: Sequence[SampleRef], run: Taxonomy) -> SharedClasses:
+    """Return the classes that a run and a stream share and that occur in the truth of `samples`.
+
+    Raises:
+        UnfitCacheError: if there is none.
+    """
+    occurring: set[int] = set()
+    for ref in samples:
+        for truth in stream.read(ref, only=truth_arrays(stream, ref)).values():
+            occurring.update(np.unique(truth).tolist())
+    shared = shared_classes(run, stream.manifest.taxonomy, occurring - {IGNORE})
+    if not shared.names:
+        raise UnfitCacheError(
+            f"{stream.url}: no class of its truth has the name of a class of the run ({', '.join(run.names)}); use "
+            "another cache"
+        )
+    return shared

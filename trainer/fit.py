@@ -18,9 +18,10 @@ from trainer.data.loader import load_batches
 from trainer.data.sampler import split_scenes
 from trainer.data.seen_classes import seen_class_ids
 from trainer.data.stream import CacheStream, SampleRef
-from trainer.errors import TrainerError, UnfitCacheError
+from trainer.errors import TrainerError
 from trainer.networks.imagenet import absence
 from trainer.networks.sparse import VERSION as SPCONV_VERSION
+from trainer.networks.sparse import allow_tf32
 from trainer.run_folder import RunFolder
 from trainer.run_record import RunRecord
 from trainer.settings import RunSettings
@@ -73,15 +74,13 @@ def fit(request: FitRequest, say: Callable[[str], None], *, live: bool = False) 
 
 def _fit_on_rank(request: FitRequest, ranks: Ranks, say: Callable[[str], None], *, live: bool) -> None:
     settings, folder = request.settings, RunFolder(request.out)
-    stream, samples = open_training_stream(settings, request.cache)
+    # One rank checks the cache, since each check reads all documents. The others get what it found.
+    stream, samples = ranks.from_first(partial(open_training_stream, settings, request.cache))
     record = make_run_record(settings, stream, samples, request.init)
-    if len(set(ranks.gather(record.content))) > 1:
-        raise UnfitCacheError(
-            f"{request.cache}: changed while the ranks opened it; wait until `labelgen run` has finished"
-        )
     plan, held_out = Plan(samples, settings, ranks), open_held_out(record, request.cache, ranks)
     resumed, note = ranks.from_first(partial(_open_run, folder, record, resume=request.resume))
     torch.manual_seed(settings.seed)
+    allow_tf32(settings.optimiser.tf32)
     text = torch.from_numpy(stream.text_embeddings())
     weights = class_weights(stream, samples, len(text), settings.optimiser.class_balance, settings.schedule.refine)
     model = TrainingModel(settings, text, record.teacher_widths, weights)

@@ -19,6 +19,7 @@ RESUMABLE = {
     "score_epochs": "how often held-out scenes are scored",
     "optimiser.epochs": "more or fewer epochs; the learning rate follows the new number",
     "optimiser.precision": "the precision of the coming steps",
+    "optimiser.tf32": "the precision of the coming sparse convolutions",
     "stream.batch_samples": "the checkpoint checks the number of samples of a step on all ranks",
     "stream.workers": "which processes prepare batches",
 }

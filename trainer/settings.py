@@ -39,6 +39,7 @@ class StreamSettings(Settings):
         window_shards: number of consecutive shards whose samples are shuffled together.
         hold_out: every n-th scene in order of scene names is left for evaluation; 0: none.
         workers: processes that prepare batches ahead of time; 0: the training process prepares them itself.
+        sweeps: sweeps that join each cloud, drawn at random from those in the cache; their points have no labels.
         label_source: the labels of points. `instances`: the cached ones by instances (`labelgen run --set
             instances.enabled=true`); another name: imported ones (`labelgen import-labels`); None: the cached ones by
             pixels. Labels of pixels always are those of the cache.
@@ -49,6 +50,7 @@ class StreamSettings(Settings):
     window_shards: int = Field(8, ge=1)
     hold_out: int = Field(0, ge=0)
     workers: int = Field(ge=0)
+    sweeps: int = Field(0, ge=0)
     label_source: str | None = Field(None, pattern="^[a-z0-9][a-z0-9_-]*$")
 
 
@@ -189,6 +191,16 @@ class DistillationSettings(Settings):
     weight: float = Field(0, ge=0)
 
 
+class SpatialTemporalSettings(Settings):
+    """CLIP2Scene's consistency of the points in a voxel, over the cloud and its sweeps (`stream.sweeps`).
+
+    Attributes:
+        weight: of the term in the loss; 0: the term is left out.
+    """
+
+    weight: float = Field(0, ge=0)
+
+
 class MultiscaleKlSettings(Settings):
     """Affinity3D's transfer of knowledge: class scores of points at each scale of the 3D network follow the 2D network.
 
@@ -206,12 +218,14 @@ class TermSettings(Settings):
         semantic: cross-entropy to labels.
         latent: eq 7.
         distillation: OpenScene's.
+        spatial_temporal: CLIP2Scene's.
         multiscale_kl: Affinity3D's.
     """
 
     semantic: SemanticSettings = SemanticSettings()
     latent: LatentSettings = LatentSettings()
     distillation: DistillationSettings = DistillationSettings()
+    spatial_temporal: SpatialTemporalSettings = SpatialTemporalSettings()
     multiscale_kl: MultiscaleKlSettings = MultiscaleKlSettings()
 
     @property
@@ -237,6 +251,8 @@ class OptimiserSettings(Settings):
         class_balance: class weights in the cross-entropies are proportional to frequency to the power of minus this; 0,
             as in the paper: all elements count alike.
         precision: bf16 autocast or fp32; sparse convolutions always run in fp32.
+        tf32: sparse convolutions on a GPU may round their factors to TF32, with 10 bits after the binary point, which
+            tensor cores multiply faster.
     """
 
     epochs: int = Field(ge=1)
@@ -248,6 +264,7 @@ class OptimiserSettings(Settings):
     max_gradient_norm: float | None = Field(None, gt=0)
     class_balance: float = Field(0, ge=0, le=1)
     precision: Literal["fp32", "bf16"] = "fp32"
+    tf32: bool = False
 
 
 class RunSettings(Settings):
@@ -294,6 +311,8 @@ class RunSettings(Settings):
         absent = [name for name in ("image", "cloud") if getattr(self.networks, name) == "none"]
         if len(absent) == 2:
             raise ValueError("networks.image and networks.cloud are both none; one must be trained")
+        if self.terms.spatial_temporal.weight and self.networks.cloud == "none":
+            raise ValueError("terms.spatial_temporal.weight needs a 3D network, but networks.cloud is none")
         if absent and self.terms.multiscale_kl.weight:
             raise ValueError(
                 f"terms.multiscale_kl needs both networks, but networks.{absent[0]} is none; choose one, or set "

@@ -9,6 +9,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from cache_schemas.errors import ConfigError
+from cache_schemas.plurals import counted
 from cache_schemas.scoring import json_number
 from cache_schemas.store import Cache
 from trainer.errors import UnfitCacheError
@@ -108,7 +109,7 @@ def make_table(request: TableRequest, say: Callable[[str], None]) -> list[RowRes
         results[row.name] = RowResult(
             row,
             tuple(_miou(report.get("image")) for report in reports),
-            tuple(_miou(report["point"]) for report in reports),
+            tuple(_miou(report.get("point")) for report in reports),
             reason,
         )
     for row in (row for row in chosen if row.labels):
@@ -164,19 +165,19 @@ def _reason_to_leave_out(row: Row, request: TableRequest) -> str:
             return "the cache has no instance_labels"
         raise
     most = max(stream.image_count(ref) for ref in samples)
-    return f"samples have {most} images" if row.overrides and settings.stream.images > most else ""
+    return f"samples have {counted(most, 'image')}" if row.overrides and settings.stream.images > most else ""
 
 
 def _train_and_score(row: Row, request: TableRequest, seed: int, say: Callable[[str], None]) -> dict[str, Any]:
     """Return the report of a row's run, which is trained or resumed first if it is not finished."""
-    from trainer.evaluate import evaluate
+    from trainer.evaluate import EvaluationOptions, evaluate
     from trainer.fit import FitRequest, fit
     from trainer.run_folder import RunFolder
 
     settings, folder = _settings(row, request, seed), request.out / "runs" / f"{row.run_name}-seed-{seed}"
     say(f"{row.title}, seed {seed}: {folder}")
     fit(FitRequest(settings, request.cache, folder, resume=(folder / "run.json").exists()), say)
-    return dict(evaluate(RunFolder(folder), request.cache, refine=row.refine))
+    return dict(evaluate(RunFolder(folder), request.cache, EvaluationOptions(refine=row.refine)))
 
 
 def _miou(scores: Mapping[str, Any] | None) -> float:

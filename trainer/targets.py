@@ -76,17 +76,6 @@ def point_target(source: Source, batch: Batch, predictions: Predictions, classes
     return target
 
 
-def refine_points(points: Tensor, batch: Batch, classes: int) -> Tensor:
-    """Return labels (P,) u8 of points after the vote by all points that are seen in the same mask (eq 3 and 4).
-
-    Points that no camera sees keep their label.
-    """
-    labels = _vote_at_pairs(points[batch.pair_point], batch, classes)
-    refined = points.clone()
-    refined[batch.pair_point[batch.first_pair_of_point]] = labels[batch.first_pair_of_point]
-    return refined
-
-
 def _refined_pixels(batch: Batch, predictions: Predictions, classes: int, refine: bool) -> Tensor:
     assert predictions.pixels is not None, "settings refuse sources of absent networks"
     if not refine:

@@ -47,3 +47,38 @@ def refine_pixels(labels: Tensor, mask_ids: Tensor, mask_count: int, classes: in
     """Return labels (B, H, W) u8 of pixels after the vote within the masks (B, H, W) of each image."""
     image = torch.arange(len(labels), dtype=mask_ids.dtype, device=labels.device)[:, None, None]
     return vote_in_masks(labels, mask_ids, image, image_count=len(labels), mask_count=mask_count, classes=classes)
+
+
+def refine_points(
+    labels: Tensor,
+    pair_point: Tensor,
+    pair_image: Tensor,
+    mask_of_pair: Tensor,
+    *,
+    image_count: int,
+    mask_count: int,
+    classes: int,
+) -> Tensor:
+    """Return labels (P,) u8 of points after the vote by all points that are seen in the same mask (eq 3 and 4).
+
+    Of a point that several cameras see, its first pair decides. Points that no camera sees keep their label.
+
+    Args:
+        labels: (P,) u8.
+        pair_point: (N,) i64, the point of each pair.
+        pair_image: (N,) i64, the image of each pair.
+        mask_of_pair: (N,) integers below `mask_count`, the mask of each pair's pixel.
+        image_count: the number of images.
+        mask_count: one more than the highest mask id in any image.
+        classes: the number of classes C.
+    """
+    voted = vote_in_masks(
+        labels[pair_point], mask_of_pair, pair_image, image_count=image_count, mask_count=mask_count, classes=classes
+    )
+    refined = labels.clone()
+    # Of several values for one place it is not defined which stays, so every point is written once.
+    number = torch.arange(len(pair_point), device=labels.device)
+    first = torch.full_like(labels, len(pair_point), dtype=torch.int64).scatter_reduce(0, pair_point, number, "amin")
+    seen = first < len(pair_point)
+    refined[seen] = voted[first[seen]]
+    return refined

@@ -33,10 +33,15 @@ def affinity(scores: NDArray[np.floating], extent_m: NDArray[np.floating]) -> ND
     centred = (scores - scores.mean(axis=0)).astype(np.float64)
     unit = centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-12)
     sides = np.log(np.maximum(extent_m, SMALLEST_SIDE_M).astype(np.float64))
-    apart = ((sides[:, None] - sides[None]) ** 2).sum(axis=2)
-    weights = np.exp((unit @ unit.T - 1) / SCORE_WIDTH - apart / 2)
-    normalised: NDArray[np.float64] = weights / weights.sum(axis=1, keepdims=True)
-    return normalised
+    # -|a - b|^2 / 2 is a.b - |a|^2 / 2 - |b|^2 / 2, so that one product gives both terms without an array (K, K, 3).
+    features = np.concatenate([unit / np.sqrt(SCORE_WIDTH), sides], axis=1)
+    weights: NDArray[np.float64] = features @ features.T
+    half = (sides**2).sum(axis=1) / 2
+    weights -= half[:, None] + 1 / SCORE_WIDTH
+    weights -= half
+    np.exp(weights, out=weights)
+    weights /= weights.sum(axis=1, keepdims=True)
+    return weights
 
 
 def propagate(labels: NDArray[np.float64], weights: NDArray[np.float64], steps: int) -> NDArray[np.float64]:

@@ -24,14 +24,14 @@ def find_instances(
         settings: the height of the sensor, and the size of the smallest instance.
     """
     ids = np.zeros(len(xyz), np.uint16)
-    above = np.flatnonzero(~_is_ground(xyz, intensity, settings.sensor_height_m))
+    above = np.flatnonzero(~is_ground(xyz, intensity, settings.sensor_height_m))
     if len(above) >= settings.min_points:
-        clusters = _cluster(xyz[above], settings.min_points)
+        clusters = cluster_points(xyz[above], settings.min_points)
         ids[above] = np.where(clusters < MAX_INSTANCES, clusters + 1, 0)
     return ids
 
 
-def _is_ground(
+def is_ground(
     xyz: NDArray[np.float32], intensity: NDArray[np.float32] | None, sensor_height_m: float
 ) -> NDArray[np.bool_]:
     """Return (P,) whether each point is on the ground."""
@@ -44,12 +44,12 @@ def _is_ground(
     estimator = pypatchworkpp.patchworkpp(parameters)
     strength = np.zeros(len(xyz), np.float32) if intensity is None else intensity
     estimator.estimateGround(np.column_stack([xyz, strength]))
-    is_ground = np.zeros(len(xyz), bool)
-    is_ground[estimator.getGroundIndices()] = True
-    return is_ground
+    low = np.zeros(len(xyz), bool)
+    low[estimator.getGroundIndices()] = True
+    return low
 
 
-def _cluster(xyz: NDArray[np.float32], min_points: int) -> NDArray[np.intp]:
+def cluster_points(xyz: NDArray[np.float32], min_points: int) -> NDArray[np.intp]:
     """Return the cluster of each point, (P,) from 0, -1 for none."""
     from sklearn.cluster import HDBSCAN
 

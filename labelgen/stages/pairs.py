@@ -8,14 +8,14 @@ from numpy.typing import NDArray
 
 from labelgen.errors import DatasetError
 from labelgen.geometry import Pairs, pair_points
-from labelgen.pictures import read_depth
+from labelgen.pictures import read_depth, read_image, resize
 from labelgen.samples import Cloud, Sample
 from labelgen.settings import shaping
 from labelgen.stages.inputs import Arrays, ResolvedSettings, ShardInputs, each_sample, offsets
 from labelgen.stages.points import TASK
 from labelgen.stages.raw_files import FileSizes, calibrations
 from labelgen.stages.stage import Stage
-from labelgen.visibility import visible_in_depth_maps, visible_in_zbuffer
+from labelgen.visibility import visible_in_depth_maps, visible_in_superpixels, visible_in_zbuffer
 
 
 def settings(resolved: ResolvedSettings) -> Any:
@@ -39,7 +39,7 @@ def build(inputs: ShardInputs) -> Arrays:
     """Project the points into the images; points and images are counted over the whole shard.
 
     Raises:
-        BadSamplesError: naming every sample whose cloud or depth picture cannot be read.
+        BadSamplesError: naming every sample whose cloud, or picture that the rule of visibility needs, cannot be read.
         DatasetError: if a camera has no depth picture that the rule of visibility needs.
     """
     size, points = inputs.settings.images.size, inputs.settings.points
@@ -74,6 +74,10 @@ def _visible(inputs: ShardInputs, sample: Sample, cloud: Cloud, pairs: Pairs) ->
     if points.visibility == "zbuffer":
         margin = points.zbuffer_margin_m, points.zbuffer_margin_share
         return visible_in_zbuffer(cloud.xyz, sample.cameras, pairs, margin)
+    if points.visibility == "slic":
+        size = inputs.settings.images.size
+        pictures = [resize(read_image(inputs.adapter, camera), size) for camera in sample.cameras]
+        return visible_in_superpixels(pictures, pairs, points.slic_superpixels, points.slic_margin_share)
     without = [camera.channel for camera in sample.cameras if camera.depth is None]
     if without:
         raise DatasetError(
@@ -85,6 +89,11 @@ def _visible(inputs: ShardInputs, sample: Sample, cloud: Cloud, pairs: Pairs) ->
     return visible_in_depth_maps(cloud.xyz, sample.cameras, pairs, depth_maps, tolerance)
 
 
+def also_reads(resolved: ResolvedSettings) -> tuple[str, ...]:
+    """Return the group whose pictures the rule of visibility reads."""
+    return ("images",) if resolved.settings.points.visibility == "slic" else ()
+
+
 PAIRS = Stage(
     name="pairs",
     description="pixel-point pairs (eq 2)",
@@ -93,5 +102,6 @@ PAIRS = Stage(
     settings=settings,
     made_from=("points",),
     raw_inputs=raw_inputs,
+    also_reads=also_reads,
     task=TASK,
 )

@@ -65,6 +65,7 @@ class Stage:
             so their fingerprints tell of these files.
         raw_inputs: what it takes from the dataset, JSON-ready: tokens, calibrations, files with their sizes. It
             returns None for samples that have no such group. None instead of a function: nothing but sealed groups.
+        also_reads: the groups whose raw files it reads as well under these settings. It does not wait for them.
         by_content: whether its raw files count by their content instead of their size: a corrected label file has the
             size of the first one.
         task: CPU stages with the same task run in one task on the same inputs, and all are built before any is sealed.
@@ -81,6 +82,7 @@ class Stage:
     more_sources: Callable[[ResolvedSettings], tuple[str, ...]] = lambda resolved: ()
     more_files: Callable[[ResolvedSettings], tuple[str, ...]] = lambda resolved: ()
     raw_inputs: Callable[[Sequence[Sample], FileSizes], Any] | None = None
+    also_reads: Callable[[ResolvedSettings], tuple[str, ...]] = lambda resolved: ()
     by_content: bool = False
     task: str = ""
     counts: Callable[[Arrays], dict[str, int]] = lambda arrays: {}

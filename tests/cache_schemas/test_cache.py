@@ -12,7 +12,7 @@ import zarr
 from cache_schemas.documents import CacheManifest, Provenance, QuarantinedSample, ShardRecord, Source
 from cache_schemas.errors import CacheError, NoCacheError, SchemaVersionError
 from cache_schemas.group_path import GroupPath
-from cache_schemas.layout import AnyArray
+from cache_schemas.layout import SCHEMA_MINOR, AnyArray
 from cache_schemas.store import Cache
 from tests.cache_schemas.editing import assert_same
 
@@ -52,12 +52,15 @@ def test_no_cache_is_told_apart_from_a_foreign_zarr_group(url: str) -> None:
         Cache.open(url)
 
 
-@pytest.mark.parametrize("newer, shown", [({"schema_version": 3}, "3"), ({"schema_minor": 1}, r"2\.1")])
+@pytest.mark.parametrize(
+    "newer, shown",
+    [({"schema_version": 3}, "3"), ({"schema_minor": SCHEMA_MINOR + 1}, rf"2\.{SCHEMA_MINOR + 1}")],
+)
 def test_a_cache_of_a_newer_version_is_refused(
     newer: dict[str, int], shown: str, cache: Cache, manifest: CacheManifest
 ) -> None:
     zarr.open_group(cache.url, mode="r+").attrs.put({**manifest.to_attrs(), **newer})
-    message = rf"schema version {shown}, this software reads versions 1 and 2\.0 to 2\.0; use the release"
+    message = rf"schema version {shown}, this software reads versions 1 and 2\.0 to 2\.{SCHEMA_MINOR}; use the release"
     with pytest.raises(SchemaVersionError, match=message):
         Cache.open(cache.url)
 

@@ -13,7 +13,8 @@ from pypcd4.pypcd4 import Encoding
 
 from labelgen.cli import main
 from labelgen.datasets.files.adapter import Files
-from labelgen.geometry import pair_points
+from labelgen.datasets.files.sheet import draw_sheet
+from labelgen.geometry import Pairs, pair_points
 from tests.labelgen.make_clouds import POINTS, save_pcd
 from tests.labelgen.make_files import FRONT_FROM_CLOUD, Change, Line, make_files, put, write_list
 
@@ -99,6 +100,23 @@ def test_check_says_that_no_point_lies_anywhere_and_that_intensity_is_not_read(
     assert code == 0 and "no point lies in any image" in said
     largest = f"{POINTS[:, 3].max():g}"
     assert f"c.pcd: its intensity (up to {largest}) is not read; to use it, add intensity_max" in said
+
+
+def test_check_prints_the_start_and_the_end_of_long_lines(tmp_path: Path, lines: list[Line]) -> None:
+    for line in lines[:2]:
+        line["scene"] = "s" * 50_000
+    write_list(tmp_path, lines)
+    _, said = check(tmp_path, "--picture", tmp_path / "check.png")
+    longest = max(said.splitlines(), key=len)
+    assert len(longest) <= 600 and longest.startswith("scene sss") and "sss: 2 samples, 2 clouds" in longest
+
+
+def test_the_drawing_of_a_high_narrow_picture_is_bounded() -> None:
+    none, depth_m = np.zeros(1, np.uint16), np.array([5.0], np.float32)
+    pixel = Pairs(none.astype(np.int32), none, np.array([32767], np.uint16), none, depth_m)
+    drawn = draw_sheet(np.full((32768, 1, 3), 9, np.uint8), pixel, depth_m.astype(np.float64))
+    assert drawn.shape == (4000, 1000, 3)
+    assert drawn[0, 0].tolist() == [9, 9, 9] != drawn[-1, 0].tolist() and not drawn[:, 1:].any()
 
 
 def test_check_reads_pictures_without_a_cloud(tmp_path: Path, lines: list[Line]) -> None:

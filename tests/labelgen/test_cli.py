@@ -19,13 +19,36 @@ def test_help_lists_all_commands_with_a_short_help() -> None:
     done = python("from labelgen.cli import main; main(['--help'])")
     assert done.returncode == 0, done.stderr
     commands = dict(line.split(maxsplit=1) for line in done.stdout.partition("Commands:\n")[2].splitlines())
-    names = ["check", "demo", "export", "import-labels", "inspect", "merge", "migrate", "run", "verify", "weights"]
-    assert sorted(commands) == names
+    own = [
+        "check",
+        "compare-labels",
+        "export",
+        "import-labels",
+        "inspect",
+        "merge",
+        "migrate",
+        "query",
+        "reprompt",
+        "run",
+    ]
+    assert sorted(commands) == sorted([*own, "demo", "verify", "weights"])
     assert all(text.endswith(".") for text in commands.values())
 
 
 @pytest.mark.parametrize(
-    "words", [[], ["run"], ["inspect"], ["verify"], ["check"], ["demo", "make"], ["weights", "fetch"]]
+    "words",
+    [
+        [],
+        ["run"],
+        ["inspect"],
+        ["query"],
+        ["reprompt"],
+        ["compare-labels"],
+        ["verify"],
+        ["check"],
+        ["demo", "make"],
+        ["weights", "fetch"],
+    ],
 )
 def test_help_imports_nothing_heavy(words: list[str]) -> None:
     done = python(

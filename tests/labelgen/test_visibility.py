@@ -22,7 +22,13 @@ from labelgen.stages.inputs import BadSamplesError, ShardInputs
 from labelgen.stages.labels import LABELS
 from labelgen.stages.pairs import PAIRS
 from labelgen.stages.raw_files import calibrations
-from labelgen.visibility import angular_spacing, visible_in_depth_maps, visible_in_zbuffer, visible_pairs
+from labelgen.visibility import (
+    angular_spacing,
+    visible_in_depth_maps,
+    visible_in_superpixels,
+    visible_in_zbuffer,
+    visible_pairs,
+)
 from pipelines.config import load_config
 from pipelines.resolve import resolve
 from tests.toy_cache import create_toy_cache, toy_manifest
@@ -181,6 +187,32 @@ def test_visible_pairs_are_the_rows_that_the_cache_calls_visible() -> None:
     assert told["point"].tolist() == [4, 6] and told["row"].tolist() == [1, 3]
 
 
+# Superpixels
+
+
+def in_superpixels(superpixels: int, *rows: tuple[int, int, int, float], share: float = 0.2) -> list[bool]:
+    """Tell the visibility of pairs (image, row, col, depth) in two pictures, left half red, right half blue."""
+    picture = np.zeros((40, 80, 3), np.uint8)
+    picture[:, :40, 0] = picture[:, 40:, 2] = 200
+    image, row, col = np.array([pair[:3] for pair in rows], np.uint16).reshape(-1, 3).T
+    depth = np.array([pair[3] for pair in rows], np.float32)
+    pairs = Pairs(np.arange(len(rows), dtype=np.int32), image, row, col, depth)
+    return visible_in_superpixels([picture, picture], pairs, superpixels, share).tolist()
+
+
+def test_points_far_behind_the_nearest_one_of_their_superpixel_are_hidden() -> None:
+    """10 m is behind 8.1 m by less than a fifth of its depth, and behind 7.9 m by more."""
+    assert in_superpixels(2, (0, 20, 20, 8.1), (0, 5, 30, 10.0)) == [True, True]
+    assert in_superpixels(2, (0, 20, 20, 7.9), (0, 5, 30, 10.0)) == [True, False]
+    assert in_superpixels(2, (0, 20, 20, 7.9), (0, 5, 30, 10.0), share=0.3) == [True, True]
+
+
+def test_points_of_another_superpixel_or_picture_hide_nothing() -> None:
+    assert in_superpixels(2, (0, 20, 38, 4.0), (0, 20, 41, 10.0), (1, 20, 38, 12.0)) == [True, True, True]
+    assert in_superpixels(50, (0, 2, 2, 4.0), (0, 37, 37, 10.0)) == [True, True], "one colour, but far apart"
+    assert in_superpixels(2) == []
+
+
 # Depth pictures
 
 
@@ -269,6 +301,11 @@ class Room(Adapter):
     def read_point_truth(self, sample: Sample, points: int) -> np.ndarray:
         return np.zeros(points, np.uint8)
 
+    def picture_bytes(self, camera: Camera) -> bytes:
+        file = io.BytesIO()
+        Image.new("RGB", (camera.width_px, camera.height_px), "grey").save(file, "png")
+        return file.getvalue()
+
     def depth_bytes(self, camera: Camera) -> bytes:
         file = io.BytesIO()
         Image.fromarray(self.depth).save(file, "png")
@@ -295,7 +332,7 @@ def test_the_stage_stores_depth_and_visibility_only_under_a_rule(room: Callable[
     plain = PAIRS.build(room("none"))
     assert list(plain) == ["point", "image", "row", "col", "offsets"]
     assert plain["point"].tolist() == [0, 1, 0, 1]
-    for rule, cameras in (("zbuffer", slice(None)), ("depth_map", slice(1, 2))):
+    for rule, cameras in (("zbuffer", slice(None)), ("slic", slice(None)), ("depth_map", slice(1, 2))):
         told = PAIRS.build(room(rule, cameras))
         count = len(told["point"])
         assert told["depth"].tolist() == [4, 9, 4, 9][:count] and told["depth"].dtype == np.float32

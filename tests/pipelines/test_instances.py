@@ -12,7 +12,13 @@ from cache_schemas.store import Cache
 from cache_schemas.validate import validate
 from demo.world import make_world
 from labelgen.inspection.audit import inspect_cache
+from labelgen.inspection.counting.samples import SampleId, read_samples
 from labelgen.inspection.report import Scoring
+from labelgen.inspection.showing.instance_colours import instance_colours
+from labelgen.inspection.showing.page import write_page
+from labelgen.inspection.showing.sample_pictures import DRAWN_ARRAYS, draw_sample
+from labelgen.inspection.showing.top_view import draw_top_views
+from labelgen.visibility import visible_pairs
 from pipelines.config import load_config
 from pipelines.plan import Planner
 from pipelines.resolve import open_dataset, resolve
@@ -78,6 +84,25 @@ def test_the_audit_judges_instances_by_the_class_of_most_of_their_points(cache: 
     assert report.truth.right_by_steps["1"] == pytest.approx(right / judged)
     assert report.instances == found["offsets"][-1]
     assert report.points_labelled == pytest.approx((labels["point"] != 255).mean())
+
+
+def test_the_audit_draws_points_by_instance_and_by_its_label(cache: Cache, tmp_path: Path) -> None:
+    (key,) = cache.shard_keys()
+    cache, manifest = Cache.open(cache.url)
+    (sample,) = read_samples(cache, key, cache.shard_records([key])[key].samples[1:], DRAWN_ARRAYS)
+    layers, views = draw_sample(sample, manifest), draw_top_views(sample, manifest.taxonomy)
+    ids, pairs = sample["instances"]["point"], visible_pairs(sample["pairs"])
+    colours = instance_colours(ids, sample["points"]["xyz"])
+    last = ids[pairs["point"]].nonzero()[0][-1]  # no later point of an instance covers it
+    row, col, image = (int(pairs[name][last]) for name in ("row", "col", "image"))
+    assert layers["points, instances"][image][row, col].tolist() == colours[pairs["point"][last]].tolist()
+    own = np.array(manifest.taxonomy.colours)[sample["instance_labels"]["point"][pairs["point"][-1]]]
+    row, col, image = (int(pairs[name][-1]) for name in ("row", "col", "image"))
+    assert layers["points, with instances"][image][row, col].tolist() == own.tolist()
+    drawn = {tuple(colour) for colour in views["instances"].reshape(-1, 3).tolist()}
+    assert drawn - {(255,) * 3, (205,) * 3} == {tuple(colour) for colour in colours[ids > 0].tolist()}
+    page = write_page(inspect_cache(cache.url), [SampleId(key, sample.token)], tmp_path / "page.html").read_text()
+    assert "points, with instances" in page and "m wide: instances" in page
 
 
 @pytest.mark.parametrize("unlabelled", ["ignore", "miss"])

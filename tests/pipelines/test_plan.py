@@ -76,6 +76,19 @@ def test_a_changed_file_redoes_its_shard_only(todo, data: Path) -> None:
     assert list(changed.values()) == [{"images", "clip", "sam", "labels"}]
 
 
+def test_a_changed_picture_redoes_pairs_if_superpixels_tell_what_is_hidden(made: Path, data: Path, built: Path) -> None:
+    def pairs(*overrides: str) -> list[str]:
+        return [shard.fingerprints["pairs"] for shard in plans(made, data, built, *overrides)]
+
+    rules = ["points.visibility=slic"], ["points.visibility=zbuffer"]
+    before = [pairs(*rule) for rule in rules]
+    picture = sorted((data / "samples" / "CAM_BACK").glob("*.jpg"))[0]
+    picture.write_bytes(picture.read_bytes() + b"\0")
+    changed = [sum(map(str.__ne__, old, pairs(*rule))) for old, rule in zip(before, rules, strict=True)]
+    assert changed == [1, 0]
+    assert pairs("points.visibility=slic", "points.slic_superpixels=900") != pairs("points.visibility=slic")
+
+
 def test_the_announcement_names_what_changed(made: Path, data: Path, built: Path) -> None:
     cloud = sorted((data / "samples" / "LIDAR_TOP").glob("*.bin"))[0]
     cloud.write_bytes(cloud.read_bytes() + bytes(20))

@@ -9,7 +9,7 @@ import pytest
 
 from cache_schemas.group_path import GroupPath
 from cache_schemas.store import Cache
-from cache_schemas.taxonomy import load_taxonomy
+from cache_schemas.taxonomy import IGNORE, load_taxonomy
 from labelgen.datasets import find_dataset
 from pipelines.config import load_config
 from tests.pipelines.in_process import build_cache
@@ -96,6 +96,28 @@ def test_nuscenes_trains_is_scored_and_predicts_in_the_format_of_its_challenge(t
     files = (tmp_path / "labels/lidarseg/mini_val").iterdir()
     labels = np.concatenate([np.fromfile(file, np.uint8) for file in files])
     assert len(labels) == row_count(val, "points", "xyz") and 1 <= labels.min() <= labels.max() <= 16
+    pictures_alone_are_scored_on_their_11_classes(tmp_path)
+
+
+def pictures_alone_are_scored_on_their_11_classes(tmp_path: Path) -> None:
+    data = make_data(tmp_path / "nuimages", "nuimages")
+    pictures = make_cache(tmp_path / "pictures", data, "nuimages", "mini", (64, 112))
+    found = json.loads(run_cli("evaluate", tmp_path / "run", pictures.url, "--shared-classes", "--json").stdout)
+    occurring = {
+        name
+        for key in pictures.shard_keys()
+        for name in np.unique(pictures.read(GroupPath(key, "truth"))["image"])
+        if name != IGNORE
+    }
+    names = load_taxonomy("nuscenes16").names
+    assert found["shared_classes"] == [names[number] for number in sorted(occurring)] and len(occurring) == 11
+    assert found["image"]["scored"] == known(pictures, "image") and set(found["image"]["iou"]) == {
+        *found["shared_classes"]
+    }
+    assert "point" not in found and "agreement" not in found and set(found["labels"]["raw"]) == {"image"}
+    assert "Scored are the 11 classes" in " ".join(
+        run_cli("evaluate", tmp_path / "run", pictures.url, "--shared-classes").stdout.split()
+    )
 
 
 def test_pictures_alone_are_refused_with_one_sentence(tmp_path: Path) -> None:

@@ -49,15 +49,15 @@ def test_missing_arrays_are_refused_with_the_way_to_make_them(own: str) -> None:
         CacheStream(own, [*ARRAYS, "clip/features"])
 
 
-def test_pictures_alone_are_refused(own: str, small_run: Path) -> None:
+def test_pictures_alone_are_no_input_of_the_3d_network(own: str, small_run: Path, tmp_path: Path) -> None:
     file = Path(own) / "zarr.json"
     document = json.loads(file.read_text())
     document["attributes"]["modalities"] = ["image"]
     file.write_text(json.dumps(document))
-    refused = "holds pictures alone .*, but the trainer always needs both networks, .*not supported yet.*; choose"
-    with pytest.raises(UnfitCacheError, match=refused):
-        CacheStream(own, ARRAYS)
-    assert re.search(refused, run_cli("evaluate", small_run, own, exit_code=1).stderr.replace("\n", " "))
+    refused = "holds pictures alone .*, but `trainer fit` and `trainer predict` need points .*; choose"
+    for command in (("fit", own), ("predict", small_run, own)):
+        done = run_cli(*command, "--out", tmp_path / "out", exit_code=1)
+        assert re.search(refused, done.stderr.replace("\n", " "))
 
 
 def test_other_schema_versions_are_refused(own: str) -> None:

@@ -87,3 +87,15 @@ def test_a_flipped_bit_in_the_text_embeddings_stops_too(own: str) -> None:
     flip(Path(own) / "text/embeddings/c/0/0", 6)
     with pytest.raises(DamagedGroupError, match=r"text/embeddings: damaged .*rerun the same `labelgen run`"):
         CacheStream(own, ARRAYS).text_embeddings()
+
+
+def test_samples_of_several_shards_read_together_as_one_by_one(toy: str) -> None:
+    alone, together = CacheStream(toy, ARRAYS), CacheStream(toy, ARRAYS, open_shards=1)
+    wanted = [(alone.samples[5], [1]), (alone.samples[0], None), (alone.samples[3], [0]), (alone.samples[0], [0])]
+    assert len({ref.shard for ref, _ in wanted}) > 1
+    assert together.image_counts([ref for ref, _ in wanted]) == [alone.image_count(ref) for ref, _ in wanted]
+    for (ref, images), found in zip(wanted, together.read_together(wanted), strict=True):
+        expected = alone.read(ref, images)
+        assert found.keys() == expected.keys()
+        for name, values in expected.items():
+            np.testing.assert_array_equal(found[name], values)

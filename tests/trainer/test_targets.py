@@ -9,7 +9,7 @@ from cache_schemas.errors import ConfigError
 from trainer.data.batch import Batch
 from trainer.schedule import draw_sources
 from trainer.settings import ScheduleSettings, Source, StageSettings, load_settings
-from trainer.targets import Predictions, pixel_target, point_target, refine_points
+from trainer.targets import Predictions, pixel_target, point_target
 
 ALL = {Source.CLIP_2D, Source.CLIP_3D, Source.OWN_2D, Source.OWN_3D}
 
@@ -81,7 +81,6 @@ def test_own_labels_of_points_are_voted_by_the_points_in_each_mask(batch: Batch,
     split = Predictions(own.pixels, u8([2, 1, 0, 2]))
     assert point_target(Source.OWN_3D, batch, split, 3, refine=True).tolist() == [1, 1, 0, 255]
     assert pixel_target(Source.OWN_3D, batch, split, 3, refine=True).tolist() == [[[1, 255, 0], [1, 255, 2]]]
-    assert refine_points(split.points, batch, 3).tolist() == [1, 1, 0, 2]
 
 
 def test_without_refinement_predictions_stay_as_they_are(batch: Batch, own: Predictions) -> None:

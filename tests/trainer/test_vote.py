@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from trainer.vote import refine_pixels, vote_in_masks
+from trainer.vote import refine_pixels, refine_points, vote_in_masks
 
 
 def test_a_mask_takes_the_label_most_of_its_pixels_have() -> None:
@@ -51,3 +51,11 @@ def test_the_vote_is_that_of_a_loop_over_masks() -> None:
             expected[picture][inside] = np.bincount(labels[picture][inside], minlength=256)[:5].argmax()
     found = refine_pixels(torch.from_numpy(labels), torch.from_numpy(masks), 12, 5)
     np.testing.assert_array_equal(found.numpy(), expected)
+
+
+def test_points_take_the_label_that_most_points_in_their_first_mask_have() -> None:
+    """Points 0 to 2 are in mask 1 and point 0 also in no mask of image 1; no camera sees point 3."""
+    labels = torch.tensor([2, 1, 1, 2], dtype=torch.uint8)
+    point, image, mask = torch.tensor([0, 1, 2, 0]), torch.tensor([0, 0, 0, 1]), torch.tensor([1, 1, 1, 0])
+    refined = refine_points(labels, point, image, mask, image_count=2, mask_count=2, classes=3)
+    assert refined.tolist() == [1, 1, 1, 2] and refined.dtype == torch.uint8

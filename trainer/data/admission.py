@@ -21,10 +21,9 @@ def admit(
     asked for, and with `only_their_groups` those of any group of which no array is asked for.
 
     Raises:
-        UnfitCacheError: if the cache has no points, a group is unsealed, stale or damaged, or an array is missing; it
+        UnfitCacheError: if a group is unsealed, stale or damaged, or an array is missing; it
             names the first problem.
     """
-    refuse_without_points(cache.url, manifest)
     records: dict[str, ShardRecord] = {}
     seals: dict[GroupPath, GroupSeal] = {}
     groups = {name.split("/")[0] for name in arrays}
@@ -53,9 +52,9 @@ def refuse_without_points(url: str, manifest: CacheManifest) -> None:
     """
     if "point" not in manifest.modalities:
         raise UnfitCacheError(
-            f"{url}: holds pictures alone (data set {', '.join(manifest.datasets)}), but the trainer always needs both "
-            "networks, so also points (scoring a 2D network on pictures alone is not supported yet); choose a cache of "
-            "a data set with points"
+            f"{url}: holds pictures alone (data set {', '.join(manifest.datasets)}), but `trainer fit` and `trainer "
+            "predict` need points (`trainer evaluate` scores a 2D network on it); choose a cache of a data set with "
+            "points"
         )
 
 
@@ -88,6 +87,8 @@ def _remedy(name: str) -> str:
         return "make it with `labelgen run --set clip.store_features=true`, or train another recipe"
     if name == "points/colour":
         return "choose a cache whose points have colours, or train with networks.point_features=intensity"
+    if name.startswith("sweeps/"):
+        return "make it with `labelgen run --set sweeps.count=10`, or train with stream.sweeps=0"
     if name.startswith("truth/"):
         return "choose a cache whose data set has truth, or train without classes.seen"
     if name.startswith("instance_labels/"):

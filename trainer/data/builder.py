@@ -20,6 +20,7 @@ from trainer.data.point_features import point_arrays, point_features
 from trainer.data.sampler import Step
 from trainer.data.seen_classes import labels_with_truth, seen_class_ids
 from trainer.data.stream import CacheStream, SampleArrays, SampleRef
+from trainer.data.sweeps import join_sweeps
 from trainer.data.voxels import grid_position, voxelise
 from trainer.errors import UnfitCacheError
 from trainer.settings import INSTANCES, NetworkSettings, RunSettings
@@ -46,16 +47,17 @@ class BatchDataset(Dataset[Batch]):
             DamagedGroupError: if bytes of the cache are not those that were written.
             UnfitCacheError: if the cloud of a sample spans too many voxels.
         """
-        parts = []
-        for index in step.sample_indices:
-            rng = np.random.default_rng([self._settings.seed, step.epoch, index])
-            parts.append(self._load(self._samples[index], rng))
-        return _join(parts)
+        refs = [self._samples[index] for index in step.sample_indices]
+        rngs = [np.random.default_rng([self._settings.seed, step.epoch, index]) for index in step.sample_indices]
+        most = self._settings.stream.images
+        chosen = [
+            sorted(rng.permutation(images)[:most].tolist())
+            for rng, images in zip(rngs, self._stream.image_counts(refs), strict=True)
+        ]
+        found = self._stream.read_together(list(zip(refs, chosen, strict=True)))
+        return _join([self._prepare(*sample) for sample in zip(refs, found, rngs, strict=True)])
 
-    def _load(self, ref: SampleRef, rng: np.random.Generator) -> "_SampleTensors":
-        images = self._stream.image_count(ref)
-        chosen = sorted(rng.permutation(images)[: self._settings.stream.images].tolist())
-        arrays = self._stream.read(ref, chosen)
+    def _prepare(self, ref: SampleRef, arrays: SampleArrays, rng: np.random.Generator) -> "_SampleTensors":
         if self._seen:
             name, hidden = point_labels(self._settings), arrays["labels/point"] == IGNORE
             arrays = arrays | {name: labels_with_truth(arrays[name], arrays["truth/point"], hidden, self._seen)}
@@ -73,6 +75,9 @@ def training_arrays(settings: RunSettings) -> tuple[list[str], list[str]]:
     needed += [f"{teacher}/features" for teacher in settings.terms.teachers]
     of_points, optional = point_arrays(settings.networks)
     optional += ["sam/features_scale", "sam/features_valid"] if "sam" in settings.terms.teachers else []
+    if settings.stream.sweeps:
+        needed += ["sweeps/xyz", "sweeps/lag"]
+        optional += ["sweeps/intensity"]
     return needed + of_points, ["pairs/visible", *optional]
 
 
@@ -100,6 +105,8 @@ def _prepare(arrays: SampleArrays, settings: RunSettings, rng: np.random.Generat
     height, width = rgb.shape[1], rgb.shape[2]
     whole = Crop((height, width), 0, 0, height, width, mirrored=False)
     crops = [draw_crop((height, width), augment.min_crop, rng) if augment.images else whole for _ in rgb]
+    if settings.stream.sweeps:
+        arrays = join_sweeps(arrays, settings.stream.sweeps, point_labels(settings), rng)
     rotation = draw_rotation(rng) if augment.clouds else np.eye(3, dtype=np.float32)
     images = torch.stack([_crop_image(image, crop) for image, crop in zip(rgb, crops, strict=True)])
     found = {

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cache_schemas.plurals import counted
 from trainer.data.stream import SampleRef
 from trainer.errors import UnfitCacheError
 
@@ -28,7 +29,7 @@ def split_scenes(samples: Sequence[SampleRef], hold_out: int) -> tuple[list[Samp
     held_out = set(scenes[hold_out - 1 :: hold_out]) if hold_out else set()
     if hold_out and not 0 < len(held_out) < len(scenes):
         raise UnfitCacheError(
-            f"stream.hold_out = {hold_out} leaves {len(held_out)} of {len(scenes)} scenes for evaluation; "
+            f"stream.hold_out = {hold_out} leaves {len(held_out)} of {counted(len(scenes), 'scene')} for evaluation; "
             "choose a number from 2 to the number of scenes, or 0 to hold out none, with --set stream.hold_out=N"
         )
     return [r for r in samples if r.scene not in held_out], [r for r in samples if r.scene in held_out]
@@ -63,7 +64,9 @@ def steps_of_epoch(order: Sequence[int], epoch: int, batch_samples: int, rank: i
         UnfitCacheError: if there are fewer samples than ranks.
     """
     if len(order) < world:
-        raise UnfitCacheError(f"{len(order)} samples are too few for {world} ranks; start at most {len(order)}")
+        raise UnfitCacheError(
+            f"{counted(len(order), 'sample')}: too few for {counted(world, 'rank')}; start at most {len(order)}"
+        )
     count = max(1, len(order) // (batch_samples * world))
     joint = np.array_split(np.asarray(order), count)
     return [

@@ -18,8 +18,8 @@ from cache_schemas.store import Cache
 from trainer.data.admission import admit
 from trainer.errors import UnfitCacheError
 
-OFFSETS = {"I": "images/offsets", "P": "points/offsets", "N": "pairs/offsets"}
-"""By first axis of an array (images, points or pairs): the array with the first row of each sample."""
+OFFSETS = {"I": "images/offsets", "P": "points/offsets", "N": "pairs/offsets", "Q": "sweeps/offsets"}
+"""By first axis of an array (of images, points, pairs, points of sweeps): the array with each sample's first row."""
 
 CONFIRM_SECONDS = 5.0
 """After this time, a shard that is still open is compared with its seals again."""
@@ -118,31 +118,53 @@ class CacheStream:
             DamagedGroupError: if bytes are not those that were written; it names the shard and the array.
             UnfitCacheError: if a group was made again since the stream was opened.
         """
-        try:
-            arrays = self._read(ref, images, only)
-        except CacheError:
-            self._refuse_changed(ref.shard)
-            raise
-        if time.monotonic() - self._confirmed_s[ref.shard] > CONFIRM_SECONDS:
-            self._refuse_changed(ref.shard)
-        return arrays
+        return self.read_together([(ref, images)], only)[0]
 
-    def _read(self, ref: SampleRef, images: Sequence[int] | None, only: Collection[str] | None) -> SampleArrays:
-        shard = self._open(ref.shard)
-        bounds = {axis: (int(ends[ref.index]), int(ends[ref.index + 1])) for axis, ends in shard.offsets.items()}
-        chosen = range(self.image_count(ref)) if images is None else images
-        spans, names = [], []
-        for path in shard.arrays if only is None else only:
-            axis = _first_axis(path)
-            start, stop = bounds[axis]
-            runs = _consecutive_runs([start + image for image in chosen]) if axis == "I" else [(start, stop)]
-            spans += [Span(shard.arrays[path], *run) for run in runs]
-            names += [path] * len(runs)
-        parts: dict[str, list[AnyArray]] = {}
-        for name, values in zip(names, self._reader.read(spans), strict=True):
-            parts.setdefault(name, []).append(values)
-        arrays = {name: found[0] if len(found) == 1 else np.concatenate(found) for name, found in parts.items()}
-        return _localise_pairs(arrays, bounds, chosen)
+    def read_together(
+        self, wanted: Sequence[tuple[SampleRef, Sequence[int] | None]], only: Collection[str] | None = None
+    ) -> list[SampleArrays]:
+        """Return what `read` returns for each of these samples and images; all their bytes are fetched in one call.
+
+        From an object store, samples that are read together wait for its latency once, not once for each.
+
+        Raises:
+            DamagedGroupError, UnfitCacheError: as `read` does.
+        """
+        keys = {ref.shard for ref, _ in wanted}
+        try:
+            samples = self._read(wanted, only)
+        except CacheError:
+            self._refuse_changed(keys)
+            raise
+        now = time.monotonic()
+        self._refuse_changed({key for key in keys if now - self._confirmed_s[key] > CONFIRM_SECONDS})
+        return samples
+
+    def _read(
+        self, wanted: Sequence[tuple[SampleRef, Sequence[int] | None]], only: Collection[str] | None
+    ) -> list[SampleArrays]:
+        shards = self._open([ref.shard for ref, _ in wanted])
+        spans: list[Span] = []
+        places: list[tuple[int, str]] = []
+        selected: list[tuple[dict[str, tuple[int, int]], Sequence[int]]] = []
+        for number, (ref, images) in enumerate(wanted):
+            shard = shards[ref.shard]
+            bounds = shard.bounds(ref.index)
+            chosen = range(shard.image_count(ref.index)) if images is None else images
+            selected.append((bounds, chosen))
+            for path in shard.arrays if only is None else only:
+                axis = _first_axis(path)
+                start, stop = bounds[axis]
+                runs = _consecutive_runs([start + image for image in chosen]) if axis == "I" else [(start, stop)]
+                spans += [Span(shard.arrays[path], *run) for run in runs]
+                places += [(number, path)] * len(runs)
+        parts: list[dict[str, list[AnyArray]]] = [{} for _ in wanted]
+        for (number, path), values in zip(places, self._reader.read(spans), strict=True):
+            parts[number].setdefault(path, []).append(values)
+        return [
+            _localise_pairs({name: _join_runs(runs) for name, runs in found.items()}, bounds, chosen)
+            for found, (bounds, chosen) in zip(parts, selected, strict=True)
+        ]
 
     def has(self, ref: SampleRef, path: str) -> bool:
         """Return whether the shard of a sample has an array, `<group>/<name>`."""
@@ -152,8 +174,12 @@ class CacheStream:
 
     def image_count(self, ref: SampleRef) -> int:
         """Return the number of images of a sample; 0 if the stream reads no array of images."""
-        ends = self._open(ref.shard).offsets.get("I", [0] * (ref.index + 2))
-        return int(ends[ref.index + 1] - ends[ref.index])
+        return self.image_counts([ref])[0]
+
+    def image_counts(self, refs: Sequence[SampleRef]) -> list[int]:
+        """Return the number of images of each sample; shards that are not open yet are opened together."""
+        shards = self._open([ref.shard for ref in refs])
+        return [shards[ref.shard].image_count(ref.index) for ref in refs]
 
     def split_of(self, ref: SampleRef) -> str:
         """Return the split of a sample."""
@@ -166,40 +192,56 @@ class CacheStream:
 
     def feature_width(self, path: str, ref: SampleRef, *, channels_last: bool) -> int:
         """Return the number of channels E of a feature array (I, h, w, E), or (I, E, h, w)."""
-        return self._open(ref.shard).arrays[path].shape[3 if channels_last else 1]
+        return self._open([ref.shard])[ref.shard].arrays[path].shape[3 if channels_last else 1]
 
-    def _open(self, key: str) -> "_OpenShard":
-        if key in self._opened:
+    def _open(self, keys: Sequence[str]) -> dict[str, "_OpenShard"]:
+        """Return these shards, by key; the files of those that are not open yet are read together."""
+        missing = [key for key in dict.fromkeys(keys) if key not in self._opened]
+        if missing:
+            self._opened |= self._read_layouts(missing)
+        for key in keys:
             self._opened.move_to_end(key)
-            return self._opened[key]
+        found = {key: self._opened[key] for key in keys}
+        while len(self._opened) > max(self._open_shards, len(found)):
+            self._opened.popitem(last=False)
+        return found
+
+    def _read_layouts(self, keys: Sequence[str]) -> dict[str, "_OpenShard"]:
         present: dict[GroupPath, GroupSeal] = {}
         names: dict[GroupPath, list[str]] = {}
-        for group, array in (name.split("/") for name in self._arrays):
-            path = GroupPath(key, group)
-            seal = self._seals.get(path)
-            if seal is not None and array in seal.arrays:
-                present[path] = seal
-                names.setdefault(path, []).append(array)
-        stored = {path.split("/", 2)[2]: array for path, array in self._reader.locate(present, names).items()}
-        offset_names = [name for name in stored if name in OFFSETS.values()]
-        values = self._reader.read([Span(stored[name], 0, stored[name].shape[0]) for name in offset_names])
-        read = dict(zip(offset_names, values, strict=True))
-        offsets = {axis: read[name] for axis, name in OFFSETS.items() if name in read}
-        self._refuse_changed(key)
-        self._opened[key] = _OpenShard({n: a for n, a in stored.items() if n not in read}, offsets)
-        if len(self._opened) > self._open_shards:
-            self._opened.popitem(last=False)
-        return self._opened[key]
+        for key in keys:
+            for group, array in (name.split("/") for name in self._arrays):
+                path = GroupPath(key, group)
+                seal = self._seals.get(path)
+                if seal is not None and array in seal.arrays:
+                    present[path] = seal
+                    names.setdefault(path, []).append(array)
+        stored: dict[str, dict[str, StoredArray]] = {key: {} for key in keys}
+        for path, array in self._reader.locate(present, names).items():
+            _, key, name = path.split("/", 2)
+            stored[key][name] = array
+        ends = [(key, axis) for key in keys for axis, name in OFFSETS.items() if name in stored[key]]
+        arrays = [stored[key].pop(OFFSETS[axis]) for key, axis in ends]
+        offsets: dict[str, dict[str, AnyArray]] = {key: {} for key in keys}
+        values = self._reader.read([Span(array, 0, array.shape[0]) for array in arrays])
+        for (key, axis), read in zip(ends, values, strict=True):
+            offsets[key][axis] = read
+        self._refuse_changed(keys)
+        return {key: _OpenShard(stored[key], offsets[key]) for key in keys}
 
-    def _refuse_changed(self, key: str) -> None:
-        """Check that a shard's groups are those with which the stream started, so that what was just read is, too.
+    def _refuse_changed(self, keys: Collection[str]) -> None:
+        """Check that groups of shards are those with which the stream started, so that what was just read is, too.
 
         A group that is made again loses its seal before its files change.
 
         Raises:
             UnfitCacheError: if one was made again, or removed.
         """
-        pinned = {path: seal for path, seal in self._seals.items() if path.shard == key and self._is_read(path)}
+        if not keys:
+            return
+        groups = sorted({name.split("/")[0] for name in self._arrays})
+        paths = [GroupPath(key, group) for key in keys for group in groups]
+        pinned = {path: self._seals[path] for path in paths if path in self._seals}
         found = Cache(self.url).seals(pinned)
         for path, seal in pinned.items():
             if found.get(path) != seal:
@@ -207,7 +249,7 @@ class CacheStream:
                     f"{self.url}/{path}: made again or removed since the run started, so old and new data would mix; "
                     "wait until `labelgen run` has finished, then start a new run with --out another folder"
                 )
-        self._confirmed_s[key] = time.monotonic()
+        self._confirmed_s |= dict.fromkeys(keys, time.monotonic())
 
     def _is_read(self, path: GroupPath) -> bool:
         return any(name.startswith(path.name + "/") for name in self._arrays)
@@ -217,6 +259,18 @@ class CacheStream:
 class _OpenShard:
     arrays: dict[str, StoredArray]
     offsets: dict[str, AnyArray]
+
+    def bounds(self, index: int) -> dict[str, tuple[int, int]]:
+        """Return the rows (start, stop) of a sample, by first axis."""
+        return {axis: (int(ends[index]), int(ends[index + 1])) for axis, ends in self.offsets.items()}
+
+    def image_count(self, index: int) -> int:
+        start, stop = self.bounds(index).get("I", (0, 0))
+        return stop - start
+
+
+def _join_runs(runs: list[AnyArray]) -> AnyArray:
+    return runs[0] if len(runs) == 1 else np.concatenate(runs)
 
 
 def _offsets(arrays: Sequence[str]) -> Iterator[str]:

@@ -17,17 +17,23 @@ def sample_confusions(
     """Yield the confusion matrices (C, C+1) of a sample by name: predictions and labels against truth, and agreement.
 
     `point` counts all points with truth, `point_seen` those that also have a cached label, hence that a camera sees.
+    Names of networks, labels and truth that are not there are left out.
     """
-    truth = arrays["truth/point"]
-    seen = np.where(arrays["labels/point"] == IGNORE, IGNORE, truth).astype(np.uint8)
-    yield "point", confusion_with_unlabelled(truth, prediction.point, classes)
-    yield "point_seen", confusion_with_unlabelled(seen, prediction.point, classes)
-    yield "raw/point_seen", confusion_with_unlabelled(truth, arrays["labels/point_raw"], classes)
-    yield "refined/point_seen", confusion_with_unlabelled(truth, arrays["labels/point"], classes)
+    pixels, points = prediction.image, prediction.point
+    if "truth/point" in arrays:
+        truth = arrays["truth/point"]
+        if points is not None:
+            seen = np.where(arrays["labels/point"] == IGNORE, IGNORE, truth).astype(np.uint8)
+            yield "point", confusion_with_unlabelled(truth, points, classes)
+            yield "point_seen", confusion_with_unlabelled(seen, points, classes)
+        yield "raw/point_seen", confusion_with_unlabelled(truth, arrays["labels/point_raw"], classes)
+        yield "refined/point_seen", confusion_with_unlabelled(truth, arrays["labels/point"], classes)
     if "truth/image" in arrays:
         image_truth = arrays["truth/image"]
-        yield "image", confusion_with_unlabelled(image_truth, prediction.image, classes)
+        if pixels is not None:
+            yield "image", confusion_with_unlabelled(image_truth, pixels, classes)
         yield "raw/image", confusion_with_unlabelled(image_truth, arrays["labels/image_raw"], classes)
         yield "refined/image", confusion_with_unlabelled(image_truth, arrays["labels/image"], classes)
-    pixel = prediction.image[arrays["pairs/image"], arrays["pairs/row"], arrays["pairs/col"]]
-    yield "agreement", confusion_with_unlabelled(pixel, prediction.point[arrays["pairs/point"]], classes)
+    if pixels is not None and points is not None:
+        pixel = pixels[arrays["pairs/image"], arrays["pairs/row"], arrays["pairs/col"]]
+        yield "agreement", confusion_with_unlabelled(pixel, points[arrays["pairs/point"]], classes)

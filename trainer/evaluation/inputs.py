@@ -2,43 +2,61 @@
 
 from collections.abc import Mapping, Sequence
 
+from cache_schemas.plurals import counted
+from cache_schemas.store import Cache
+from trainer.data.admission import refuse_without_points
 from trainer.data.point_features import point_arrays
 from trainer.data.stream import CacheStream, SampleRef
 from trainer.errors import UnfitCacheError
 from trainer.run_record import RunRecord
 
-INPUT_ARRAYS = ("images/rgb", "sam/mask_ids", "labels/image", "labels/point")
-PAIR_ARRAYS = ("pairs/point", "pairs/image", "pairs/row", "pairs/col")
-SCORED_ARRAYS = ("labels/image_raw", "labels/point_raw")
-TRUTH = "truth/point"
+PICTURE_ARRAYS = ("images/rgb", "sam/mask_ids", "labels/image", "labels/image_raw")
+PAIR_ARRAYS = ("pairs/point", "pairs/image", "pairs/row", "pairs/col", "labels/point", "labels/point_raw")
+POINT_TRUTH, PICTURE_TRUTH = "truth/point", "truth/image"
 
 
-def open_for_scoring(record: RunRecord, cache: str) -> CacheStream:
-    """Return the stream of a cache with truth, for a run's networks.
+def open_for_scoring(record: RunRecord, cache: str, *, shared_classes: bool = False) -> CacheStream:
+    """Return the stream of a cache with truth, for a run's networks; it may hold pictures alone.
 
-    Some shards may lack truth, such as those of a test split; see `with_truth`.
+    Some shards may lack truth, such as those of a test split; see `with_truth`. With `shared_classes`, its classes may
+    be others than those of the run.
 
     Raises:
         CacheError, UnfitCacheError: if it cannot be read, or has other classes than the run.
     """
-    of_points, optional = point_arrays(record.settings.networks)
-    needed = [*INPUT_ARRAYS, *of_points, *PAIR_ARRAYS, *SCORED_ARRAYS]
-    stream = CacheStream(cache, needed, optional=[*optional, TRUTH, "truth/image", "pairs/visible"])
-    _refuse_other_classes(stream, record, cache)
+    _, manifest = Cache.open(cache)
+    needed, optional = list(PICTURE_ARRAYS), [PICTURE_TRUTH]
+    if "point" in manifest.modalities:
+        of_points, more = point_arrays(record.settings.networks)
+        needed += [*of_points, *PAIR_ARRAYS]
+        optional += [*more, POINT_TRUTH, "pairs/visible"]
+    elif record.settings.networks.image == "none":
+        raise UnfitCacheError(f"{cache}: holds pictures alone, and the run has no 2D network; use a cache with points")
+    stream = CacheStream(cache, needed, optional=optional)
+    if not shared_classes:
+        _refuse_other_classes(
+            stream, record, cache, "or score the classes of equal names with `trainer evaluate --shared-classes`"
+        )
     return stream
 
 
+def truth_arrays(stream: CacheStream, ref: SampleRef) -> list[str]:
+    """Return the arrays with truth of a sample."""
+    return [path for path in (POINT_TRUTH, PICTURE_TRUTH) if stream.has(ref, path)]
+
+
 def with_truth(stream: CacheStream, samples: Sequence[SampleRef]) -> list[SampleRef]:
-    """Return those of the samples whose points have truth.
+    """Return those of the samples whose points have truth, or whose pictures have it in a cache of pictures alone.
 
     Raises:
         UnfitCacheError: if none has.
     """
-    found = [ref for ref in samples if stream.has(ref, TRUTH)]
+    truth = POINT_TRUTH if "point" in stream.manifest.modalities else PICTURE_TRUTH
+    found = [ref for ref in samples if stream.has(ref, truth)]
     if not found:
         raise UnfitCacheError(
-            f"{stream.url}: truth: not sealed for any of the {len(samples)} samples to score; choose scenes, or a "
-            "cache of a split, that have truth"
+            f"{stream.url}: truth: not sealed for any of the {counted(len(samples), 'sample')} to score; choose "
+            "scenes, or a cache of a split, that have truth"
         )
     return found
 
@@ -49,6 +67,7 @@ def open_for_prediction(record: RunRecord, cache: str) -> CacheStream:
     Raises:
         CacheError, UnfitCacheError: if it cannot be read, or has other classes than the run.
     """
+    refuse_without_points(cache, Cache.open(cache)[1])
     needed, optional = point_arrays(record.settings.networks)
     stream = CacheStream(cache, needed, optional=optional, only_their_groups=True)
     _refuse_other_classes(stream, record, cache)
@@ -83,10 +102,11 @@ def _known(contents: Mapping[str, Sequence[str]], recorded: Mapping[str, Sequenc
     return {scene for scene, found in contents.items() if digests.intersection(found)}
 
 
-def _refuse_other_classes(stream: CacheStream, record: RunRecord, cache: str) -> None:
+def _refuse_other_classes(stream: CacheStream, record: RunRecord, cache: str, otherwise: str = "") -> None:
     taxonomy = stream.manifest.taxonomy
     if taxonomy.digest != record.taxonomy.digest:
         raise UnfitCacheError(
             f"{cache}: its classes are those of {taxonomy.name!r} ({', '.join(taxonomy.names)}), but the run was "
             f"trained on {record.taxonomy.name!r} ({', '.join(record.taxonomy.names)}); use a cache with these classes"
+            + (f", {otherwise}" if otherwise else "")
         )

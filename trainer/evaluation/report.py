@@ -1,10 +1,14 @@
 """The report of an evaluation, as a JSON-ready object and as a table for people."""
 
 import io
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import NotRequired, TypedDict
 
+from cache_schemas.plurals import counted
 from cache_schemas.scoring import Absent, Scores, ScoringRule, Unlabelled, json_number
+
+COLUMNS = {"image": "2D network", "point": "3D network", "point_seen": "3D, seen"}
+"""The titles of the networks' scores."""
 
 
 class ScoreReport(TypedDict):
@@ -14,6 +18,21 @@ class ScoreReport(TypedDict):
     accuracy: float | None
     scored: int
     iou: dict[str, float | None]
+
+
+class ZeroShotScores(TypedDict):
+    """Mean IoU of seen and of unseen classes, and the harmonic mean of both. Null: there is nothing to score."""
+
+    seen: float | None
+    unseen: float | None
+    harmonic_mean: float | None
+
+
+class ZeroShotReport(TypedDict):
+    """The classes whose truth was used in training, and by network (`image`, `point`, `point_seen`) the scores."""
+
+    seen_classes: list[str]
+    scores: dict[str, ZeroShotScores]
 
 
 class EvaluationReport(TypedDict):
@@ -26,13 +45,16 @@ class EvaluationReport(TypedDict):
     samples: int
     samples_without_truth: int
     refined_predictions: bool
+    test_time_augmentation: bool
+    shared_classes: list[str] | None
     unlabelled: Unlabelled
     absent: Absent
     image: NotRequired[ScoreReport]
-    point: ScoreReport
-    point_seen: ScoreReport
-    agreement: ScoreReport
+    point: NotRequired[ScoreReport]
+    point_seen: NotRequired[ScoreReport]
+    agreement: NotRequired[ScoreReport]
     labels: dict[str, dict[str, ScoreReport]]
+    zero_shot: NotRequired[ZeroShotReport]
 
 
 def score_report(scores: Scores, names: tuple[str, ...]) -> ScoreReport:
@@ -51,9 +73,10 @@ def render(report: EvaluationReport, width: int) -> str:
     from rich.table import Table
 
     columns = _columns(report)
+    rule = ScoringRule(report["unlabelled"], report["absent"])
     table = Table(
-        title=f"{report['samples']} samples of {report['scenes']} scenes, checkpoint {report['checkpoint']}; percent; "
-        f"scored by {ScoringRule(report['unlabelled'], report['absent']).name}",
+        title=f"{counted(report['samples'], 'sample')} of {report['scenes']} scenes, "
+        f"checkpoint {report['checkpoint']}; percent; scored by {rule.name}",
         title_justify="left",
         box=None,
     )
@@ -62,27 +85,50 @@ def render(report: EvaluationReport, width: int) -> str:
         table.add_column(name, justify="right")
     table.add_row("mIoU", *(_percent(scores["miou"]) for scores in columns.values()))
     table.add_row("accuracy", *(_percent(scores["accuracy"]) for scores in columns.values()))
-    for name in report["point"]["iou"]:
+    for name in next(iter(columns.values()))["iou"]:
         table.add_row(name, *(_percent(scores["iou"][name]) for scores in columns.values()))
-    agreement, left_out = report["agreement"], report["samples_without_truth"]
     text = io.StringIO()
     console = Console(file=text, width=width, highlight=False, markup=False)
     console.print(table)
-    console.print(
-        f"\nThe networks agree at {_percent(agreement['accuracy'])} % of the pairs; "
-        f"IoU between them {_percent(agreement['miou'])} %.\n"
-        "IoU is over elements with truth.\n"
-        "'seen': points that at least one camera sees; the cached labels have only these.",
-        soft_wrap=True,
-    )
-    if left_out:
-        console.print(f"Left out: {left_out} samples without truth.")
+    console.print("\n" + "\n".join(_notes(report)), soft_wrap=True)
     return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
 
 
+def _notes(report: EvaluationReport) -> Iterator[str]:
+    """Yield the sentences below the table."""
+    if "zero_shot" in report:
+        yield f"Seen classes: {', '.join(report['zero_shot']['seen_classes'])}."
+        for name, scores in report["zero_shot"]["scores"].items():
+            yield (
+                f"{COLUMNS[name]}: mIoU of seen classes {_percent(scores['seen'])} %, of unseen classes "
+                f"{_percent(scores['unseen'])} %, harmonic mean {_percent(scores['harmonic_mean'])} %."
+            )
+    if "agreement" in report:
+        agreement = report["agreement"]
+        yield (
+            f"The networks agree at {_percent(agreement['accuracy'])} % of the pairs; "
+            f"IoU between them {_percent(agreement['miou'])} %."
+        )
+    yield "IoU is over elements with truth."
+    if shared := report["shared_classes"]:
+        yield (
+            f"Scored are the {counted(len(shared), 'class')} that run and truth share by name; the networks' "
+            "prediction is the highest score among these, a cached label of another class is wrong."
+        )
+    if report["test_time_augmentation"]:
+        yield (
+            "Test-time augmentation: scores are the mean over 4 turns of the cloud about z, each also mirrored in y, "
+            "and over each picture and its mirror image."
+        )
+    if "3D, seen" in _columns(report) or "raw point" in _columns(report):
+        yield "'seen': points that at least one camera sees; the cached labels have only these."
+    if left_out := report["samples_without_truth"]:
+        yield f"Left out: {counted(left_out, 'sample')} without truth."
+
+
 def _columns(report: EvaluationReport) -> Mapping[str, ScoreReport]:
-    columns = {"2D network": report["image"]} if "image" in report else {}
-    columns |= {"3D network": report["point"], "3D, seen": report["point_seen"]}
+    networks = {"image": report.get("image"), "point": report.get("point"), "point_seen": report.get("point_seen")}
+    columns = {COLUMNS[name]: scores for name, scores in networks.items() if scores is not None}
     for kind, labels in report["labels"].items():
         word = {"refined": "voted"}.get(kind, kind)
         columns |= {f"{word} {modality.split('_')[0]}": scores for modality, scores in labels.items()}

@@ -19,6 +19,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore", FutureWarning)
     import spconv as spconv_package
     import spconv.pytorch as spconv
+    from spconv import constants
     from spconv.core import ConvAlgo
     from spconv.pytorch import functional, ops
 
@@ -31,4 +32,9 @@ ALGORITHM = ConvAlgo.Native if not torch.cuda.is_available() else None
 
 VERSION: str = spconv_package.__version__
 
-__all__ = ["ALGORITHM", "VERSION", "spconv"]
+__all__ = ["ALGORITHM", "VERSION", "allow_tf32", "spconv"]
+
+
+def allow_tf32(allowed: bool) -> None:
+    """Let sparse convolutions on a GPU round their factors to TF32, or not, in this process."""
+    constants.SPCONV_ALLOW_TF32 = allowed

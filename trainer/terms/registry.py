@@ -11,6 +11,7 @@ from trainer.terms.distillation import DistillationTerm
 from trainer.terms.latent import LatentTerm
 from trainer.terms.multiscale_kl import MultiscaleKlTerm
 from trainer.terms.semantic import SemanticTerm
+from trainer.terms.spatial_temporal import SpatialTemporalTerm
 
 
 def build_terms(
@@ -31,6 +32,8 @@ def build_terms(
         terms["latent"] = LatentTerm(settings.latent, networks, widths)
     if settings.distillation.weight:
         terms["distillation"] = DistillationTerm()
+    if settings.spatial_temporal.weight:
+        terms["spatial_temporal"] = SpatialTemporalTerm(networks)
     if settings.multiscale_kl.weight:
         terms["multiscale_kl"] = MultiscaleKlTerm(networks)
     return terms

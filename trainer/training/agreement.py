@@ -16,10 +16,19 @@ def count_agreement(batch: Batch, predictions: Predictions, classes: int) -> Ten
         return None
     pixel = predictions.pixels[batch.pair_image, batch.pair_row, batch.pair_col].long()
     point = predictions.points[batch.pair_point].long()
-    both = torch.bincount(pixel[pixel == point], minlength=classes)
-    either = torch.bincount(pixel, minlength=classes) + torch.bincount(point, minlength=classes) - both
     labels = batch.point_labels[batch.pair_point].long()
-    return torch.stack([both, either, torch.bincount(labels[labels < classes], minlength=classes)])
+    of_pixel, of_point = _count(pixel, classes), _count(point, classes)
+    both = _count(torch.where(pixel == point, pixel, classes), classes)
+    return torch.stack([both, of_pixel + of_point - both, _count(labels, classes)])
+
+
+def _count(values: Tensor, classes: int) -> Tensor:
+    """Return how often each class is in `values` (N,) i64; others, which are at least `classes`, are not counted.
+
+    `torch.bincount` and boolean masks would make the CPU wait for a GPU; this does not.
+    """
+    counts = torch.zeros(classes + 1, dtype=torch.int64, device=values.device)
+    return counts.scatter_add_(0, values.clamp(max=classes), torch.ones_like(values))[:classes]
 
 
 def agreement_iou(counts: Tensor) -> float:

@@ -117,6 +117,7 @@ def join_ranks() -> Ranks:
     device = torch.device("cuda", local) if torch.cuda.is_available() else torch.device("cpu")
     if device.type == "cuda":
         torch.cuda.set_device(device)
+        torch.backends.cudnn.benchmark = True  # pictures of a run have one size, so the search for kernels pays
     if not distributed.is_initialized() and "WORLD_SIZE" in os.environ:
         # The wrapper of models imports this module, whose default arguments are the group that exists then: they would
         # keep it to the end of the process.

@@ -29,6 +29,9 @@ FAINT = 0.02
 
 NAMED_FILES = 3
 
+MOST_CHARACTERS = 600
+"""The greatest length of a line that `labelgen check` prints; names of scenes and columns can have any."""
+
 
 @dataclass
 class Findings:
@@ -77,6 +80,12 @@ def _counts(adapter: Files, scenes: list[Scene]) -> Iterator[str]:
         clouds = sum(sample.cloud_path is not None for sample in scene.samples)
         images = ", ".join(f"{name} {count:,}" for name, count in cameras.items())
         yield f"scene {scene.name}: {_many(len(scene.samples), 'sample')}, {_many(clouds, 'cloud')}; images of {images}"
+
+
+def shortened(line: str) -> str:
+    """Return a line of at most `MOST_CHARACTERS`; of a longer one, its start and its end."""
+    half = MOST_CHARACTERS // 2 - 3
+    return line if len(line) <= MOST_CHARACTERS else f"{line[:half]} ... {line[-half:]}"
 
 
 def _many(count: int, one: str, several: str = "") -> str:

@@ -130,8 +130,9 @@ def map_samples(
 
 
 def _may_be_read(group: str, sealed: Collection[str]) -> bool:
-    """Tell whether to read a group: caches without points have no groups of points; all others must be there."""
-    return group in sealed or not SHARD_GROUPS[group].of_points or "points" in sealed
+    """Tell whether to read a group: optional ones, and those of points without points, may be absent."""
+    spec = SHARD_GROUPS[group]
+    return group in sealed or (not spec.optional and (not spec.of_points or "points" in sealed))
 
 
 def _first_axis(group: str, array: str) -> str:

@@ -38,8 +38,6 @@ _PICTURE_QUALITY = 78
 _SHARDS_IN_IOU_TABLE = 48
 """The table of IoU by class and shard has so many shards, least accurate first."""
 
-_DRAWN_ARRAYS = {**DRAWN_ARRAYS, "points": ("xyz",)}
-
 
 @dataclass(frozen=True)
 class Dot:
@@ -92,7 +90,7 @@ def write_page(report: Report, samples: Sequence[SampleId], file: Path) -> Path:
     """
     cache, manifest = Cache.open(report.cache)
     draw = partial(_sample_strip, manifest=manifest, report=report)
-    strips = map_samples(cache, samples, _DRAWN_ARRAYS, draw, report.scoring.source)
+    strips = map_samples(cache, samples, DRAWN_ARRAYS, draw, report.scoring.source)
     page = _environment().get_template("page.html.jinja").render(
         report=report,
         statistics=report.statistics,

@@ -9,11 +9,19 @@ import numpy as np
 from cache_schemas.errors import CacheError
 from cache_schemas.store import Cache
 from labelgen.inspection.counting.samples import Sample, SampleId, iterate_samples
+from labelgen.inspection.showing.instance_colours import instance_colours
 
 if TYPE_CHECKING:
     from rerun import RecordingStream
 
-_RECORDED_ARRAYS = {"images": (), "points": ("xyz",), "labels": (), "sam": ("mask_ids",)}
+_RECORDED_ARRAYS = {
+    "images": (),
+    "points": ("xyz",),
+    "labels": (),
+    "sam": ("mask_ids",),
+    "instances": ("point",),
+    "instance_labels": ("point",),
+}
 _GREY = (150, 150, 150)
 _PICTURE_DISTANCE_M = 2.0
 
@@ -52,16 +60,25 @@ def write_recording(url: str, samples: Sequence[SampleId], file: Path, source: s
 
 
 def _record_cloud(recording: "RecordingStream", sample: Sample, classes: int) -> None:
-    """Record the points by voted label, by raw label and by truth; points without a label are separate, in grey."""
+    """Record the points by voted label, by raw label and by truth, and by instance and its label if the cache has them.
+
+    Points without a label are separate, in grey.
+    """
     import rerun
 
     xyz, labels = sample["points"]["xyz"], sample["labels"]
     ids_by_name = {"voted": labels["point"], "raw": labels["point_raw"]}
     if "point" in sample["truth"]:
         ids_by_name["truth"] = sample["truth"]["point"]
+    if "instance_labels" in sample.groups:
+        ids_by_name["with_instances"] = sample["instance_labels"]["point"]
     for name, ids in ids_by_name.items():
         known = ids < classes
         recording.log(f"cloud/{name}", rerun.Points3D(xyz[known], class_ids=ids[known], radii=0.05))
+    if "instances" in sample.groups:
+        instance = sample["instances"]["point"]
+        own, colours = instance > 0, instance_colours(instance, xyz)
+        recording.log("cloud/instances", rerun.Points3D(xyz[own], colors=colours[own], radii=0.05))
     recording.log("cloud/unlabelled", rerun.Points3D(xyz[labels["point"] >= classes], colors=_GREY, radii=0.03))
 
 

@@ -9,14 +9,22 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from cache_schemas.documents import CacheManifest
-from cache_schemas.layout import SHARD_GROUPS, AnyArray
+from cache_schemas.layout import SHARD_GROUPS
 from cache_schemas.store import Cache
 from cache_schemas.taxonomy import IGNORE, Taxonomy
 from labelgen.inspection.counting.samples import Arrays, Sample, SampleId, map_samples
+from labelgen.inspection.showing.instance_colours import instance_colours
 from labelgen.inspection.showing.legend import BACKGROUND, Picture, alike_classes, draw_legend, number_regions
 from labelgen.visibility import visible_pairs
 
-DRAWN_ARRAYS = {"images": ("rgb",), "labels": (), "sam": ("mask_ids",)}
+DRAWN_ARRAYS = {
+    "images": ("rgb",),
+    "labels": (),
+    "sam": ("mask_ids",),
+    "points": ("xyz",),
+    "instances": ("point",),
+    "instance_labels": ("point",),
+}
 """The arrays that `draw_sample` needs, by group; no names stand for all arrays of the group."""
 
 MOST_IMAGES = 12
@@ -36,8 +44,8 @@ def write_pictures(url: str, samples: Sequence[SampleId], folder: Path, source: 
 
     A file has a column for each image, or for some of many. Its rows are: picture, raw labels, masks, voted labels;
     where pixels have truth, the truth, and what is wrong (red; white has no truth); then points, if there are any, over
-    the picture by voted label, and by truth where points have it. Labels of an imported `source` take the place of
-    truth.
+    the picture by voted label, by truth where points have it, and, if the cache has instances, in the colour of their
+    instance and by the label that they get with instances. Labels of an imported `source` take the place of truth.
 
     Raises:
         OSError: if the folder cannot be written.
@@ -93,9 +101,16 @@ def draw_sample(sample: Sample, manifest: CacheManifest) -> dict[str, list[Pictu
         layers["truth"] = over_pictures(truth["image"])
         layers["wrong"] = [blend(p, _wrong(*ids)) for p, ids in zip(rgb, both, strict=True)]
     if sample.has_points:
-        layers["points, voted"] = _points_over(rgb, sample["pairs"], labels["point"], colours)
+        layers["points, voted"] = _points_over(rgb, sample["pairs"], colours[labels["point"]])
     if "point" in truth:
-        layers["points, truth"] = _points_over(rgb, sample["pairs"], truth["point"], colours)
+        layers["points, truth"] = _points_over(rgb, sample["pairs"], colours[truth["point"]])
+    if "instances" in sample.groups:
+        found = instance_colours(sample["instances"]["point"], sample["points"]["xyz"])
+        layers["points, instances"] = _points_over(rgb, sample["pairs"], found)
+    if "instance_labels" in sample.groups:
+        layers["points, with instances"] = _points_over(
+            rgb, sample["pairs"], colours[sample["instance_labels"]["point"]]
+        )
     return layers
 
 
@@ -127,18 +142,18 @@ def colour_table(taxonomy: Taxonomy) -> Picture:
     return table
 
 
-def _points_over(rgb: Picture, pairs: Arrays, ids: AnyArray, colours: Picture) -> list[Picture]:
-    """Draw labelled points over darkened pictures (I, H, W, 3); `ids` (P,) are labels of points."""
+def _points_over(rgb: Picture, pairs: Arrays, colours: Picture) -> list[Picture]:
+    """Draw points over darkened pictures (I, H, W, 3) in their colours (P, 3), except those that are black."""
     canvases = (rgb * 0.5).astype(np.uint8)
     pairs = visible_pairs(pairs)
-    labels = ids[pairs["point"]]
-    shown = np.flatnonzero(labels != IGNORE)
+    of_pair = colours[pairs["point"]]
+    shown = np.flatnonzero(of_pair.any(axis=1))
     height, width = rgb.shape[1:3]
     for down in range(-POINT_RADIUS_PX, POINT_RADIUS_PX + 1):
         for right in range(-POINT_RADIUS_PX, POINT_RADIUS_PX + 1):
             row = np.clip(pairs["row"][shown].astype(np.intp) + down, 0, height - 1)
             col = np.clip(pairs["col"][shown].astype(np.intp) + right, 0, width - 1)
-            canvases[pairs["image"][shown], row, col] = colours[labels[shown]]
+            canvases[pairs["image"][shown], row, col] = of_pair[shown]
     return list(canvases)
 
 

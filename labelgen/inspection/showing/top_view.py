@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 from cache_schemas.taxonomy import Taxonomy
 from labelgen.inspection.counting.samples import Sample
 from labelgen.inspection.declarations import top_view_reach_m
+from labelgen.inspection.showing.instance_colours import instance_colours
 from labelgen.inspection.showing.legend import Picture
 from labelgen.inspection.showing.sample_pictures import colour_table
 
@@ -14,14 +15,22 @@ _NO_LABEL = (205, 205, 205)
 
 
 def draw_top_views(sample: Sample, taxonomy: Taxonomy) -> dict[str, Picture]:
-    """Draw the sample's cloud by voted label, and by truth where points have it; nothing if it has no cloud."""
+    """Draw the sample's cloud by voted label, by truth if there is any, and by instance; nothing without a cloud."""
     if not sample.has_points:
         return {}
     reach_m = top_view_reach_m(sample.dataset)
     labels = {"voted labels": sample["labels"]["point"]}
     if "point" in sample["truth"]:
         labels["truth"] = sample["truth"]["point"]
-    return {name: draw_top_view(sample["points"]["xyz"], ids, taxonomy, reach_m) for name, ids in labels.items()}
+    if "instance_labels" in sample.groups:
+        labels["labels with instances"] = sample["instance_labels"]["point"]
+    xyz = sample["points"]["xyz"]
+    views = {name: draw_top_view(xyz, ids, taxonomy, reach_m) for name, ids in labels.items()}
+    if "instances" in sample.groups:
+        instance = sample["instances"]["point"]
+        colours = np.where(instance[:, None] > 0, instance_colours(instance, xyz), _NO_LABEL).astype(np.uint8)
+        views["instances"] = _draw(xyz, colours, instance > 0, reach_m)
+    return views
 
 
 def draw_top_view(xyz: NDArray[np.float32], ids: NDArray[np.uint8], taxonomy: Taxonomy, reach_m: float) -> Picture:
@@ -32,14 +41,19 @@ def draw_top_view(xyz: NDArray[np.float32], ids: NDArray[np.uint8], taxonomy: Ta
     classes = len(taxonomy.classes)
     colours = colour_table(taxonomy)
     colours[classes:] = _NO_LABEL
+    return _draw(xyz, colours[ids], ids < classes, reach_m)
+
+
+def _draw(xyz: NDArray[np.float32], colours: Picture, on_top: NDArray[np.bool_], reach_m: float) -> Picture:
+    """Draw points (P, 3) in their colours (P, 3); those that are `on_top` (P,) hide the others."""
     picture = np.full((_SIDE_PX, _SIDE_PX, 3), 255, np.uint8)
-    order = np.lexsort((xyz[:, 2], ids < classes))
+    order = np.lexsort((xyz[:, 2], on_top))
     px_per_m = _SIDE_PX / (2 * reach_m)
     col, row = (px_per_m * ((xyz[order, :2] - middle_of(xyz)) * (1, -1) + reach_m)).astype(np.intp).T
     inside = (col >= 1) & (col < _SIDE_PX) & (row >= 1) & (row < _SIDE_PX)
     for down in (0, -1):
         for right in (0, -1):
-            picture[row[inside] + down, col[inside] + right] = colours[ids[order][inside]]
+            picture[row[inside] + down, col[inside] + right] = colours[order][inside]
     return picture
 
 

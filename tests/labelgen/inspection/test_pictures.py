@@ -9,6 +9,7 @@ from PIL import Image
 from cache_schemas.taxonomy import Taxonomy, TaxonomyClass, load_taxonomy
 from labelgen.inspection.report_statistics import Agreement, LabelScores
 from labelgen.inspection.showing.confusion_picture import draw_agreement, row_shares
+from labelgen.inspection.showing.instance_colours import PALETTE, instance_colours
 from labelgen.inspection.showing.legend import BACKGROUND, alike_classes, draw_legend, number_regions
 from labelgen.inspection.showing.top_view import draw_top_view
 
@@ -144,6 +145,37 @@ def test_numbers_are_written_into_large_regions_of_the_classes_asked_for() -> No
     assert changed[:, 80:].any()
     assert (ids[changed] == 2).all()
     assert not changed[:15, :40].any(), "a small region"
+
+
+def towards(azimuths: list[float], reach_m: float) -> np.ndarray:
+    """Return points (P, 3) at some azimuths in degrees."""
+    angles = np.radians(azimuths)
+    return np.stack([reach_m * np.cos(angles), reach_m * np.sin(angles), 0 * angles], axis=1).astype(np.float32)
+
+
+def test_what_stands_in_front_of_an_instance_or_next_to_it_has_another_colour() -> None:
+    """A wall of 60 degrees, and twelve people before, behind and beside it; 180 degrees is a column like all others."""
+    wall = towards([*np.arange(150, 211, 0.5)], 20)
+    places = [(160, 4), (180, 5), (200, 6), (175, 40), (190, 30), (148, 20), (212, 20), (146, 9), (214, 9), (0, 5)]
+    people = [towards([azimuth, azimuth + 0.5], reach) for azimuth, reach in places]
+    xyz = np.concatenate([wall, *people])
+    instance = np.concatenate([np.ones(len(wall)), *(np.full(2, 2 + i) for i in range(len(people)))]).astype(np.uint16)
+    colours = instance_colours(instance, xyz)
+    of_wall, of_people = colours[0], colours[len(wall) :: 2]
+    assert (colours[: len(wall)] == of_wall).all()
+    assert not (of_people[:-1] == of_wall).all(axis=1).any()
+    side_by_side = [tuple(of_people[i].tolist()) for i in (5, 7)]
+    assert len(set(side_by_side)) == 2
+
+
+def test_points_of_no_instance_are_black_and_few_colours_serve_many_instances() -> None:
+    xyz = towards([*np.linspace(-179, 179, 500)], 10)
+    instance = np.arange(500, dtype=np.uint16)
+    colours = instance_colours(instance, xyz)
+    assert (colours[0] == 0).all() and {tuple(c) for c in colours[1:].tolist()} == {tuple(c) for c in PALETTE.tolist()}
+    assert (colours[1:-1] != colours[2:]).any(axis=1).all()
+    assert instance_colours(np.zeros(2, np.uint16), xyz[:2]).tolist() == [[0] * 3] * 2
+    assert instance_colours(np.zeros(0, np.uint16), xyz[:0]).shape == (0, 3)
 
 
 def test_a_recording_can_be_opened(ten_shards: str, tmp_path: Path, inspect) -> None:
