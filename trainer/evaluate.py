@@ -31,7 +31,8 @@ class EvaluationOptions:
             images.
         shared_classes: score the classes that run and cache share by name and that occur in the truth of the samples,
             with the highest score among these as the prediction.
-        seen: names of classes whose truth was used in training, for the generalised zero-shot scores.
+        seen: names of classes whose truth was used in training, for the generalised zero-shot scores; none: those of
+            the run's `classes.seen`.
         rule: what counts; networks label everything, so that only cached labels can lack a label.
     """
 
@@ -65,6 +66,7 @@ def evaluate(
     shared = _shared_classes(stream, samples, record.taxonomy) if options.shared_classes else None
     names = shared.names if shared else taxonomy.names
     refuse_unknown(options.seen, names)
+    seen = options.seen or [name for name in record.settings.classes.seen if name in names]
     model = load_model(run, record.settings, options.checkpoint)
     predictor = Predictor(model, record.settings, stream, samples, shared, tta=options.tta)
     counts: dict[str, NDArray[np.int64]] = {}
@@ -87,6 +89,7 @@ def evaluate(
         samples_without_truth=len(chosen) - len(samples),
         refined_predictions=options.refine,
         test_time_augmentation=options.tta,
+        truth_in_training=list(record.settings.classes.seen),
         shared_classes=list(names) if shared else None,
         unlabelled=rule.unlabelled,
         absent=rule.absent,
@@ -101,9 +104,9 @@ def evaluate(
         report["point"], report["point_seen"] = scores["point"], scores["point_seen"]
     if "agreement" in scores:
         report["agreement"] = scores["agreement"]
-    if options.seen:
+    if seen:
         networks = {name: scores[name] for name in COLUMNS if name in scores}
-        report["zero_shot"] = zero_shot_report(networks, options.seen)
+        report["zero_shot"] = zero_shot_report(networks, seen)
     return report
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from trainer.data.batch import Batch
-from trainer.data.builder import BatchDataset, training_arrays
+from trainer.data.builder import BatchDataset, pixel_labels, point_labels, training_arrays
 from trainer.data.class_weights import class_weights
 from trainer.data.loader import load_batches
 from trainer.data.sampler import split_scenes
@@ -82,7 +82,8 @@ def _fit_on_rank(request: FitRequest, ranks: Ranks, say: Callable[[str], None], 
     torch.manual_seed(settings.seed)
     allow_tf32(settings.optimiser.tf32)
     text = torch.from_numpy(stream.text_embeddings())
-    weights = class_weights(stream, samples, len(text), settings.optimiser.class_balance, settings.schedule.refine)
+    labels = (pixel_labels(settings), point_labels(settings))
+    weights = class_weights(stream, samples, labels, len(text), settings.optimiser.class_balance)
     model = TrainingModel(settings, text, record.teacher_widths, weights)
     if request.init and not resumed:
         ranks.from_first(partial(start_from, model, request.init))  # others get the weights when theirs are wrapped

@@ -1,5 +1,6 @@
 """Labels of points by instances, and truth of seen classes beside pseudo labels of the others."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from cache_schemas.documents import Provenance
 from cache_schemas.group_path import GroupPath
 from cache_schemas.store import Cache
-from tests.trainer.runs import overrides, run_cli
+from tests.trainer.runs import history, overrides, run_cli
 from tests.trainer.test_builder import batches
 from trainer.data.sampler import Step
 from trainer.data.seen_classes import labels_with_truth
@@ -72,3 +73,20 @@ def test_names_of_seen_classes_are_checked_before_anything_is_written(toy: str, 
     done = run_cli("fit", toy, "--out", tmp_path / "run", *overrides(setting), exit_code=1)
     expected = "names all classes" if names == "ALL" else f"has no class 'cra'; choose from {known}"
     assert expected in done.stderr and not (tmp_path / "run" / "run.json").exists()
+
+
+def test_truth_of_seen_classes_is_in_the_record_the_log_and_the_report(own: str, tmp_path: Path) -> None:
+    add_instance_labels(own)
+    names = list(Cache.open(own)[1].taxonomy.names)
+    recipe = ("--recipe", "affinity3d", "--set", "networks.cloud=small", "--set", f"classes.seen=[{names[1]}]")
+    short = overrides("optimiser.epochs=1", "optimiser.class_balance=0.5")
+    done = run_cli("fit", own, "--out", tmp_path / "run", *recipe, *short)
+    assert f"truth supervises the classes {names[1]} (classes.seen)" in done.stderr
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert record["settings"]["classes"]["seen"] == [names[1]]
+    assert history(tmp_path / "run")[0]["cloud_kl"] > 0
+    report = json.loads(run_cli("evaluate", tmp_path / "run", own, "--json").stdout)
+    assert report["truth_in_training"] == report["zero_shot"]["seen_classes"] == [names[1]]
+    iou = report["point"]["iou"]
+    assert report["zero_shot"]["scores"]["point"]["seen"] == iou[names[1]]
+    assert "Truth of these classes supervised the training" in run_cli("evaluate", tmp_path / "run", own).stdout

@@ -69,7 +69,7 @@ class BatchDataset(Dataset[Batch]):
 
 def training_arrays(settings: RunSettings) -> tuple[list[str], list[str]]:
     """Return the arrays that training reads: those that must be present, and those that may be."""
-    needed = [f"labels/image{_label_suffix(settings)}", point_labels(settings), "images/rgb", "sam/mask_ids"]
+    needed = [pixel_labels(settings), point_labels(settings), "images/rgb", "sam/mask_ids"]
     needed += ["pairs/point", "pairs/image", "pairs/row", "pairs/col"]
     needed += ["truth/point", "labels/point"] if settings.classes.seen else []
     needed += [f"{teacher}/features" for teacher in settings.terms.teachers]
@@ -79,6 +79,11 @@ def training_arrays(settings: RunSettings) -> tuple[list[str], list[str]]:
         needed += ["sweeps/xyz", "sweeps/lag"]
         optional += ["sweeps/intensity"]
     return needed + of_points, ["pairs/visible", *optional]
+
+
+def pixel_labels(settings: RunSettings) -> str:
+    """Return the array with the labels of pixels to train on."""
+    return f"labels/image{_label_suffix(settings)}"
 
 
 def point_labels(settings: RunSettings) -> str:
@@ -111,7 +116,7 @@ def _prepare(arrays: SampleArrays, settings: RunSettings, rng: np.random.Generat
     images = torch.stack([_crop_image(image, crop) for image, crop in zip(rgb, crops, strict=True)])
     found = {
         "image_crop": np.array([crop.box() for crop in crops], np.float32).reshape(-1, 4),
-        "pixel_labels": _crop_ids(arrays[f"labels/image{_label_suffix(settings)}"], crops),
+        "pixel_labels": _crop_ids(arrays[pixel_labels(settings)], crops),
         "mask_ids": _crop_ids(arrays["sam/mask_ids"], crops).astype(np.int32),
         "point_labels": arrays[point_labels(settings)],
         **voxel_arrays(arrays, settings.networks, rotation),
