@@ -2,9 +2,10 @@
 PYTHON  ?= python3.11
 DATASET ?= demo
 SEED    ?= 0
+SCENES  ?= 40
 KILLS   ?= 100
 NODES   ?= 5
-WORLD   := out/demo$(if $(filter-out 0,$(SEED)),-$(SEED))
+WORLD   := out/demo$(if $(filter-out 0,$(SEED)),-$(SEED))$(if $(filter-out 40,$(SCENES)),-$(SCENES)-scenes)
 DATA    ?= $(if $(filter demo,$(DATASET)),$(WORLD))
 CACHE   ?= $(if $(filter demo,$(DATASET)),$(WORLD),out/$(DATASET)).zarr
 RUN     ?= out/$(basename $(notdir $(CACHE)))-run
@@ -21,7 +22,7 @@ PYTEST  := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 
 .PHONY: help setup labels fit table demo-world demo-teachers inspect bench test test-all crashtest check reference parity parity-scores clean
 
 help:
-	@echo "make labels [SEED=1]                 the demo: render street scenes, label them, score the labels"
+	@echo "make labels [SEED=1] [SCENES=120]    the demo: render street scenes, label them, score the labels"
 	@echo "make labels DATASET=nuscenes DATA=<folder> [CACHE=<folder or URL>] [SPLIT=..] [TEACHERS=..] [ARGS='..']"
 	@echo "make fit [CACHE=..] [RUN=<folder>] [ARGS=--resume]"
 	@echo "                                     co-train a 2D and a 3D network from a cache, and score them"
@@ -68,7 +69,7 @@ table: setup
 	@$(BIN)/trainer table "$(CACHE)" --out "$(basename $(RUN))-table" $(ARGS)
 
 demo-world: setup
-	@test -e "$(DATA)/v1.0-mini" || $(BIN)/labelgen demo make --out "$(DATA)" --seed $(SEED)
+	@test -e "$(DATA)/v1.0-mini" || $(BIN)/labelgen demo make --out "$(DATA)" --seed $(SEED) --scenes $(SCENES)
 
 demo-teachers: setup
 	$(BIN)/python -m demo.teachers.train_clip --out out/demo-clip.safetensors $(ARGS)

@@ -116,6 +116,9 @@ def fit(
 @click.option("--refine", is_flag=True, help="Vote predictions within SAM's masks first (Post-Refine).")
 @click.option("--tta", is_flag=True, help="Mean of class scores over 8 turns and mirrors of clouds, and mirror images.")
 @click.option(
+    "--ensemble", is_flag=True, help="Also score CLIP's features at points, and the better of these and the 3D network."
+)
+@click.option(
     "--shared-classes", is_flag=True, help="Score only the classes of the truth that the run has under the same name."
 )
 @click.option(
@@ -144,6 +147,7 @@ def evaluate(
     checkpoint: str,
     refine: bool,
     tta: bool,
+    ensemble: bool,
     shared_classes: bool,
     seen: str,
     unlabelled: "Unlabelled",
@@ -155,6 +159,9 @@ def evaluate(
     Without --scenes: the held-out scenes if CACHE was used for training and scenes were held out, otherwise all. On a
     cache without clouds, the 2D network alone is scored.
 
+    With --ensemble, each point also takes the class of the mean CLIP feature of its views (fused 2D), and of whichever
+    of this and the 3D network has the higher cosine with a class (OpenScene's ensemble). CACHE needs clip/features.
+
     With --shared-classes, a prediction is the highest score among the shared classes, and elements of other classes are
     not counted. With --seen, the report adds the mean IoU of seen and of unseen classes, and their harmonic mean.
 
@@ -162,6 +169,7 @@ def evaluate(
     Examples:
       trainer evaluate runs/cns out/demo.zarr
       trainer evaluate runs/cns out/nuscenes-val.zarr --json | jq .point.miou
+      trainer evaluate runs/openscene out/demo.zarr --ensemble
       trainer evaluate runs/cns out/nuimages.zarr --shared-classes
       trainer evaluate runs/affinity3d out/kitti.zarr --tta --seen car,road,vegetation
     """
@@ -177,6 +185,7 @@ def evaluate(
         checkpoint,
         refine=refine,
         tta=tta,
+        ensemble=ensemble,
         shared_classes=shared_classes,
         seen=tuple(name.strip() for name in seen.split(",") if name.strip()),
         rule=rule,

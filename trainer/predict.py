@@ -33,7 +33,7 @@ def predict(
         CacheError, UnfitCacheError: if the cache cannot be read, has other classes than the run, does not fit the
             format, or `out` cannot be written.
         RunFolderError: if there is no such run or checkpoint.
-        TrainerError: if the official evaluation does not know the split of the cache.
+        TrainerError: if the run has no 3D network, or the official evaluation does not know the split of the cache.
     """
     record = run.record()
     stream = open_for_prediction(record, cache)

@@ -13,7 +13,7 @@ from cache_schemas.plurals import counted
 from cache_schemas.scoring import json_number
 from cache_schemas.store import Cache
 from trainer.errors import UnfitCacheError
-from trainer.settings import INSTANCES, RunSettings, load_settings
+from trainer.settings import RunSettings, load_settings
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,9 @@ class Row:
 ROWS = (
     Row("baseline", "MaskCLIP (Baseline)", labels="raw", paper=(17.3, 14.2)),
     Row("maskclip++", "MaskCLIP++", recipe="maskclip++", paper=(20.3, 21.6)),
+    Row("openscene", "OpenScene", recipe="openscene", paper=(14.2, 16.8)),
+    Row("clip2scene", "CLIP2Scene (sweeps)", recipe="clip2scene"),
+    Row("clip2scene-rooms", "CLIP2Scene", recipe="clip2scene-rooms", paper=(23.7, 25.6)),
     Row("without-cns", "w/o CNS", labels="refined", paper=(24.5, 19.4)),
     Row("without-refine", "w/o Refine", recipe="cns-without-refine", paper=(23.7, 30.6)),
     Row("post-refine", "Post-Refine", recipe="cns-without-refine", refine=True, paper=(28.1, 33.2)),
@@ -63,7 +66,10 @@ ROWS = (
     Row("cns-instances", "CNS, instance labels", recipe="cns-instances"),
     Row("affinity3d", "Affinity3D", recipe="affinity3d"),
 )
-"""The rows that can be made. Table 1 also has OpenScene and CLIP2Scene, for which there is no recipe."""
+"""The rows of both tables. CLIP2Scene has one for lidar with sweeps, and one for ScanNet."""
+
+OPTIONAL = ("clip/features", "sweeps", "instance_labels")
+"""What a cache may lack; rows that need it are left out then."""
 
 HEADS = ["", "2D mIoU", "3D mIoU", "2D - baseline", "3D - baseline", "paper 2D", "paper 3D"]
 
@@ -81,12 +87,13 @@ class TableRequest:
 
 @dataclass(frozen=True)
 class RowResult:
-    """A row of the table: mIoU in 0..1 for each seed, or why it was left out."""
+    """A row of the table: mIoU in 0..1 for each seed, or why it was left out, and which scenes were scored."""
 
     row: Row
     image: tuple[float, ...] = ()
     point: tuple[float, ...] = ()
     left_out: str = ""
+    scenes: str = ""
 
 
 def make_table(request: TableRequest, say: Callable[[str], None]) -> list[RowResult]:
@@ -111,6 +118,7 @@ def make_table(request: TableRequest, say: Callable[[str], None]) -> list[RowRes
             tuple(_miou(report.get("image")) for report in reports),
             tuple(_miou(report.get("point")) for report in reports),
             reason,
+            str(reports[0]["scenes"]) if reports else "",
         )
     for row in (row for row in chosen if row.labels):
         image, point = labels.get(str(row.labels), (float("nan"), float("nan")))
@@ -159,10 +167,8 @@ def _reason_to_leave_out(row: Row, request: TableRequest) -> str:
     try:
         stream, samples = open_training_stream(settings, request.cache)
     except UnfitCacheError as error:
-        if "clip" in settings.terms.teachers and "clip/features" in str(error):
-            return "the cache has no clip/features"
-        if settings.stream.label_source == INSTANCES and "instance_labels" in str(error):
-            return "the cache has no instance_labels"
+        if lacking := [name for name in OPTIONAL if f"/{name}" in str(error)]:
+            return f"the cache has no {lacking[0]}"
         raise
     most = max(stream.image_count(ref) for ref in samples)
     return f"samples have {counted(most, 'image')}" if row.overrides and settings.stream.images > most else ""
@@ -192,7 +198,12 @@ def _cells(results: Sequence[RowResult]) -> list[list[str]]:
         gains = ["", ""]
         if baseline and result is not baseline and result.image:
             gains = [_signed(fmean(result.image) - baseline.image[0]), _signed(fmean(result.point) - baseline.point[0])]
-        numbers = [_mean(result.image), _mean(result.point), *gains, *(f"{value:.1f}" for value in paper)]
+        numbers = [
+            _mean(result.image),
+            _mean(result.point),
+            *gains,
+            *(f"{value:.1f}" if value == value else "-" for value in paper),
+        ]
         lines.append([result.row.title, *numbers])
     return lines
 
@@ -210,8 +221,9 @@ def _signed(difference: float) -> str:
 
 def _notes(results: Sequence[RowResult]) -> list[str]:
     seeds = max((len(result.image) for result in results), default=1)
+    scenes = next((result.scenes for result in results if result.scenes), "no")
     return [
-        f"mIoU in percent on the held-out scenes, {'one seed' if seeds == 1 else f'mean ± spread of {seeds} seeds'}. "
+        f"mIoU in percent on {scenes} scenes, {'one seed' if seeds == 1 else f'mean ± spread of {seeds} seeds'}. "
         "3D: all points; rows of labels have only points that a camera sees.",
         "Paper: ScanNet val, where the baseline has 17.3 and 14.2.",
         *(f"left out: {result.row.title}, since {result.left_out}" for result in results if result.left_out),
@@ -228,6 +240,7 @@ def _write(results: Sequence[RowResult], request: TableRequest) -> None:
     document = {
         "cache": request.cache,
         "seeds": list(request.seeds),
+        "scenes": next((result.scenes for result in results if result.scenes), None),
         "settings": list(request.overrides),
         "rows": [
             asdict(result.row)

@@ -76,11 +76,57 @@ def make_shard(rng: np.random.Generator, samples: int, classes: int = 3) -> dict
     }
 
 
+def add_optional(
+    groups: dict[str, dict[str, np.ndarray]], rng: np.random.Generator
+) -> dict[str, dict[str, np.ndarray]]:
+    """Return the groups of a shard with CLIP's features, which show the truth, two sweeps, and labels by instances."""
+    truth, ends = groups["truth"]["image"], groups["points"]["offsets"]
+    features = 0.3 * rng.normal(size=(len(truth), 8, 3, 4))
+    features[:, :3] += np.moveaxis(np.eye(3)[truth[:, 8::16, 8::16]], 3, 1)
+    features /= np.linalg.norm(features, axis=1, keepdims=True)
+    xyz = groups["points"]["xyz"]
+    return groups | {
+        "clip": groups["clip"] | {"features": features.astype(np.float16)},
+        "sweeps": {
+            "xyz": (xyz + rng.normal(0, 0.05, xyz.shape)).astype(np.float32),
+            "lag": np.where(np.arange(len(xyz)) % POINTS < POINTS // 2, 0.05, 0.1).astype(np.float32),
+            "offsets": ends,
+        },
+        **make_instances(rng, len(ends) - 1),
+    }
+
+
+def make_instances(rng: np.random.Generator, samples: int) -> dict[str, dict[str, np.ndarray]]:
+    """Return the groups of instances: one in each sample, and random labels of points."""
+    points = samples * POINTS
+    return {
+        "instances": {
+            "point": np.ones(points, np.uint16),
+            "extent": np.ones((samples, 3), np.float32),
+            "offsets": np.arange(samples + 1),
+        },
+        "instance_labels": {
+            "scores": np.zeros((samples, 3), np.float32),
+            "pixels": np.ones(samples, np.uint32),
+            "instance_raw": np.zeros(samples, np.uint8),
+            "instance": np.zeros(samples, np.uint8),
+            "point": rng.integers(0, 3, points).astype(np.uint8),
+        },
+    }
+
+
 @pytest.fixture(scope="session")
 def make_cache() -> MakeCache:
     """Return a function that writes a toy cache with one shard for each scene, and returns its path or URL."""
 
-    def make(place: Path | str, scenes: int = 3, samples: int = 2, seed: int = 0, **manifest_fields: object) -> str:
+    def make(
+        place: Path | str,
+        scenes: int = 3,
+        samples: int = 2,
+        seed: int = 0,
+        rich: bool = False,
+        **manifest_fields: object,
+    ) -> str:
         rng = np.random.default_rng(seed)
         manifest = toy_manifest(**{"dataset": "demo", "software": {}, **manifest_fields})
         classes = len(manifest.taxonomy.classes)
@@ -88,7 +134,8 @@ def make_cache() -> MakeCache:
         for number in range(scenes):
             scene = f"scene-{number}"
             tokens, clouds = ([f"{scene}-{kind}{i}" for i in range(samples)] for kind in ("s", "c"))
-            write_toy_shard(cache, scene, make_shard(rng, samples, classes), tokens, clouds=clouds)
+            groups = make_shard(rng, samples, classes)
+            write_toy_shard(cache, scene, add_optional(groups, rng) if rich else groups, tokens, clouds=clouds)
         return str(place)
 
     return make
@@ -98,6 +145,12 @@ def make_cache() -> MakeCache:
 def toy(tmp_path_factory: pytest.TempPathFactory, make_cache: MakeCache) -> str:
     """A toy cache of five scenes with two samples each, for tests that only read it."""
     return make_cache(tmp_path_factory.mktemp("toy") / "cache", scenes=5)
+
+
+@pytest.fixture(scope="session")
+def rich_toy(tmp_path_factory: pytest.TempPathFactory, make_cache: MakeCache) -> str:
+    """A toy cache like `toy`, with CLIP's features, sweeps and labels by instances, which some recipes need."""
+    return make_cache(tmp_path_factory.mktemp("rich") / "cache", scenes=5, rich=True)
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,11 @@ from trainer.networks.model import SceneNetworks
 def test_both_networks_learn_what_tells_the_classes(lidarseg: str, tmp_path: Path) -> None:
     run = tmp_path / "run"
     run_cli(
-        "fit", lidarseg, "--out", run, *overrides("optimiser.epochs=30", "schedule.stage2_epoch=15", "optimiser.lr=0.05")
+        "fit",
+        lidarseg,
+        "--out",
+        run,
+        *overrides("optimiser.epochs=30", "schedule.stage2_epoch=15", "optimiser.lr=0.05"),
     )
     rows = history(run)
     assert rows[-1]["loss"] < 0.5 * rows[0]["loss"]

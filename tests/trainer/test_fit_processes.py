@@ -116,12 +116,14 @@ def test_no_thread_of_the_process_group_outlives_a_training(toy: str, tmp_path: 
 
 
 @pytest.mark.slow
-def test_two_ranks_have_the_losses_of_one_rank_with_the_joint_batch(toy: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("recipe", ["cns", "openscene", "clip2scene", "clip2scene-rooms"])
+def test_two_ranks_have_the_losses_of_one_rank_with_the_joint_batch(rich_toy: str, tmp_path: Path, recipe: str) -> None:
     settings = ["optimiser.epochs=2", "schedule.stage2_epoch=1", "augment.images=false", "optimiser.lr=0.01"]
     torchrun = (*TORCHRUN, "-m", "trainer.cli")
     one, two = tmp_path / "one", tmp_path / "two"
-    run(trainer("fit", toy, "--out", one, *overrides(*settings, "stream.batch_samples=2")))
-    run(trainer("fit", toy, "--out", two, *overrides(*settings, "stream.batch_samples=1"), launcher=torchrun))
+    fit = ("fit", rich_toy, "--recipe", recipe)
+    run(trainer(*fit, "--out", one, *overrides(*settings, "stream.batch_samples=2")))
+    run(trainer(*fit, "--out", two, *overrides(*settings, "stream.batch_samples=1"), launcher=torchrun))
     assert len(history(one)) == len(history(two)) > 5
     for alone, joint in zip(history(one), history(two), strict=True):
         assert joint["loss"] == pytest.approx(alone["loss"], rel=2e-3)

@@ -58,7 +58,7 @@ def test_a_run_starts_from_the_weights_of_another(toy: str, small_run: Path, tmp
 def test_weights_of_other_networks_are_refused(toy: str, small_run: Path, tmp_path: Path) -> None:
     words = overrides("networks.cloud=minkunet14a")
     done = run_cli("fit", toy, "--out", tmp_path / "run", "--init", small_run, *words, exit_code=1)
-    assert "missing or have another shape, such as cloud." in done.stderr
+    assert "missing or have another shape, such as networks.cloud." in done.stderr
 
 
 def test_workers_precision_and_more_epochs_may_change_on_resume(toy: str, run: Path) -> None:

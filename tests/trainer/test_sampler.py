@@ -47,7 +47,7 @@ def test_ranks_split_an_epoch_without_overlap_or_loss(count: int, batch_samples:
 
 
 def test_more_ranks_than_samples_are_refused() -> None:
-    with pytest.raises(UnfitCacheError, match="2 samples are too few for 3 ranks"):
+    with pytest.raises(UnfitCacheError, match="2 samples: too few for 3 ranks"):
         steps_of_epoch([0, 1], 0, 1, 0, 3)
 
 

@@ -9,6 +9,7 @@ import pytest
 from cache_schemas.documents import Provenance
 from cache_schemas.group_path import GroupPath
 from cache_schemas.store import Cache
+from tests.trainer.conftest import make_instances
 from tests.trainer.runs import history, overrides, run_cli
 from tests.trainer.test_builder import batches
 from trainer.data.sampler import Step
@@ -21,22 +22,9 @@ def add_instance_labels(url: str) -> dict[str, np.ndarray]:
     cache, rng = Cache(url, "a"), np.random.default_rng(0)
     written = {}
     for key, record in cache.shard_records(list(cache.shard_keys())).items():
-        points, samples = 240 * len(record.samples), record.samples
-        instances = {
-            "point": np.ones(points, np.uint16),
-            "extent": np.ones((len(samples), 3), np.float32),
-            "offsets": np.arange(len(samples) + 1),
-        }
-        written[key] = rng.integers(0, 3, points).astype(np.uint8)
-        labels = {
-            "scores": np.zeros((len(samples), 3), np.float32),
-            "pixels": np.ones(len(samples), np.uint32),
-            "instance_raw": np.zeros(len(samples), np.uint8),
-            "instance": np.zeros(len(samples), np.uint8),
-            "point": written[key],
-        }
-        for group, arrays in (("instances", instances), ("instance_labels", labels)):
-            cache.write_group(GroupPath(key, group), arrays, Provenance(group, samples=samples))
+        for group, arrays in make_instances(rng, len(record.samples)).items():
+            cache.write_group(GroupPath(key, group), arrays, Provenance(group, samples=record.samples))
+            written[key] = arrays["point"]
     return written
 
 

@@ -84,7 +84,7 @@ def _check_arrays_present(
 
 def _remedy(name: str) -> str:
     if name == "clip/features":
-        return "make it with `labelgen run --set clip.store_features=true`, or train another recipe"
+        return "make it with `labelgen run --set clip.store_features=true`, or choose a recipe and options without it"
     if name == "points/colour":
         return "choose a cache whose points have colours, or train with networks.point_features=intensity"
     if name.startswith("sweeps/"):

@@ -16,8 +16,8 @@ def sample_confusions(
 ) -> Iterator[tuple[str, NDArray[np.int64]]]:
     """Yield the confusion matrices (C, C+1) of a sample by name: predictions and labels against truth, and agreement.
 
-    `point` counts all points with truth, `point_seen` those that also have a cached label, hence that a camera sees.
-    Names of networks, labels and truth that are not there are left out.
+    `point` and `ensemble` count all points with truth; `point_seen`, `ensemble_seen` and `fused_2d` those that also
+    have a cached label, hence that a camera sees. Names of networks, labels and truth that are not there are left out.
     """
     pixels, points = prediction.image, prediction.point
     if "truth/point" in arrays:
@@ -26,6 +26,10 @@ def sample_confusions(
             seen = np.where(arrays["labels/point"] == IGNORE, IGNORE, truth).astype(np.uint8)
             yield "point", confusion_with_unlabelled(truth, points, classes)
             yield "point_seen", confusion_with_unlabelled(seen, points, classes)
+            if prediction.ensemble is not None and prediction.fused_2d is not None:
+                yield "fused_2d", confusion_with_unlabelled(seen, prediction.fused_2d, classes)
+                yield "ensemble", confusion_with_unlabelled(truth, prediction.ensemble, classes)
+                yield "ensemble_seen", confusion_with_unlabelled(seen, prediction.ensemble, classes)
         yield "raw/point_seen", confusion_with_unlabelled(truth, arrays["labels/point_raw"], classes)
         yield "refined/point_seen", confusion_with_unlabelled(truth, arrays["labels/point"], classes)
     if "truth/image" in arrays:

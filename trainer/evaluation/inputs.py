@@ -7,7 +7,8 @@ from cache_schemas.store import Cache
 from trainer.data.admission import refuse_without_points
 from trainer.data.point_features import point_arrays
 from trainer.data.stream import CacheStream, SampleRef
-from trainer.errors import UnfitCacheError
+from trainer.errors import TrainerError, UnfitCacheError
+from trainer.evaluation.ensemble import FEATURES
 from trainer.run_record import RunRecord
 
 PICTURE_ARRAYS = ("images/rgb", "sam/mask_ids", "labels/image", "labels/image_raw")
@@ -15,21 +16,28 @@ PAIR_ARRAYS = ("pairs/point", "pairs/image", "pairs/row", "pairs/col", "labels/p
 POINT_TRUTH, PICTURE_TRUTH = "truth/point", "truth/image"
 
 
-def open_for_scoring(record: RunRecord, cache: str, *, shared_classes: bool = False) -> CacheStream:
+def open_for_scoring(
+    record: RunRecord, cache: str, *, shared_classes: bool = False, ensemble: bool = False
+) -> CacheStream:
     """Return the stream of a cache with truth, for a run's networks; it may hold pictures alone.
 
     Some shards may lack truth, such as those of a test split; see `with_truth`. With `shared_classes`, its classes may
-    be others than those of the run.
+    be others than those of the run. With `ensemble`, the 3D network and CLIP's features are needed.
 
     Raises:
         CacheError, UnfitCacheError: if it cannot be read, or has other classes than the run.
+        TrainerError: if the run has no 3D network, and the ensemble needs it.
     """
     _, manifest = Cache.open(cache)
+    if ensemble:
+        refuse_without_cloud_network(record, "--ensemble")
+        refuse_without_points(cache, manifest)
     needed, optional = list(PICTURE_ARRAYS), [PICTURE_TRUTH]
     if "point" in manifest.modalities:
         of_points, more = point_arrays(record.settings.networks)
         needed += [*of_points, *PAIR_ARRAYS]
         optional += [*more, POINT_TRUTH, "pairs/visible"]
+        needed += [FEATURES] if ensemble else []
     elif record.settings.networks.image == "none":
         raise UnfitCacheError(f"{cache}: holds pictures alone, and the run has no 2D network; use a cache with points")
     stream = CacheStream(cache, needed, optional=optional)
@@ -66,12 +74,24 @@ def open_for_prediction(record: RunRecord, cache: str) -> CacheStream:
 
     Raises:
         CacheError, UnfitCacheError: if it cannot be read, or has other classes than the run.
+        TrainerError: if the run has no 3D network.
     """
+    refuse_without_cloud_network(record, "trainer predict")
     refuse_without_points(cache, Cache.open(cache)[1])
     needed, optional = point_arrays(record.settings.networks)
     stream = CacheStream(cache, needed, optional=optional, only_their_groups=True)
     _refuse_other_classes(stream, record, cache)
     return stream
+
+
+def refuse_without_cloud_network(record: RunRecord, purpose: str) -> None:
+    """Check that a run has a 3D network, which `purpose` needs.
+
+    Raises:
+        TrainerError: if it has none.
+    """
+    if record.settings.networks.cloud == "none":
+        raise TrainerError(f"networks.cloud of the run is none, but {purpose} needs a 3D network; choose another run")
 
 
 def choose_scenes(stream: CacheStream, record: RunRecord, scenes: str | None) -> tuple[list[SampleRef], str]:

@@ -1,6 +1,6 @@
 """Applies the networks of a run to samples of a cache."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,11 +10,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from cache_schemas.group_path import shard_path
+from cache_schemas.taxonomy import IGNORE
 from trainer.data.builder import voxel_arrays
 from trainer.data.stream import CacheStream, SampleArrays, SampleRef
 from trainer.errors import UnfitCacheError
+from trainer.evaluation.ensemble import ensemble_cosines, fused_cosines
 from trainer.evaluation.shared_classes import SharedClasses
-from trainer.networks.model import PREFIX, SceneNetworks
+from trainer.networks.model import PREFIX, CloudOutputs, SceneNetworks
 from trainer.networks.point_cloud import Cloud
 from trainer.run_folder import RunFolder
 from trainer.settings import RunSettings
@@ -38,11 +40,14 @@ degrees in steps of 90."""
 class SamplePrediction:
     """Predicted class ids of a sample, as the cache counts its classes; None without the network or its input.
 
-    `image` are those of pixels (I, H, W) u8, `point` those of points (P,) u8.
+    `image` are those of pixels (I, H, W) u8, `point` those of points (P,) u8. With the ensemble, `fused_2d` (P,) u8 are
+    those of CLIP's features (255: no camera sees the point), and `ensemble` (P,) u8 those of the ensemble.
     """
 
     image: NDArray[np.uint8] | None
     point: NDArray[np.uint8] | None
+    fused_2d: NDArray[np.uint8] | None = None
+    ensemble: NDArray[np.uint8] | None = None
 
 
 class Predictor:
@@ -57,15 +62,17 @@ class Predictor:
         shared: SharedClasses | None = None,
         *,
         tta: bool = False,
+        ensemble: bool = False,
     ) -> None:
         """Predict `samples` of a stream with a `model` that was trained with `settings`; it must be in eval mode.
 
         With `shared` classes, the highest score among these decides. With `tta` (test-time augmentation), class scores
-        are the mean over `TURNS_AND_MIRRORS` of the cloud, and over each picture and its mirror image.
+        are the mean over `TURNS_AND_MIRRORS` of the cloud, and over each picture and its mirror image. With `ensemble`,
+        which needs a 3D network and a stream with `clip/features`, labels of OpenScene's ensemble are added.
         """
         self._model, self._settings = model, settings
         self._stream, self._samples = stream, samples
-        self._shared, self._tta = shared, tta
+        self._shared, self._tta, self._ensemble = shared, tta, ensemble
 
     @torch.inference_mode()
     def predict(self, number: int, *, refine: bool = False) -> SamplePrediction:
@@ -73,21 +80,42 @@ class Predictor:
 
         Raises:
             DamagedGroupError: if bytes of the cache are not those that were written.
-            UnfitCacheError: if the cloud spans too many voxels.
+            UnfitCacheError: if the cloud spans too many voxels, or CLIP's features have another width than the run's.
         """
         ref = self._samples[number]
         arrays = self._stream.read(ref)
         pixels = self._pixels(arrays) if self._model.image is not None else None
-        points = None
+        points = fused = ensemble = None
         if self._model.cloud is not None and "points/xyz" in arrays:
-            transforms = TURNS_AND_MIRRORS if self._tta else UNCHANGED
-            scores = _point_scores(self._model, self._settings, self._stream, ref, arrays, transforms)
+            scores, cosines = self._point_scores(ref, arrays)
             points = self._highest(scores)
+            if cosines is not None:
+                fused, ensemble = self._ensemble_labels(arrays, cosines)
         if refine:
             pixels, points = self._refine(pixels, points, arrays)
-        return SamplePrediction(
-            None if pixels is None else pixels.cpu().numpy(), None if points is None else points.cpu().numpy()
-        )
+        found = (pixels, points, fused, ensemble)
+        return SamplePrediction(*(None if ids is None else ids.cpu().numpy() for ids in found))
+
+    def _point_scores(self, ref: SampleRef, arrays: SampleArrays) -> tuple[Tensor, Tensor | None]:
+        """Return the class scores (P, C) of points, and for the ensemble their cosines (P, C) with the classes."""
+        transforms = TURNS_AND_MIRRORS if self._tta else UNCHANGED
+        scores = mapped = torch.zeros((), device=self._model.text.device)
+        for outputs in _cloud_outputs(self._model, self._settings, self._stream, ref, arrays, transforms):
+            scores = scores + outputs.scores / len(transforms)
+            if self._ensemble:
+                mapped = mapped + self._model.map_points(outputs.features) / len(transforms)
+        # Class embeddings are of unit norm, so a score is a cosine times the norm of the mapped feature.
+        return scores, scores / mapped.norm(dim=1, keepdim=True).clamp(min=1e-12) if self._ensemble else None
+
+    def _ensemble_labels(self, arrays: SampleArrays, cosines: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the class ids (P,) u8 of CLIP's features and of the ensemble, from the 3D network's cosines (P, C)."""
+        fused, seen = fused_cosines(arrays, self._model.text)
+        if self._shared is not None:  # other classes shall not decide which of the two a point takes
+            left_out = torch.ones(len(self._model.text), dtype=torch.bool, device=fused.device)
+            left_out[self._shared.of_run] = False
+            fused, cosines = (values.masked_fill(left_out, -torch.inf) for values in (fused, cosines))
+        labels = self._highest(fused).masked_fill(~seen, IGNORE)
+        return labels, self._highest(ensemble_cosines(fused, cosines, seen))
 
     def _pixels(self, arrays: SampleArrays) -> Tensor:
         """Return the class ids (I, H, W) of pixels."""
@@ -150,21 +178,21 @@ class PointLabeller:
             UnfitCacheError: if the cloud spans too many voxels.
         """
         ref = self._samples[number]
-        scores = _point_scores(self._model, self._settings, self._stream, ref, self._stream.read(ref), UNCHANGED)
-        labels: NDArray[np.uint8] = _highest(scores).cpu().numpy()
+        arrays = self._stream.read(ref)
+        (outputs,) = _cloud_outputs(self._model, self._settings, self._stream, ref, arrays, UNCHANGED)
+        labels: NDArray[np.uint8] = _highest(outputs.scores).cpu().numpy()
         return labels
 
 
-def _point_scores(
+def _cloud_outputs(
     model: SceneNetworks,
     settings: RunSettings,
     stream: CacheStream,
     ref: SampleRef,
     arrays: SampleArrays,
     transforms: Sequence[NDArray[np.float32]],
-) -> Tensor:
-    """Return the class scores (P, C) of a sample's points, as the mean over `transforms` (3, 3) of its cloud."""
-    total = torch.zeros(())
+) -> Iterator[CloudOutputs]:
+    """Yield what the 3D network computes from a sample's cloud after each of the `transforms` (3, 3)."""
     for transform in transforms:
         try:
             found = voxel_arrays(arrays, settings.networks, transform)
@@ -172,8 +200,7 @@ def _point_scores(
             raise UnfitCacheError(f"{stream.url}/{shard_path(ref.shard)}: sample {ref.token}: {error}") from error
         tensors = {name: torch.from_numpy(values).to(model.text.device) for name, values in found.items()}
         tensors["voxels"] = functional.pad(tensors["voxels"], (1, 0))  # the number of the only sample
-        total = model.apply_to_clouds(Cloud(batch_size=1, **tensors)).scores + total
-    return total / len(transforms)
+        yield model.apply_to_clouds(Cloud(batch_size=1, **tensors))
 
 
 def _highest(scores: Tensor) -> Tensor:

@@ -7,7 +7,14 @@ from typing import NotRequired, TypedDict
 from cache_schemas.plurals import counted
 from cache_schemas.scoring import Absent, Scores, ScoringRule, Unlabelled, json_number
 
-COLUMNS = {"image": "2D network", "point": "3D network", "point_seen": "3D, seen"}
+COLUMNS = {
+    "image": "2D network",
+    "point": "3D network",
+    "point_seen": "3D, seen",
+    "fused_2d": "fused 2D, seen",
+    "ensemble": "ensemble",
+    "ensemble_seen": "ensemble, seen",
+}
 """The titles of the networks' scores."""
 
 
@@ -29,7 +36,7 @@ class ZeroShotScores(TypedDict):
 
 
 class ZeroShotReport(TypedDict):
-    """The classes whose truth was used in training, and by network (`image`, `point`, `point_seen`) the scores."""
+    """The classes whose truth was used in training, and by network (a key of `COLUMNS`) the scores."""
 
     seen_classes: list[str]
     scores: dict[str, ZeroShotScores]
@@ -53,6 +60,9 @@ class EvaluationReport(TypedDict):
     image: NotRequired[ScoreReport]
     point: NotRequired[ScoreReport]
     point_seen: NotRequired[ScoreReport]
+    fused_2d: NotRequired[ScoreReport]
+    ensemble: NotRequired[ScoreReport]
+    ensemble_seen: NotRequired[ScoreReport]
     agreement: NotRequired[ScoreReport]
     labels: dict[str, dict[str, ScoreReport]]
     zero_shot: NotRequired[ZeroShotReport]
@@ -66,6 +76,19 @@ def score_report(scores: Scores, names: tuple[str, ...]) -> ScoreReport:
         scored=scores.scored,
         iou={name: json_number(value) for name, value in zip(names, scores.iou, strict=True)},
     )
+
+
+def network_scores(report: EvaluationReport) -> dict[str, ScoreReport]:
+    """Return the scores of what a report scores beside the cached labels, by the keys of `COLUMNS`."""
+    known = {
+        "image": report.get("image"),
+        "point": report.get("point"),
+        "point_seen": report.get("point_seen"),
+        "fused_2d": report.get("fused_2d"),
+        "ensemble": report.get("ensemble"),
+        "ensemble_seen": report.get("ensemble_seen"),
+    }
+    return {name: scores for name, scores in known.items() if scores is not None}
 
 
 def render(report: EvaluationReport, width: int) -> str:
@@ -125,13 +148,17 @@ def _notes(report: EvaluationReport) -> Iterator[str]:
         )
     if "3D, seen" in _columns(report) or "raw point" in _columns(report):
         yield "'seen': points that at least one camera sees; the cached labels have only these."
+    if "ensemble" in report:
+        yield (
+            "'fused 2D': the mean of the CLIP features of a point's views. 'ensemble': at each point that or the 3D "
+            "network, whichever has the higher cosine with a class; unseen points take the 3D network's class."
+        )
     if left_out := report["samples_without_truth"]:
         yield f"Left out: {counted(left_out, 'sample')} without truth."
 
 
 def _columns(report: EvaluationReport) -> Mapping[str, ScoreReport]:
-    networks = {"image": report.get("image"), "point": report.get("point"), "point_seen": report.get("point_seen")}
-    columns = {COLUMNS[name]: scores for name, scores in networks.items() if scores is not None}
+    columns = {COLUMNS[name]: scores for name, scores in network_scores(report).items()}
     for kind, labels in report["labels"].items():
         word = {"refined": "voted"}.get(kind, kind)
         columns |= {f"{word} {modality.split('_')[0]}": scores for modality, scores in labels.items()}
