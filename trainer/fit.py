@@ -12,10 +12,11 @@ from pathlib import Path
 import torch
 
 from trainer.data.batch import Batch
-from trainer.data.builder import BatchDataset, training_arrays
+from trainer.data.builder import BatchDataset, pixel_labels, point_labels, training_arrays
 from trainer.data.class_weights import class_weights
 from trainer.data.loader import load_batches
 from trainer.data.sampler import split_scenes
+from trainer.data.seen_classes import seen_class_ids
 from trainer.data.stream import CacheStream, SampleRef
 from trainer.errors import TrainerError
 from trainer.networks.imagenet import absence
@@ -81,7 +82,8 @@ def _fit_on_rank(request: FitRequest, ranks: Ranks, say: Callable[[str], None], 
     torch.manual_seed(settings.seed)
     allow_tf32(settings.optimiser.tf32)
     text = torch.from_numpy(stream.text_embeddings())
-    weights = class_weights(stream, samples, len(text), settings.optimiser.class_balance, settings.schedule.refine)
+    labels = (pixel_labels(settings), point_labels(settings))
+    weights = class_weights(stream, samples, labels, len(text), settings.optimiser.class_balance)
     model = TrainingModel(settings, text, record.teacher_widths, weights)
     if request.init and not resumed:
         ranks.from_first(partial(start_from, model, request.init))  # others get the weights when theirs are wrapped
@@ -96,6 +98,8 @@ def _fit_on_rank(request: FitRequest, ranks: Ranks, say: Callable[[str], None], 
         pin_memory=ranks.device.type == "cuda",
     )
     notes = [text for text in (note, "" if resumed else record.absent_weights) if text]
+    if settings.classes.seen:
+        notes.append(f"truth supervises the classes {', '.join(settings.classes.seen)} (classes.seen)")
     if state.steps_done == plan.total_steps:
         notes.append(f"all {plan.epochs} epochs are done; raise optimiser.epochs to train on")
     with (
@@ -160,9 +164,11 @@ def open_training_stream(settings: RunSettings, cache: str) -> tuple[CacheStream
 
     Raises:
         CacheError, UnfitCacheError: if the cache cannot be trained from.
+        ConfigError: if the cache has no class of a name in `classes.seen`.
     """
     needed, optional = training_arrays(settings)
     stream = CacheStream(cache, needed, optional=optional, open_shards=2 * settings.stream.window_shards)
+    seen_class_ids(settings.classes.seen, stream.manifest.taxonomy)
     return stream, split_scenes(stream.samples, settings.stream.hold_out)[0]
 
 

@@ -26,24 +26,23 @@ class ClassWeights:
 
 
 def class_weights(
-    stream: CacheStream, samples: Sequence[SampleRef], classes: int, exponent: float, refined: bool
+    stream: CacheStream, samples: Sequence[SampleRef], arrays: tuple[str, str], classes: int, exponent: float
 ) -> ClassWeights | None:
     """Return class weights in proportion to frequency ** -exponent; None if `exponent` is 0.
 
-    Their mean over the labelled pixels, or points, is 1. Frequencies are those of the refined or of the raw labels.
+    Their mean over the labelled pixels, or points, is 1. Frequencies are those in the `arrays` with the
+    labels of pixels and of points.
 
     Raises:
         DamagedGroupError: if the labels of a sample cannot be read.
     """
     if not exponent:
         return None
-    suffix = "" if refined else "_raw"
-    names = [f"labels/image{suffix}", f"labels/point{suffix}"]
     counted = [samples[i] for i in np.unique(np.linspace(0, len(samples) - 1, COUNTED_SAMPLES).astype(int))]
     counts = np.zeros((2, classes), np.int64)
     for ref in counted:
-        labels = stream.read(ref, only=names)
-        counts += [np.bincount(labels[name].ravel(), minlength=256)[:classes] for name in names]
+        labels = stream.read(ref, only=arrays)
+        counts += [np.bincount(labels[name].ravel(), minlength=256)[:classes] for name in arrays]
     return ClassWeights(*(_weights(found, exponent) for found in counts))
 
 
