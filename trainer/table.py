@@ -161,7 +161,7 @@ def _settings(row: Row, request: TableRequest, seed: int) -> RunSettings:
 
 def _reason_to_leave_out(row: Row, request: TableRequest) -> str:
     """Return why a cache cannot give a row, or an empty text."""
-    from trainer.fit import open_training_stream
+    from trainer.data.training_caches import open_training_stream
 
     settings = _settings(row, request, 0)
     try:

@@ -7,6 +7,7 @@ from cache_schemas.group_path import GroupPath
 from cache_schemas.store import Cache
 from trainer.data.class_weights import MIN_FREQUENCY, class_weights
 from trainer.data.stream import CacheStream
+from trainer.data.training_caches import TrainingCache
 
 ARRAYS = ["labels/image", "labels/image_raw", "labels/point", "labels/point_raw"]
 
@@ -22,7 +23,7 @@ def test_weights_follow_the_frequencies_of_the_labels_that_are_trained_on(
     labels = np.concatenate([cache.read(GroupPath(key, "labels"), name)[name].ravel() for key in cache.shard_keys()])
     share = np.array([(labels == i).sum() for i in range(classes)]) / (labels < classes).sum()
     arrays = ("labels/image", "labels/point") if refined else ("labels/image_raw", "labels/point_raw")
-    found = class_weights(stream, stream.samples, arrays, classes, 0.5)
+    found = class_weights([TrainingCache(stream, stream.samples)], [1], arrays, classes, 0.5)
     weights = (found.pixels if element == "image" else found.points).double().numpy()
     for one in range(classes):
         ratio = (max(share[0], MIN_FREQUENCY) / max(share[one], MIN_FREQUENCY)) ** 0.5
@@ -32,4 +33,5 @@ def test_weights_follow_the_frequencies_of_the_labels_that_are_trained_on(
 
 def test_no_exponent_gives_no_weights(toy: str) -> None:
     stream = CacheStream(toy, ARRAYS)
-    assert class_weights(stream, stream.samples, ("labels/image", "labels/point"), 3, 0.0) is None
+    caches = [TrainingCache(stream, stream.samples)]
+    assert class_weights(caches, [1], ("labels/image", "labels/point"), 3, 0.0) is None
