@@ -139,7 +139,10 @@ def fit(
     "--shared-classes", is_flag=True, help="Score only the classes of the truth that the run has under the same name."
 )
 @click.option(
-    "--seen", default="", metavar="NAMES", help="Classes whose truth was used in training, with commas between."
+    "--seen",
+    default="",
+    metavar="NAMES",
+    help="Classes whose truth was used in training, with commas between; by default those of the run's classes.seen.",
 )
 @click.option(
     "--unlabelled",

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from trainer.data.batch import Batch
+from trainer.data.builder import pixel_labels, point_labels
 from trainer.data.class_weights import class_weights
 from trainer.data.loader import load_batches
 from trainer.data.training_caches import BatchesOfCaches, TrainingCache, open_training_caches, teacher_widths
@@ -94,8 +95,8 @@ def _fit_on_rank(request: FitRequest, ranks: Ranks, say: Callable[[str], None], 
     torch.manual_seed(settings.seed)
     allow_tf32(settings.optimiser.tf32)
     text = torch.from_numpy(caches[0].stream.text_embeddings())
-    balance, refine = settings.optimiser.class_balance, settings.schedule.refine
-    weights = class_weights(caches, plan.steps_by_cache, len(text), balance, refine)
+    labels = (pixel_labels(settings), point_labels(settings))
+    weights = class_weights(caches, plan.steps_by_cache, labels, len(text), settings.optimiser.class_balance)
     model = TrainingModel(settings, text, record.teacher_widths, weights)
     if request.init and not resumed:
         ranks.from_first(partial(start_from, model, request.init))  # others get the weights when theirs are wrapped
@@ -110,6 +111,8 @@ def _fit_on_rank(request: FitRequest, ranks: Ranks, say: Callable[[str], None], 
         pin_memory=ranks.device.type == "cuda",
     )
     notes = [text for text in (note, "" if resumed else record.absent_weights) if text]
+    if settings.classes.seen:
+        notes.append(f"truth supervises the classes {', '.join(settings.classes.seen)} (classes.seen)")
     if state.steps_done == plan.total_steps:
         notes.append(f"all {plan.epochs} epochs are done; raise optimiser.epochs to train on")
     with (

@@ -27,23 +27,21 @@ class ClassWeights:
 
 
 def class_weights(
-    caches: Sequence[TrainingCache], steps: Sequence[int], classes: int, exponent: float, refined: bool
+    caches: Sequence[TrainingCache], steps: Sequence[int], arrays: tuple[str, str], classes: int, exponent: float
 ) -> ClassWeights | None:
     """Return class weights in proportion to frequency ** -exponent; None if `exponent` is 0.
 
-    Their mean over the labelled pixels, or points, is 1. Frequencies are those of the refined or of the raw labels, as
-    means over the `caches` by their `steps` in an epoch.
+    Their mean over the labelled pixels, or points, is 1. Frequencies are those in the `arrays` with the labels of
+    pixels and of points, as means over the `caches` by their `steps` in an epoch.
 
     Raises:
         DamagedGroupError: if the labels of a sample cannot be read.
     """
     if not exponent:
         return None
-    suffix = "" if refined else "_raw"
-    names = [f"labels/image{suffix}", f"labels/point{suffix}"]
     shares = np.zeros((2, classes))
     for (stream, samples), part in zip(caches, steps, strict=True):
-        counts = _count_labels(stream, samples, names, classes)
+        counts = _count_labels(stream, samples, arrays, classes)
         shares += part / sum(steps) * counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
     return ClassWeights(*(_weights(share, exponent) for share in shares))
 

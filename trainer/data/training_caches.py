@@ -10,6 +10,7 @@ from torch.utils.data import Dataset
 from trainer.data.batch import Batch
 from trainer.data.builder import BatchDataset, training_arrays
 from trainer.data.sampler import Step, split_scenes
+from trainer.data.seen_classes import seen_class_ids
 from trainer.data.stream import CacheStream, SampleRef
 from trainer.errors import UnfitCacheError
 from trainer.settings import RunSettings
@@ -39,9 +40,11 @@ def open_training_stream(settings: RunSettings, url: str) -> TrainingCache:
 
     Raises:
         CacheError, UnfitCacheError: if the cache cannot be trained from.
+        ConfigError: if the cache has no class of a name in `classes.seen`.
     """
     needed, optional = training_arrays(settings)
     stream = CacheStream(url, needed, optional=optional, open_shards=2 * settings.stream.window_shards)
+    seen_class_ids(settings.classes.seen, stream.manifest.taxonomy)
     try:
         return TrainingCache(stream, split_scenes(stream.samples, settings.stream.hold_out)[0])
     except UnfitCacheError as error:
