@@ -6,12 +6,9 @@ from datetime import UTC, datetime
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
-from zarr.core.buffer import default_buffer_prototype
-from zarr.core.sync import sync
 
 from cache_schemas.cache_files import files_at
 from cache_schemas.group_path import SUMMARY
-from cache_schemas.location import zarr_store
 from cache_schemas.lock import writing
 from pipelines.summary import RunSummary
 
@@ -56,6 +53,7 @@ def write_summary(summary: RunSummary, holder: str) -> None:
     """
     finished = replace(summary, finished=datetime.now(UTC).isoformat(timespec="seconds"))
     text = json.dumps(finished.to_dict(), indent=2)
-    files_at(summary.cache).refuse_links(SUMMARY)
+    files = files_at(summary.cache)
+    files.refuse_links(SUMMARY)
     with writing(summary.cache, holder):
-        sync(zarr_store(summary.cache).set(SUMMARY, default_buffer_prototype().buffer.from_bytes(text.encode())))
+        files.put({SUMMARY: text.encode()})

@@ -85,12 +85,13 @@ class TableRequest:
 
 @dataclass(frozen=True)
 class RowResult:
-    """A row of the table: mIoU in 0..1 for each seed, or why it was left out."""
+    """A row of the table: mIoU in 0..1 for each seed, or why it was left out, and which scenes were scored."""
 
     row: Row
     image: tuple[float, ...] = ()
     point: tuple[float, ...] = ()
     left_out: str = ""
+    scenes: str = ""
 
 
 def make_table(request: TableRequest, say: Callable[[str], None]) -> list[RowResult]:
@@ -115,6 +116,7 @@ def make_table(request: TableRequest, say: Callable[[str], None]) -> list[RowRes
             tuple(_miou(report.get("image")) for report in reports),
             tuple(_miou(report.get("point")) for report in reports),
             reason,
+            str(reports[0]["scenes"]) if reports else "",
         )
     for row in (row for row in chosen if row.labels):
         image, point = labels.get(str(row.labels), (float("nan"), float("nan")))
@@ -194,7 +196,12 @@ def _cells(results: Sequence[RowResult]) -> list[list[str]]:
         gains = ["", ""]
         if baseline and result is not baseline and result.image:
             gains = [_signed(fmean(result.image) - baseline.image[0]), _signed(fmean(result.point) - baseline.point[0])]
-        numbers = [_mean(result.image), _mean(result.point), *gains, *(f"{value:.1f}" for value in paper)]
+        numbers = [
+            _mean(result.image),
+            _mean(result.point),
+            *gains,
+            *(f"{value:.1f}" if value == value else "-" for value in paper),
+        ]
         lines.append([result.row.title, *numbers])
     return lines
 
@@ -212,8 +219,9 @@ def _signed(difference: float) -> str:
 
 def _notes(results: Sequence[RowResult]) -> list[str]:
     seeds = max((len(result.image) for result in results), default=1)
+    scenes = next((result.scenes for result in results if result.scenes), "no")
     return [
-        f"mIoU in percent on the held-out scenes, {'one seed' if seeds == 1 else f'mean ± spread of {seeds} seeds'}. "
+        f"mIoU in percent on {scenes} scenes, {'one seed' if seeds == 1 else f'mean ± spread of {seeds} seeds'}. "
         "3D: all points; rows of labels have only points that a camera sees.",
         "Paper: ScanNet val, where the baseline has 17.3 and 14.2.",
         *(f"left out: {result.row.title}, since {result.left_out}" for result in results if result.left_out),
@@ -230,6 +238,7 @@ def _write(results: Sequence[RowResult], request: TableRequest) -> None:
     document = {
         "cache": request.cache,
         "seeds": list(request.seeds),
+        "scenes": next((result.scenes for result in results if result.scenes), None),
         "settings": list(request.overrides),
         "rows": [
             asdict(result.row)

@@ -217,9 +217,9 @@ class CacheStream:
                     present[path] = seal
                     names.setdefault(path, []).append(array)
         stored: dict[str, dict[str, StoredArray]] = {key: {} for key in keys}
-        for path, array in self._reader.locate(present, names).items():
-            _, key, name = path.split("/", 2)
-            stored[key][name] = array
+        for place, found in self._reader.locate(present, names).items():
+            _, key, name = place.split("/", 2)
+            stored[key][name] = found
         ends = [(key, axis) for key in keys for axis, name in OFFSETS.items() if name in stored[key]]
         arrays = [stored[key].pop(OFFSETS[axis]) for key, axis in ends]
         offsets: dict[str, dict[str, AnyArray]] = {key: {} for key in keys}
