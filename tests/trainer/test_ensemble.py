@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from cache_schemas.group_path import GroupPath
 from cache_schemas.store import Cache
+from tests.trainer.conftest import MakeCache
 from tests.trainer.runs import history, overrides, run_cli
 from trainer.errors import UnfitCacheError
 from trainer.evaluation.ensemble import ensemble_cosines, fused_cosines
@@ -127,3 +128,11 @@ def test_a_2d_network_alone_is_scored_but_labels_no_points(pictures_alone: Path,
     assert found["image"]["scored"] > 0 and "point" not in found
     told = run_cli("predict", pictures_alone, rich_toy, "--out", tmp_path / "labels", exit_code=1).stderr
     assert "trainer predict needs a 3D network" in told and not (tmp_path / "labels").exists()
+
+
+def test_classes_that_are_not_shared_do_not_decide(points_alone: Path, make_cache: MakeCache, tmp_path: Path) -> None:
+    other = make_cache(tmp_path / "other", scenes=1, rich=True, names=("car", "house", "tree"))
+    found = json.loads(run_cli("evaluate", points_alone, other, "--ensemble", "--shared-classes", "--json").stdout)
+    assert set(found["ensemble"]["iou"]) == {"car", "tree"}
+    assert found["fused_2d"]["accuracy"] > 0.8, "the run's road, which the cache does not have, is never chosen"
+    assert found["ensemble"]["scored"] == found["point"]["scored"]
