@@ -19,8 +19,7 @@ import torch
 
 from cache_schemas.store import Cache
 from trainer.data.batch import Batch
-from trainer.data.builder import BatchDataset
-from trainer.fit import make_run_record, open_training_stream
+from trainer.data.training_caches import BatchesOfCaches, open_training_stream, teacher_widths
 from trainer.networks.point_cloud import cloud_of
 from trainer.schedule import TargetSources
 from trainer.settings import Source, load_settings
@@ -40,13 +39,12 @@ def measure_step(cache: str, overrides: Sequence[str], steps: int, threads: int 
         torch.set_num_threads(threads)
     ranks = join_ranks()
     settings = load_settings(Cache.open(cache)[1].dataset, overrides=overrides)
-    stream, samples = open_training_stream(settings, cache)
-    text = torch.from_numpy(stream.text_embeddings())
-    widths = make_run_record(settings, stream, samples).teacher_widths
-    model = TrainingModel(settings, text, widths).to(ranks.device).train()
-    plan = Plan(samples, settings, ranks)
+    opened = open_training_stream(settings, cache)
+    text = torch.from_numpy(opened.stream.text_embeddings())
+    model = TrainingModel(settings, text, teacher_widths(settings, opened)).to(ranks.device).train()
+    plan = Plan([opened.samples], settings, ranks)
     trainer = Trainer(model, model, make_optimiser(model, settings.optimiser), plan)
-    batches, plan_steps = BatchDataset(stream, samples, settings), plan.steps_of(0)
+    batches, plan_steps = BatchesOfCaches([opened], settings), plan.steps_of(0)
     clock = PartClock(ranks.device)
     images = points = 0
     for number in range(steps + WARM_UP_STEPS):

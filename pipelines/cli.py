@@ -111,13 +111,13 @@ def run(
 
 _CHOOSES_WORK = {
     *("dataset", "data", "cache", "split", "config_file", "overrides", "teachers"),
-    *("shards", "limit", "retry_quarantined", "only_complete", "as_json"),
+    *("shards", "part", "limit", "retry_quarantined", "only_complete", "as_json"),
 }
 PLAN_OPTIONS = [option for option in run.params if option.name in _CHOOSES_WORK]
 """The options of `labelgen run` that decide what there is to do."""
 
 
-@click.command(short_help="What a run would do, and what it would take; nothing is written.", params=PLAN_OPTIONS)
+@click.command(short_help="Say what a run would do and take; write nothing.", params=PLAN_OPTIONS)
 @reports_errors("nothing was written")
 def plan(
     dataset: str,
@@ -128,6 +128,7 @@ def plan(
     overrides: tuple[str, ...],
     teachers: str | None,
     shards: str,
+    part: tuple[int, int],
     limit: int | None,
     retry_quarantined: bool,
     only_complete: bool,
@@ -157,7 +158,8 @@ def plan(
             data,
             cache,
             shards,
-            limit=limit,
+            part,
+            limit,
             retry_quarantined=retry_quarantined,
             only_complete=only_complete,
         )

@@ -130,7 +130,11 @@ def forecast(request: RunRequest) -> Forecast:
         refuse_unfit(request.cache, existing, resolved)
     planner = Planner(adapter.data, cache, resolved)
     plan = planner.plan(
-        scenes, pattern=request.shards, limit=request.limit, retry_quarantined=request.retry_quarantined
+        scenes,
+        pattern=request.shards,
+        part=request.part,
+        limit=request.limit,
+        retry_quarantined=request.retry_quarantined,
     )
     records = cache.shard_records(shard.key for shard in plan)
     due = [shard for shard in plan if needs_work(shard, records.get(shard.key))]

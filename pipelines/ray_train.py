@@ -1,7 +1,9 @@
 """Training under Ray Train: the same function on every worker of a cluster."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from pipelines.cluster import cluster
 from trainer.errors import TrainerError
@@ -9,10 +11,19 @@ from trainer.run_folder import RunFolder
 from trainer.settings import RunSettings
 
 
-def fit_on_ray(settings: RunSettings, cache: str, out: Path, workers: int, *, resume: bool, init: Path | None) -> None:
+def fit_on_ray(
+    settings: RunSettings,
+    caches: Sequence[str],
+    out: Path,
+    workers: int,
+    *,
+    resume: bool,
+    init: Path | None,
+    shares: Sequence[int] = (),
+) -> None:
     """Train on `workers` workers of a Ray cluster, with one GPU each if the cluster has enough.
 
-    `out` and a local `cache` must be on a file system that all nodes share. A worker that dies ends the run; call
+    `out` and local `caches` must be on a file system that all nodes share. A worker that dies ends the run; call
     again with `resume` to continue.
 
     Raises:
@@ -36,7 +47,8 @@ def fit_on_ray(settings: RunSettings, cache: str, out: Path, workers: int, *, re
             _fit_on_worker,
             train_loop_config={
                 "settings": settings.model_dump_json(),
-                "cache": cache if "://" in cache else str(Path(cache).resolve()),
+                "caches": [cache if "://" in cache else str(Path(cache).resolve()) for cache in caches],
+                "shares": list(shares),
                 "out": str(out.resolve()),
                 "resume": resume,
                 "init": "" if init is None else str(init.resolve()),
@@ -51,11 +63,11 @@ def fit_on_ray(settings: RunSettings, cache: str, out: Path, workers: int, *, re
             raise TrainerError(f"training under Ray failed: {reason[-1] if reason else type(error).__name__}") from None
 
 
-def _fit_on_worker(config: dict[str, str | bool]) -> None:
+def _fit_on_worker(config: dict[str, Any]) -> None:
     from trainer.fit import FitRequest, fit
 
     settings = RunSettings.model_validate_json(str(config["settings"]))
-    out, init = Path(str(config["out"])), str(config["init"])
-    fit(
-        FitRequest(settings, str(config["cache"]), out, bool(config["resume"]), Path(init) if init else None), say=print
-    )
+    init = Path(config["init"]) if config["init"] else None
+    cache, *more = config["caches"]
+    shares = tuple(config["shares"])
+    fit(FitRequest(settings, cache, Path(config["out"]), config["resume"], init, tuple(more), shares), say=print)

@@ -55,8 +55,16 @@ def main() -> None:
 
 
 @main.command(short_help="Co-train a 2D and a 3D network.")
-@click.argument("cache")
+@click.argument("caches", metavar="CACHE...", nargs=-1, required=True)
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the run.")
+@click.option(
+    "--share",
+    "shares",
+    multiple=True,
+    type=click.IntRange(1),
+    metavar="N",
+    help="Share of the steps of each CACHE, once for each in their order; by default, every sample once an epoch.",
+)
 @click.option("--recipe", default="cns", show_default=True, help="Training method.")
 @click.option("--config", "config_file", type=click.Path(path_type=Path), help="Settings file, over the recipe.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="One setting; may be repeated.")
@@ -67,8 +75,9 @@ def main() -> None:
 @click.option("--ray", "workers", type=click.IntRange(1), metavar="N", help="Train under Ray Train with N workers.")
 @reports_errors("resume from the last checkpoint with the same command and --resume")
 def fit(
-    cache: str,
+    caches: tuple[str, ...],
     out: Path,
+    shares: tuple[int, ...],
     recipe: str,
     config_file: Path | None,
     overrides: tuple[str, ...],
@@ -76,16 +85,19 @@ def fit(
     resume: bool,
     workers: int | None,
 ) -> None:
-    """Co-train a 2D and a 3D network on a cache's pseudo labels (Cross-modality Noisy Supervision).
+    """Co-train a 2D and a 3D network on pseudo labels of caches (Cross-modality Noisy Supervision).
 
-    Settings come from the defaults of the cache's data set, then the recipe, then --config, then --set. A later one
-    overrides an earlier one. The folder --out gets run.json, history.jsonl, checkpoints, and TensorBoard's files.
+    Several caches must have the same classes and prompts; each step takes samples of one of them.
+
+    Settings come from the defaults of the first cache's data set, then the recipe, then --config, then --set. A later
+    one overrides an earlier one. The folder --out gets run.json, history.jsonl, checkpoints, and TensorBoard's files.
 
     \b
     Examples:
       trainer fit out/nuscenes.zarr --out runs/cns
       trainer fit out/nuscenes.zarr --out runs/cns --resume
       trainer fit out/nuscenes.zarr --out runs/without-ct --recipe cns-without-ct
+      trainer fit out/a.zarr out/b.zarr --out runs/both --share 2 --share 1
       torchrun --nproc-per-node 8 -m trainer.cli fit s3://bucket/nuscenes.zarr --out runs/cns
 
     `trainer recipes` lists the methods, `trainer table` trains and scores them side by side.
@@ -97,15 +109,20 @@ def fit(
     from trainer.data.admission import refuse_without_points
     from trainer.settings import load_settings
 
-    _, manifest = Cache.open(cache)
-    refuse_without_points(cache, manifest)  # before the settings: such a data set has none
-    settings = load_settings(manifest.dataset, recipe, config_file, overrides)
+    if shares and len(shares) != len(caches):
+        raise click.UsageError(
+            f"--share is given {len(shares)} times for {counted(len(caches), 'cache')}; give it once for each, or never"
+        )
+    manifests = [Cache.open(cache)[1] for cache in caches]
+    for cache, manifest in zip(caches, manifests, strict=True):
+        refuse_without_points(cache, manifest)  # before the settings: such a data set has none
+    settings = load_settings(manifests[0].dataset, recipe, config_file, overrides)
     if workers:
-        load_attribute(RAY_LAUNCHER)(settings, cache, out, workers, resume=resume, init=init)
+        load_attribute(RAY_LAUNCHER)(settings, caches, out, workers, resume=resume, init=init, shares=shares)
         return
     from trainer.fit import FitRequest, fit
 
-    fit(FitRequest(settings, cache, out, resume, init), say, live=sys.stderr.isatty())
+    fit(FitRequest(settings, caches[0], out, resume, init, caches[1:], shares), say, live=sys.stderr.isatty())
 
 
 @main.command(short_help="Score a run's networks against truth.")
@@ -122,7 +139,10 @@ def fit(
     "--shared-classes", is_flag=True, help="Score only the classes of the truth that the run has under the same name."
 )
 @click.option(
-    "--seen", default="", metavar="NAMES", help="Classes whose truth was used in training, with commas between."
+    "--seen",
+    default="",
+    metavar="NAMES",
+    help="Classes whose truth was used in training, with commas between; by default those of the run's classes.seen.",
 )
 @click.option(
     "--unlabelled",

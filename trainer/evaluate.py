@@ -33,7 +33,8 @@ class EvaluationOptions:
         ensemble: also score CLIP's features at the points, and OpenScene's ensemble of these and the 3D network.
         shared_classes: score the classes that run and cache share by name and that occur in the truth of the samples,
             with the highest score among these as the prediction.
-        seen: names of classes whose truth was used in training, for the generalised zero-shot scores.
+        seen: names of classes whose truth was used in training, for the generalised zero-shot scores; none: those of
+            the run's `classes.seen`.
         rule: what counts; networks label everything, so that only cached labels can lack a label.
     """
 
@@ -70,6 +71,7 @@ def evaluate(
     shared = _shared_classes(stream, samples, record.taxonomy) if options.shared_classes else None
     names = shared.names if shared else stream.manifest.taxonomy.names
     refuse_unknown(options.seen, names)
+    seen = options.seen or [name for name in record.settings.classes.seen if name in names]
     model = load_model(run, record.settings, options.checkpoint)
     predictor = Predictor(model, record.settings, stream, samples, shared, tta=options.tta, ensemble=options.ensemble)
     counts = _count(predictor, stream, samples, options, say)
@@ -86,14 +88,15 @@ def evaluate(
         samples_without_truth=len(chosen) - len(samples),
         refined_predictions=options.refine,
         test_time_augmentation=options.tta,
+        truth_in_training=list(record.settings.classes.seen),
         shared_classes=list(names) if shared else None,
         unlabelled=options.rule.unlabelled,
         absent=options.rule.absent,
         labels=_label_scores(scores),
     )
     _add_networks(report, scores)
-    if options.seen:
-        report["zero_shot"] = zero_shot_report(network_scores(report), options.seen)
+    if seen:
+        report["zero_shot"] = zero_shot_report(network_scores(report), seen)
     return report
 
 

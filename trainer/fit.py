@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -12,17 +12,16 @@ from pathlib import Path
 import torch
 
 from trainer.data.batch import Batch
-from trainer.data.builder import BatchDataset, training_arrays
+from trainer.data.builder import pixel_labels, point_labels
 from trainer.data.class_weights import class_weights
 from trainer.data.loader import load_batches
-from trainer.data.sampler import split_scenes
-from trainer.data.stream import CacheStream, SampleRef
+from trainer.data.training_caches import BatchesOfCaches, TrainingCache, open_training_caches, teacher_widths
 from trainer.errors import TrainerError
 from trainer.networks.imagenet import absence
 from trainer.networks.sparse import VERSION as SPCONV_VERSION
 from trainer.networks.sparse import allow_tf32
 from trainer.run_folder import RunFolder
-from trainer.run_record import RunRecord
+from trainer.run_record import CacheRecord, RunRecord
 from trainer.settings import RunSettings
 from trainer.training.checkpoint import Checkpoint, RunState, restore, start_from
 from trainer.training.held_out import open_held_out
@@ -41,9 +40,16 @@ LOG_STEPS = 10
 
 @dataclass(frozen=True)
 class FitRequest:
-    """What to train, the cache's URL or path, the run's folder, and whether to resume the run that is there.
+    """What a run trains, and where.
 
-    A new run starts from the weights of `init`, a run's folder or a checkpoint's file, if it is given.
+    Attributes:
+        settings: of the run.
+        cache: the URL or path of the cache.
+        out: the run's folder.
+        resume: go on with the run that is there.
+        init: a run's folder or a checkpoint's file, from whose weights a new run starts.
+        more_caches: URLs or paths of further caches with the same classes, to train on together.
+        shares: of the steps of an epoch, one for each cache, at least 1; see `Plan`.
     """
 
     settings: RunSettings
@@ -51,15 +57,22 @@ class FitRequest:
     out: Path
     resume: bool = False
     init: Path | None = None
+    more_caches: tuple[str, ...] = ()
+    shares: tuple[int, ...] = ()
+
+    @property
+    def caches(self) -> tuple[str, ...]:
+        """The URLs or paths of all caches."""
+        return (self.cache, *self.more_caches)
 
 
 def fit(request: FitRequest, say: Callable[[str], None], *, live: bool = False) -> None:
-    """Train from a cache into a run folder, from the start or from the last checkpoint.
+    """Train from one or more caches into a run folder, from the start or from the last checkpoint.
 
     Progress is given to `say` as lines, or shown as a `live` bar on a terminal (stderr).
 
     Raises:
-        CacheError, UnfitCacheError: if the cache cannot be trained from.
+        CacheError, UnfitCacheError: if a cache cannot be trained from, or not together with the others.
         RunFolderError: if the run folder is occupied, holds another run, or cannot be written.
         DivergedError: if the loss is infinite or not a number; the last checkpoint is kept.
         TrainerError: if memory runs out.
@@ -73,15 +86,17 @@ def fit(request: FitRequest, say: Callable[[str], None], *, live: bool = False) 
 
 def _fit_on_rank(request: FitRequest, ranks: Ranks, say: Callable[[str], None], *, live: bool) -> None:
     settings, folder = request.settings, RunFolder(request.out)
-    # One rank checks the cache, since each check reads all documents. The others get what it found.
-    stream, samples = ranks.from_first(partial(open_training_stream, settings, request.cache))
-    record = make_run_record(settings, stream, samples, request.init)
-    plan, held_out = Plan(samples, settings, ranks), open_held_out(record, request.cache, ranks)
+    # One rank checks the caches, since each check reads all documents. The others get what it found.
+    caches = ranks.from_first(partial(open_training_caches, settings, request.caches))
+    record = make_run_record(settings, caches, request.init, request.shares)
+    plan = Plan([cache.samples for cache in caches], settings, ranks, request.shares)
+    held_out = open_held_out(record, request.caches, ranks)
     resumed, note = ranks.from_first(partial(_open_run, folder, record, resume=request.resume))
     torch.manual_seed(settings.seed)
     allow_tf32(settings.optimiser.tf32)
-    text = torch.from_numpy(stream.text_embeddings())
-    weights = class_weights(stream, samples, len(text), settings.optimiser.class_balance, settings.schedule.refine)
+    text = torch.from_numpy(caches[0].stream.text_embeddings())
+    labels = (pixel_labels(settings), point_labels(settings))
+    weights = class_weights(caches, plan.steps_by_cache, labels, len(text), settings.optimiser.class_balance)
     model = TrainingModel(settings, text, record.teacher_widths, weights)
     if request.init and not resumed:
         ranks.from_first(partial(start_from, model, request.init))  # others get the weights when theirs are wrapped
@@ -90,12 +105,14 @@ def _fit_on_rank(request: FitRequest, ranks: Ranks, say: Callable[[str], None], 
     state = restore(resumed, model, optimiser, plan) if resumed else RunState()
     trainer = Trainer(wrapped, model, optimiser, plan)
     batches = load_batches(
-        BatchDataset(stream, samples, settings),
+        BatchesOfCaches(caches, settings),
         plan.steps_from(state.steps_done),
         workers=settings.stream.workers,
         pin_memory=ranks.device.type == "cuda",
     )
     notes = [text for text in (note, "" if resumed else record.absent_weights) if text]
+    if settings.classes.seen:
+        notes.append(f"truth supervises the classes {', '.join(settings.classes.seen)} (classes.seen)")
     if state.steps_done == plan.total_steps:
         notes.append(f"all {plan.epochs} epochs are done; raise optimiser.epochs to train on")
     with (
@@ -155,40 +172,33 @@ def take_steps(
             raise KeyboardInterrupt
 
 
-def open_training_stream(settings: RunSettings, cache: str) -> tuple[CacheStream, list[SampleRef]]:
-    """Return the stream of a cache for training, and the samples to train on.
-
-    Raises:
-        CacheError, UnfitCacheError: if the cache cannot be trained from.
-    """
-    needed, optional = training_arrays(settings)
-    stream = CacheStream(cache, needed, optional=optional, open_shards=2 * settings.stream.window_shards)
-    return stream, split_scenes(stream.samples, settings.stream.hold_out)[0]
-
-
 def make_run_record(
-    settings: RunSettings, stream: CacheStream, samples: list[SampleRef], init: Path | None = None
+    settings: RunSettings, caches: Sequence[TrainingCache], init: Path | None = None, shares: Sequence[int] = ()
 ) -> RunRecord:
-    """Return the record of a run on a stream's `samples`."""
-    widths = {
-        teacher: stream.feature_width(f"{teacher}/features", samples[0], channels_last=teacher == "sam")
-        for teacher in settings.terms.teachers
-    }
-    contents = stream.scene_contents()
-    trained = {ref.scene for ref in samples}
+    """Return the record of a run on the samples of `caches`, with their `shares` of the steps."""
+    by_cache: Sequence[int | None] = shares or [None] * len(caches)
     return RunRecord(
         settings=settings,
-        dataset=stream.manifest.dataset,
-        cache=stream.url,
-        content=hashlib.sha256(json.dumps(stream.fingerprints, sort_keys=True).encode()).hexdigest(),
-        trained={scene: digests for scene, digests in contents.items() if scene in trained},
-        held_out={scene: digests for scene, digests in contents.items() if scene not in trained},
-        taxonomy=stream.manifest.taxonomy,
-        teacher_widths=widths,
+        caches=tuple(_cache_record(cache, share) for cache, share in zip(caches, by_cache, strict=True)),
+        taxonomy=caches[0].stream.manifest.taxonomy,
+        teacher_widths=teacher_widths(settings, caches[0]),
         absent_weights=absence(settings.networks.image, settings.networks.image_weights),
         init=None if init is None else str(init),
         software={name: version(name) for name in ("labelgen", "torch", "torchvision", "numpy")}
         | {"spconv": SPCONV_VERSION},
+    )
+
+
+def _cache_record(cache: TrainingCache, share: int | None) -> CacheRecord:
+    stream, contents = cache.stream, cache.stream.scene_contents()
+    trained = {ref.scene for ref in cache.samples}
+    return CacheRecord(
+        cache=stream.url,
+        dataset=stream.manifest.dataset,
+        share=share,
+        content=hashlib.sha256(json.dumps(stream.fingerprints, sort_keys=True).encode()).hexdigest(),
+        trained={scene: digests for scene, digests in contents.items() if scene in trained},
+        held_out={scene: digests for scene, digests in contents.items() if scene not in trained},
     )
 
 

@@ -1,11 +1,13 @@
 """The record of a run (run.json): what it was trained with and on, and which of this may change when it resumes."""
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
+from cache_schemas.plurals import counted
 from cache_schemas.taxonomy import Taxonomy
 from trainer.errors import RunFolderError
 from trainer.settings import RunSettings, renamed_keys
@@ -26,18 +28,36 @@ RESUMABLE = {
 """Settings that may be others when a run resumes, and what they change then."""
 
 
+class CacheRecord(BaseModel):
+    """A cache of a run.
+
+    Attributes:
+        cache: its URL or path.
+        dataset: its data set.
+        share: of the steps, in proportion to those of the other caches; None: every sample once an epoch.
+        content: a digest of the fingerprints of all groups that the run reads.
+        trained, held_out: the scenes that were trained on, and those held out, with digests of their pictures and
+            clouds (`CacheStream.scene_contents`).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    cache: str
+    dataset: str
+    share: int | None = None
+    content: str
+    trained: dict[str, tuple[str, ...]]
+    held_out: dict[str, tuple[str, ...]]
+
+
 class RunRecord(BaseModel):
     """What determines a run, as run.json holds it.
 
     Attributes:
         version: of this format.
         settings: of the run; after a resume, those that it resumed with.
-        dataset: the data set of the cache.
-        cache: the URL or path of the cache.
-        content: a digest of the fingerprints of all groups that the run reads.
-        trained, held_out: the scenes that were trained on, and those held out, with digests of their pictures and
-            clouds (`CacheStream.scene_contents`).
-        taxonomy: the classes.
+        caches: those that it trains on, at least one.
+        taxonomy: the classes, which all caches share.
         teacher_widths: by teacher, the number of channels of its frozen features.
         absent_weights: a sentence if the 2D backbone started from noise because its weights were absent, else "".
         init: the run or the file whose weights it started from, if any.
@@ -48,16 +68,31 @@ class RunRecord(BaseModel):
 
     version: int = RECORD_VERSION
     settings: RunSettings
-    dataset: str
-    cache: str
-    content: str
-    trained: dict[str, tuple[str, ...]]
-    held_out: dict[str, tuple[str, ...]]
+    caches: tuple[CacheRecord, ...]
     taxonomy: Taxonomy
     teacher_widths: dict[str, int]
     absent_weights: str
     init: str | None
     software: dict[str, str]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_single_cache(cls, values: Any) -> Any:
+        """Read the record of a run that was started when a run had one cache, so that it can go on."""
+        if not isinstance(values, dict) or "caches" in values:
+            return values
+        single = {name: values[name] for name in CacheRecord.model_fields if name in values}
+        return {name: value for name, value in values.items() if name not in single} | {"caches": [single]}
+
+    @property
+    def trained(self) -> dict[str, tuple[str, ...]]:
+        """The digests of the scenes that were trained on, by name; scenes of one name in several caches are joined."""
+        return _joined([cache.trained for cache in self.caches])
+
+    @property
+    def held_out(self) -> dict[str, tuple[str, ...]]:
+        """The digests of the scenes that were held out, as those of `trained`."""
+        return _joined([cache.held_out for cache in self.caches])
 
     @classmethod
     def parse(cls, text: str, file: Path) -> "RunRecord":
@@ -99,12 +134,40 @@ class RunRecord(BaseModel):
                 f"{folder}: its run has other settings ({values}); resume with those of the run, or give --out another "
                 f"folder. Only these may change: {', '.join(RESUMABLE)}"
             )
-        if self.content != now.content:
+        self._refuse_other_caches(now, folder)
+
+    def _refuse_other_caches(self, now: "RunRecord", folder: Path) -> None:
+        if len(self.caches) != len(now.caches):
+            urls = ", ".join(cache.cache for cache in self.caches)
             raise RunFolderError(
-                f"{folder}: its run has other cache contents (labels, pictures or clouds were made again since, or "
-                f"{now.cache} is another cache than {self.cache}); resume with the cache of the run, or give --out "
-                "another folder"
+                f"{folder}: its run has {counted(len(self.caches), 'cache')} ({urls}), and {len(now.caches)} now; "
+                "resume with those of the run in their order, or give --out another folder"
             )
+        for own, given in zip(self.caches, now.caches, strict=True):
+            if own.content != given.content:
+                raise RunFolderError(
+                    f"{folder}: its run has other cache contents (labels, pictures or clouds were made again since, or "
+                    f"{given.cache} is another cache than {own.cache}); resume with the cache of the run, or give "
+                    "--out another folder"
+                )
+        then, given_shares = ([cache.share for cache in record.caches] for record in (self, now))
+        if then != given_shares:
+            raise RunFolderError(
+                f"{folder}: its run has other shares of its caches ({_share_options(then)} in the run, "
+                f"{_share_options(given_shares)} now); resume with those of the run, or give --out another folder"
+            )
+
+
+def _joined(by_cache: Sequence[Mapping[str, tuple[str, ...]]]) -> dict[str, tuple[str, ...]]:
+    joined: dict[str, tuple[str, ...]] = {}
+    for scenes in by_cache:
+        for scene, digests in scenes.items():
+            joined[scene] = joined.get(scene, ()) + digests
+    return joined
+
+
+def _share_options(shares: Sequence[int | None]) -> str:
+    return " ".join(f"--share {share}" for share in shares if share is not None) or "no --share"
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -12,6 +12,9 @@ from cache_schemas.errors import ConfigError
 
 EXAMPLE = "trainer/configs/nuscenes.yaml"
 
+INSTANCES = "instances"
+"""The value of `stream.label_source` for the cached labels of points by instances."""
+
 RENAMED_KEYS = {
     "stream.samples": "stream.batch_samples",
     "optimiser.clip_norm": "optimiser.max_gradient_norm",
@@ -37,8 +40,9 @@ class StreamSettings(Settings):
         hold_out: every n-th scene in order of scene names is left for evaluation; 0: none.
         workers: processes that prepare batches ahead of time; 0: the training process prepares them itself.
         sweeps: sweeps that join each cloud, drawn at random from those in the cache; their points have no labels.
-        label_source: the name of imported labels of points (`labelgen import-labels`), which then take the place of
-            the cached ones. Labels of pixels stay those of the cache. None: the cached labels of points.
+        label_source: the labels of points. `instances`: the cached ones by instances (`labelgen run --set
+            instances.enabled=true`); another name: imported ones (`labelgen import-labels`); None: the cached ones by
+            pixels. Labels of pixels always are those of the cache.
     """
 
     batch_samples: int = Field(ge=1)
@@ -48,6 +52,18 @@ class StreamSettings(Settings):
     workers: int = Field(ge=0)
     sweeps: int = Field(0, ge=0)
     label_source: str | None = Field(None, pattern="^[a-z0-9][a-z0-9_-]*$")
+
+
+class ClassSettings(Settings):
+    """Classes whose truth supervises.
+
+    Attributes:
+        seen: generalised zero-shot: names of classes whose truth takes the place of the labels of points. Elsewhere
+            labels of the other classes stay, at points that a camera sees. The cache must have truth of points; labels
+            of pixels stay as they are. None are seen: no truth is read.
+    """
+
+    seen: tuple[str, ...] = ()
 
 
 class AugmentSettings(Settings):
@@ -185,6 +201,16 @@ class SpatialTemporalSettings(Settings):
     weight: float = Field(0, ge=0)
 
 
+class MultiscaleKlSettings(Settings):
+    """Affinity3D's transfer of knowledge: class scores of points at each scale of the 3D network follow the 2D network.
+
+    Attributes:
+        weight: of the term in the loss; 0: the term is left out.
+    """
+
+    weight: float = Field(0, ge=0)
+
+
 class TermSettings(Settings):
     """The terms of the loss. Each has a weight, and is left out if that is 0.
 
@@ -193,12 +219,14 @@ class TermSettings(Settings):
         latent: eq 7.
         distillation: OpenScene's.
         spatial_temporal: CLIP2Scene's.
+        multiscale_kl: Affinity3D's.
     """
 
     semantic: SemanticSettings = SemanticSettings()
     latent: LatentSettings = LatentSettings()
     distillation: DistillationSettings = DistillationSettings()
     spatial_temporal: SpatialTemporalSettings = SpatialTemporalSettings()
+    multiscale_kl: MultiscaleKlSettings = MultiscaleKlSettings()
 
     @property
     def teachers(self) -> tuple[str, ...]:
@@ -246,6 +274,7 @@ class RunSettings(Settings):
         recipe: the name of the method's settings (schedule, terms, some networks) in trainer/recipes.
         seed: determines initial weights, the order of samples, augmentation, and the sources of targets.
         stream: what a training step reads.
+        classes: classes whose truth supervises; by default none.
         augment: random augmentation.
         networks: the two networks.
         schedule: which labels the networks learn from, and when.
@@ -260,6 +289,7 @@ class RunSettings(Settings):
     recipe: str
     seed: int = Field(0, ge=0)
     stream: StreamSettings
+    classes: ClassSettings = ClassSettings()
     augment: AugmentSettings = AugmentSettings()
     networks: NetworkSettings
     schedule: ScheduleSettings
@@ -283,6 +313,11 @@ class RunSettings(Settings):
             raise ValueError("networks.image and networks.cloud are both none; one must be trained")
         if self.terms.spatial_temporal.weight and self.networks.cloud == "none":
             raise ValueError("terms.spatial_temporal.weight needs a 3D network, but networks.cloud is none")
+        if absent and self.terms.multiscale_kl.weight:
+            raise ValueError(
+                f"terms.multiscale_kl needs both networks, but networks.{absent[0]} is none; choose one, or set "
+                "terms.multiscale_kl.weight to 0"
+            )
         predicted_by = {"image": Source.OWN_2D, "cloud": Source.OWN_3D}
         for stage in ("stage1", "stage2"):
             of_stage: StageSettings = getattr(self.schedule, stage)

@@ -18,16 +18,16 @@ from trainer.settings import RunSettings, load_settings
 
 @dataclass(frozen=True)
 class Row:
-    """A row of table 1 or 2 of the CNS paper.
+    """A row of table 1 or 2 of the CNS paper, or of another method beside them.
 
     Attributes:
         name: how `--rows` calls it.
-        title: how the paper calls it.
+        title: how its paper calls it.
         labels: the cached labels that the row scores, `raw` or `refined`; None for a row that is trained.
         recipe: the recipe of a row that is trained.
         overrides: settings besides the recipe.
         refine: predictions are voted within SAM's masks before they are scored (Post-Refine).
-        paper: 2D and 3D mIoU on ScanNet val in the paper, percent.
+        paper: 2D and 3D mIoU on ScanNet val in the CNS paper, percent.
     """
 
     name: str
@@ -63,10 +63,12 @@ ROWS = (
     Row("images-16", "16 images", recipe="cns", overrides=("stream.images=16",), paper=(28.4, 33.5)),
     Row("images-32", "32 images", recipe="cns", overrides=("stream.images=32",), paper=(28.3, 33.3)),
     Row("cns", "CNS (full)", recipe="cns", paper=(28.4, 33.5)),
+    Row("cns-instances", "CNS, instance labels", recipe="cns-instances"),
+    Row("affinity3d", "Affinity3D", recipe="affinity3d"),
 )
 """The rows of both tables. CLIP2Scene has one for lidar with sweeps, and one for ScanNet."""
 
-OPTIONAL = ("clip/features", "sweeps")
+OPTIONAL = ("clip/features", "sweeps", "instance_labels")
 """What a cache may lack; rows that need it are left out then."""
 
 HEADS = ["", "2D mIoU", "3D mIoU", "2D - baseline", "3D - baseline", "paper 2D", "paper 3D"]
@@ -159,7 +161,7 @@ def _settings(row: Row, request: TableRequest, seed: int) -> RunSettings:
 
 def _reason_to_leave_out(row: Row, request: TableRequest) -> str:
     """Return why a cache cannot give a row, or an empty text."""
-    from trainer.fit import open_training_stream
+    from trainer.data.training_caches import open_training_stream
 
     settings = _settings(row, request, 0)
     try:

@@ -26,6 +26,8 @@ from labelgen.export.labels_out import Track
 from labelgen.export.shards import FinishedShards, cloud_names, find_finished
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+RESERVED = "instances"
+"""With this name, trainings choose the cached labels by instances."""
 
 
 @dataclass
@@ -83,6 +85,8 @@ def import_labels(
         raise LabelFileError(
             f"--name {name!r}: not a name for a source; use at most 64 lower-case letters, digits, - and _"
         )
+    if name == RESERVED:
+        raise LabelFileError(f"--name {name}: reserved for the cached labels by instances; choose another one")
     Cache.open(url)
     with run_lock(url):
         cache, manifest = Cache.open(url, "a")

@@ -27,6 +27,7 @@ def test_help_lists_all_commands_with_a_short_help() -> None:
         "inspect",
         "merge",
         "migrate",
+        "plan",
         "query",
         "reprompt",
         "run",

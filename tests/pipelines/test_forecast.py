@@ -44,6 +44,16 @@ def test_an_absent_cache_has_all_to_do_and_nothing_is_made(made: Path, tmp_path:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_parts_of_an_array_job_are_forecast_each_by_itself(made: Path, tmp_path: Path, labelgen_here) -> None:
+    found = [forecast(request(made, tmp_path / "new.zarr", part=(number, 2))) for number in (1, 2)]
+    assert [part.shards_due for part in found] == [2, 1]
+    assert sum(part.samples for part in found) == 5
+    options = ["--dataset", "nuscenes", "--data", str(made / "nuscenes"), "--cache", str(tmp_path / "new.zarr")]
+    done = labelgen_here("plan", *options, "--teachers", "untrained", "--part", "2/2", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["shards_due"] == 1
+
+
 def test_a_finished_cache_has_nothing_to_do(made: Path, built: Path) -> None:
     found = forecast(request(made, built))
     assert (found.shards_due, found.shards_up_to_date, found.groups) == (0, 3, {})

@@ -79,7 +79,7 @@ def make_shard(rng: np.random.Generator, samples: int, classes: int = 3) -> dict
 def add_optional(
     groups: dict[str, dict[str, np.ndarray]], rng: np.random.Generator
 ) -> dict[str, dict[str, np.ndarray]]:
-    """Return the groups of a shard with CLIP's features, which show the truth, and with two sweeps."""
+    """Return the groups of a shard with CLIP's features, which show the truth, two sweeps, and labels by instances."""
     truth, ends = groups["truth"]["image"], groups["points"]["offsets"]
     features = 0.3 * rng.normal(size=(len(truth), 8, 3, 4))
     features[:, :3] += np.moveaxis(np.eye(3)[truth[:, 8::16, 8::16]], 3, 1)
@@ -91,6 +91,26 @@ def add_optional(
             "xyz": (xyz + rng.normal(0, 0.05, xyz.shape)).astype(np.float32),
             "lag": np.where(np.arange(len(xyz)) % POINTS < POINTS // 2, 0.05, 0.1).astype(np.float32),
             "offsets": ends,
+        },
+        **make_instances(rng, len(ends) - 1),
+    }
+
+
+def make_instances(rng: np.random.Generator, samples: int) -> dict[str, dict[str, np.ndarray]]:
+    """Return the groups of instances: one in each sample, and random labels of points."""
+    points = samples * POINTS
+    return {
+        "instances": {
+            "point": np.ones(points, np.uint16),
+            "extent": np.ones((samples, 3), np.float32),
+            "offsets": np.arange(samples + 1),
+        },
+        "instance_labels": {
+            "scores": np.zeros((samples, 3), np.float32),
+            "pixels": np.ones(samples, np.uint32),
+            "instance_raw": np.zeros(samples, np.uint8),
+            "instance": np.zeros(samples, np.uint8),
+            "point": rng.integers(0, 3, points).astype(np.uint8),
         },
     }
 
@@ -129,7 +149,7 @@ def toy(tmp_path_factory: pytest.TempPathFactory, make_cache: MakeCache) -> str:
 
 @pytest.fixture(scope="session")
 def rich_toy(tmp_path_factory: pytest.TempPathFactory, make_cache: MakeCache) -> str:
-    """A toy cache like `toy`, with CLIP's features and sweeps, which some recipes need."""
+    """A toy cache like `toy`, with CLIP's features, sweeps and labels by instances, which some recipes need."""
     return make_cache(tmp_path_factory.mktemp("rich") / "cache", scenes=5, rich=True)
 
 

@@ -7,6 +7,7 @@ from cache_schemas.group_path import GroupPath
 from cache_schemas.store import Cache
 from trainer.data.class_weights import MIN_FREQUENCY, class_weights
 from trainer.data.stream import CacheStream
+from trainer.data.training_caches import TrainingCache
 
 ARRAYS = ["labels/image", "labels/image_raw", "labels/point", "labels/point_raw"]
 
@@ -21,7 +22,8 @@ def test_weights_follow_the_frequencies_of_the_labels_that_are_trained_on(
     name = element if refined else f"{element}_raw"
     labels = np.concatenate([cache.read(GroupPath(key, "labels"), name)[name].ravel() for key in cache.shard_keys()])
     share = np.array([(labels == i).sum() for i in range(classes)]) / (labels < classes).sum()
-    found = class_weights(stream, stream.samples, classes, 0.5, refined)
+    arrays = ("labels/image", "labels/point") if refined else ("labels/image_raw", "labels/point_raw")
+    found = class_weights([TrainingCache(stream, stream.samples)], [1], arrays, classes, 0.5)
     weights = (found.pixels if element == "image" else found.points).double().numpy()
     for one in range(classes):
         ratio = (max(share[0], MIN_FREQUENCY) / max(share[one], MIN_FREQUENCY)) ** 0.5
@@ -31,4 +33,5 @@ def test_weights_follow_the_frequencies_of_the_labels_that_are_trained_on(
 
 def test_no_exponent_gives_no_weights(toy: str) -> None:
     stream = CacheStream(toy, ARRAYS)
-    assert class_weights(stream, stream.samples, 3, 0.0, True) is None
+    caches = [TrainingCache(stream, stream.samples)]
+    assert class_weights(caches, [1], ("labels/image", "labels/point"), 3, 0.0) is None

@@ -58,7 +58,7 @@ def test_training_scenes_are_recognised_wherever_the_cache_lies(
         cache = make_cache(tmp_path / "grown", scenes=6)  # with its six scenes, hold_out=3 would hold out another too
     found = json.loads(run_cli("evaluate", small_run, cache, "--json").stdout)
     assert (found["scenes"], found["samples"]) == ("held-out", 2)
-    record = json.loads((small_run / "run.json").read_text())
+    (record,) = json.loads((small_run / "run.json").read_text())["caches"]
     assert list(record["held_out"]) == ["scene-2"]
     assert sorted(record["trained"]) == ["scene-0", "scene-1", "scene-3", "scene-4"]
 

@@ -13,6 +13,7 @@ LOSSES = {
     "maskclip++": {"image", "cloud"},
     "openscene": {"image_distillation", "cloud_distillation"},
     "openscene-original": {"cloud_distillation"},
+    "affinity3d": {"image", "cloud", "cloud_kl"},
     "clip2scene": {"image", "cloud", "cloud_consistency"},
     "clip2scene-original": {"cloud", "cloud_consistency"},
     "clip2scene-rooms": {"image", "cloud", "image_clip", "cloud_clip"},
@@ -34,6 +35,10 @@ def test_every_recipe_takes_a_step(rich_toy: str, tmp_path: Path, recipe: str) -
 
 
 def test_a_recipe_says_what_the_cache_lacks(toy: str, tmp_path: Path) -> None:
-    for recipe, remedy in (("openscene", "clip.store_features=true"), ("clip2scene", "sweeps.count=10")):
+    for recipe, remedy in (
+        ("openscene", "clip.store_features=true"),
+        ("clip2scene", "sweeps.count=10"),
+        ("affinity3d", "instances.enabled=true"),
+    ):
         done = run_cli("fit", toy, "--recipe", recipe, "--out", tmp_path / recipe, *overrides(), exit_code=1)
         assert remedy in done.stderr

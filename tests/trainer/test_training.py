@@ -37,7 +37,7 @@ def test_the_learning_rate_warms_up_linearly_and_falls_along_a_cosine_to_zero() 
 def test_a_plan_numbers_the_steps_of_all_epochs() -> None:
     settings = load_settings("nuscenes", overrides=["optimiser.epochs=3", "stream.batch_samples=2"])
     samples = [SampleRef(f"s{n}", 0, f"t{n}", f"scene-{n}") for n in range(9)]
-    plan = Plan(samples, settings, Ranks(0, 1, torch.device("cpu")))
+    plan = Plan([samples], settings, Ranks(0, 1, torch.device("cpu")))
     assert (plan.steps_per_epoch, plan.total_steps) == (4, 12)
     assert [step for step in range(12) if plan.ends_epoch(step)] == [3, 7, 11]
     assert plan.epoch_and_step(6) == (1, 2)

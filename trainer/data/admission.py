@@ -90,7 +90,11 @@ def _remedy(name: str) -> str:
     if name.startswith("sweeps/"):
         return "make it with `labelgen run --set sweeps.count=10`, or train with stream.sweeps=0"
     if name.startswith("truth/"):
-        return "choose a cache whose data set has truth"
+        return "choose a cache whose data set has truth, or train without classes.seen"
+    if name.startswith("instance_labels/"):
+        return (
+            "make it with `labelgen run --set instances.enabled=true`, or train without stream.label_source=instances"
+        )
     if name.startswith(SOURCE_PREFIX):
         return "import labels for every shard with `labelgen import-labels`, or train without stream.label_source"
     return "run `labelgen verify` to see what else is missing"

@@ -13,15 +13,17 @@ from torch.utils.data import Dataset
 
 from cache_schemas.group_path import shard_path
 from cache_schemas.layout import SOURCE_PREFIX
+from cache_schemas.taxonomy import IGNORE
 from trainer.data.augment import Crop, draw_crop, draw_rotation
 from trainer.data.batch import Batch
 from trainer.data.point_features import point_arrays, point_features
 from trainer.data.sampler import Step
+from trainer.data.seen_classes import labels_with_truth, seen_class_ids
 from trainer.data.stream import CacheStream, SampleArrays, SampleRef
 from trainer.data.sweeps import join_sweeps
 from trainer.data.voxels import grid_position, voxelise
 from trainer.errors import UnfitCacheError
-from trainer.settings import NetworkSettings, RunSettings
+from trainer.settings import INSTANCES, NetworkSettings, RunSettings
 
 HEIGHT_SCALE_M = 10.0
 """Heights, in metres, are divided by this before they enter the 3D network."""
@@ -36,6 +38,7 @@ class BatchDataset(Dataset[Batch]):
     def __init__(self, stream: CacheStream, samples: Sequence[SampleRef], settings: RunSettings) -> None:
         """Build batches from `samples` of a stream that reads the arrays of `training_arrays(settings)`."""
         self._stream, self._samples, self._settings = stream, samples, settings
+        self._seen = seen_class_ids(settings.classes.seen, stream.manifest.taxonomy)
 
     def __getitem__(self, step: Step) -> Batch:
         """Return the batch of a step; it depends on the settings' seed, the step's epoch and its samples only.
@@ -55,6 +58,9 @@ class BatchDataset(Dataset[Batch]):
         return _join([self._prepare(*sample) for sample in zip(refs, found, rngs, strict=True)])
 
     def _prepare(self, ref: SampleRef, arrays: SampleArrays, rng: np.random.Generator) -> "_SampleTensors":
+        if self._seen:
+            name, hidden = point_labels(self._settings), arrays["labels/point"] == IGNORE
+            arrays = arrays | {name: labels_with_truth(arrays[name], arrays["truth/point"], hidden, self._seen)}
         try:
             return _prepare(arrays, self._settings, rng)
         except ValueError as error:
@@ -63,8 +69,9 @@ class BatchDataset(Dataset[Batch]):
 
 def training_arrays(settings: RunSettings) -> tuple[list[str], list[str]]:
     """Return the arrays that training reads: those that must be present, and those that may be."""
-    needed = [f"labels/image{_label_suffix(settings)}", point_labels(settings), "images/rgb", "sam/mask_ids"]
+    needed = [pixel_labels(settings), point_labels(settings), "images/rgb", "sam/mask_ids"]
     needed += ["pairs/point", "pairs/image", "pairs/row", "pairs/col"]
+    needed += ["truth/point", "labels/point"] if settings.classes.seen else []
     needed += [f"{teacher}/features" for teacher in settings.terms.teachers]
     of_points, optional = point_arrays(settings.networks)
     optional += ["sam/features_scale", "sam/features_valid"] if "sam" in settings.terms.teachers else []
@@ -74,10 +81,17 @@ def training_arrays(settings: RunSettings) -> tuple[list[str], list[str]]:
     return needed + of_points, ["pairs/visible", *optional]
 
 
+def pixel_labels(settings: RunSettings) -> str:
+    """Return the array with the labels of pixels to train on."""
+    return f"labels/image{_label_suffix(settings)}"
+
+
 def point_labels(settings: RunSettings) -> str:
-    """Return the array with the labels of points to train on: the cached ones, or those of an imported source."""
+    """Return the array with the labels of points to train on; see `StreamSettings.label_source`."""
     source = settings.stream.label_source
-    return f"labels/point{_label_suffix(settings)}" if source is None else f"{SOURCE_PREFIX}{source}/point"
+    if source is None:
+        return f"labels/point{_label_suffix(settings)}"
+    return "instance_labels/point" if source == INSTANCES else f"{SOURCE_PREFIX}{source}/point"
 
 
 @dataclass(frozen=True)
@@ -102,7 +116,7 @@ def _prepare(arrays: SampleArrays, settings: RunSettings, rng: np.random.Generat
     images = torch.stack([_crop_image(image, crop) for image, crop in zip(rgb, crops, strict=True)])
     found = {
         "image_crop": np.array([crop.box() for crop in crops], np.float32).reshape(-1, 4),
-        "pixel_labels": _crop_ids(arrays[f"labels/image{_label_suffix(settings)}"], crops),
+        "pixel_labels": _crop_ids(arrays[pixel_labels(settings)], crops),
         "mask_ids": _crop_ids(arrays["sam/mask_ids"], crops).astype(np.int32),
         "point_labels": arrays[point_labels(settings)],
         **voxel_arrays(arrays, settings.networks, rotation),

@@ -12,7 +12,6 @@ from torch.utils.data import DataLoader, Dataset
 
 from cache_schemas.errors import CacheError
 from trainer.data.batch import Batch
-from trainer.data.builder import BatchDataset
 from trainer.data.sampler import Step
 from trainer.errors import TrainerError
 
@@ -26,7 +25,7 @@ SPREAD = 1.5
 """How much larger than the first batch others may be."""
 
 
-def load_batches(dataset: BatchDataset, steps: Sequence[Step], *, workers: int, pin_memory: bool) -> Iterator[Batch]:
+def load_batches(dataset: Dataset[Batch], steps: Sequence[Step], *, workers: int, pin_memory: bool) -> Iterator[Batch]:
     """Yield the batch of each step in order, prepared by `workers` processes (0: by this one).
 
     Raises:
@@ -34,7 +33,9 @@ def load_batches(dataset: BatchDataset, steps: Sequence[Step], *, workers: int, 
         TrainerError: if the shared memory is too small for the workers.
     """
     if workers and steps:
-        refuse_small_shared_memory(dataset[steps[0]], workers)
+        first_steps = {step.cache: step for step in reversed(steps)}
+        largest = max((dataset[step] for step in first_steps.values()), key=lambda batch: batch.bytes)
+        refuse_small_shared_memory(largest, workers)
     # Forked processes would share connections to object stores, which then hang.
     options: dict[str, Any] = (
         {"prefetch_factor": PREFETCHED, "multiprocessing_context": "forkserver"} if workers else {}
@@ -77,7 +78,7 @@ def refuse_small_shared_memory(batch: Batch, workers: int) -> None:
 class _BatchOrError(Dataset[Batch | Exception]):
     """The batch of a step, or the error in reading it: a worker's exception would arrive wrapped in its traceback."""
 
-    def __init__(self, dataset: BatchDataset) -> None:
+    def __init__(self, dataset: Dataset[Batch]) -> None:
         self._dataset = dataset
 
     def __getitem__(self, step: Step) -> Batch | Exception:

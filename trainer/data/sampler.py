@@ -12,11 +12,19 @@ from trainer.errors import UnfitCacheError
 
 @dataclass(frozen=True)
 class Step:
-    """One step of one rank: its epoch, its number in the epoch, and indices into the list of training samples."""
+    """One step of one rank, which takes samples of one cache.
+
+    Attributes:
+        epoch: the number of the pass over the cache's samples. With one cache, this is the epoch of the run.
+        number: of the step in this pass.
+        sample_indices: into the list of the cache's training samples.
+        cache: the position of the cache among those of the run.
+    """
 
     epoch: int
     number: int
     sample_indices: tuple[int, ...]
+    cache: int = 0
 
 
 def split_scenes(samples: Sequence[SampleRef], hold_out: int) -> tuple[list[SampleRef], list[SampleRef]]:
@@ -54,7 +62,9 @@ def epoch_order(samples: Sequence[SampleRef], seed: int, epoch: int, window_shar
     return order
 
 
-def steps_of_epoch(order: Sequence[int], epoch: int, batch_samples: int, rank: int = 0, world: int = 1) -> list[Step]:
+def steps_of_epoch(
+    order: Sequence[int], epoch: int, batch_samples: int, rank: int = 0, world: int = 1, cache: int = 0
+) -> list[Step]:
     """Divide an epoch's order into steps of `batch_samples` samples on each of `world` ranks; return those of `rank`.
 
     Every sample is taken once by one rank, and all ranks take the same number of steps: where the division leaves a
@@ -70,6 +80,6 @@ def steps_of_epoch(order: Sequence[int], epoch: int, batch_samples: int, rank: i
     count = max(1, len(order) // (batch_samples * world))
     joint = np.array_split(np.asarray(order), count)
     return [
-        Step(epoch, number, tuple(int(i) for i in np.array_split(part, world)[rank]))
+        Step(epoch, number, tuple(int(i) for i in np.array_split(part, world)[rank]), cache)
         for number, part in enumerate(joint)
     ]

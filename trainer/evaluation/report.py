@@ -53,6 +53,7 @@ class EvaluationReport(TypedDict):
     samples_without_truth: int
     refined_predictions: bool
     test_time_augmentation: bool
+    truth_in_training: list[str]
     shared_classes: list[str] | None
     unlabelled: Unlabelled
     absent: Absent
@@ -119,6 +120,8 @@ def render(report: EvaluationReport, width: int) -> str:
 
 def _notes(report: EvaluationReport) -> Iterator[str]:
     """Yield the sentences below the table."""
+    if truth := report["truth_in_training"]:
+        yield f"Truth of these classes supervised the training (classes.seen): {', '.join(truth)}."
     if "zero_shot" in report:
         yield f"Seen classes: {', '.join(report['zero_shot']['seen_classes'])}."
         for name, scores in report["zero_shot"]["scores"].items():

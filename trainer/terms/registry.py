@@ -9,6 +9,7 @@ from trainer.networks.model import SceneNetworks
 from trainer.settings import TermSettings
 from trainer.terms.distillation import DistillationTerm
 from trainer.terms.latent import LatentTerm
+from trainer.terms.multiscale_kl import MultiscaleKlTerm
 from trainer.terms.semantic import SemanticTerm
 from trainer.terms.spatial_temporal import SpatialTemporalTerm
 
@@ -33,4 +34,6 @@ def build_terms(
         terms["distillation"] = DistillationTerm()
     if settings.spatial_temporal.weight:
         terms["spatial_temporal"] = SpatialTemporalTerm(networks)
+    if settings.multiscale_kl.weight:
+        terms["multiscale_kl"] = MultiscaleKlTerm(networks)
     return terms

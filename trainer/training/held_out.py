@@ -20,9 +20,11 @@ SCORED = ("image", "point", "point_seen")
 class HeldOutScores:
     """Scores the networks on the held-out scenes; each rank takes its share of the samples."""
 
-    def __init__(self, stream: CacheStream, samples: Sequence[SampleRef], record: RunRecord, ranks: Ranks) -> None:
-        """Score `samples` of a stream with truth."""
-        self._stream, self._samples = stream, samples
+    def __init__(
+        self, caches: Sequence[tuple[CacheStream, Sequence[SampleRef]]], record: RunRecord, ranks: Ranks
+    ) -> None:
+        """Score samples with truth of one or more streams."""
+        self._caches = caches
         self._record, self._ranks = record, ranks
 
     def score(self, model: SceneNetworks) -> dict[str, float | None]:
@@ -33,26 +35,30 @@ class HeldOutScores:
         """
         classes = len(self._record.taxonomy.classes)
         counts = np.zeros((len(SCORED), classes, classes + 1), np.int64)
-        predictor = Predictor(model, self._record.settings, self._stream, self._samples)
         model.eval()
-        for number in range(self._ranks.rank, len(self._samples), self._ranks.world):
-            prediction = predictor.predict(number)
-            for name, matrix in sample_confusions(self._stream.read(self._samples[number]), prediction, classes):
-                if name in SCORED:
-                    counts[SCORED.index(name)] += matrix
+        for stream, samples in self._caches:
+            predictor = Predictor(model, self._record.settings, stream, samples)
+            for number in range(self._ranks.rank, len(samples), self._ranks.world):
+                prediction = predictor.predict(number)
+                for name, matrix in sample_confusions(stream.read(samples[number]), prediction, classes):
+                    if name in SCORED:
+                        counts[SCORED.index(name)] += matrix
         model.train()
         joint = self._ranks.sum(torch.from_numpy(counts).to(self._ranks.device)).cpu().numpy()
         return {name: json_number(ScoringRule().score(matrix).miou) for name, matrix in zip(SCORED, joint, strict=True)}
 
 
-def open_held_out(record: RunRecord, cache: str, ranks: Ranks) -> HeldOutScores | None:
-    """Return what scores the held-out scenes during a run, or None if its settings do not ask for it.
+def open_held_out(record: RunRecord, caches: Sequence[str], ranks: Ranks) -> HeldOutScores | None:
+    """Return what scores the held-out scenes of all caches during a run, or None if its settings do not ask for it.
 
     Raises:
-        CacheError, UnfitCacheError: if the cache cannot be read or has no truth.
+        CacheError, UnfitCacheError: if a cache cannot be read or has no truth.
     """
     if not record.settings.score_epochs:
         return None
-    stream = open_for_scoring(record, cache)
-    samples, _ = choose_scenes(stream, record, "held-out")
-    return HeldOutScores(stream, with_truth(stream, samples), record, ranks)
+    found = []
+    for cache in caches:
+        stream = open_for_scoring(record, cache)
+        samples, _ = choose_scenes(stream, record, "held-out")
+        found.append((stream, with_truth(stream, samples)))
+    return HeldOutScores(found, record, ranks)

@@ -129,6 +129,11 @@ def test_a_source_has_a_plain_name(nuscenes: str, command, tmp_path: Path, name:
     assert "not a name for a source" in done.stderr
 
 
+def test_the_name_of_the_cached_labels_by_instances_is_reserved(nuscenes: str, command, tmp_path: Path) -> None:
+    done = command("import-labels", nuscenes, tmp_path, "--format", "pointcept", "--name", "instances", exit_code=1)
+    assert "reserved for the cached labels by instances" in done.stderr
+
+
 def test_labels_of_points_that_were_made_again_are_stale(nuscenes: str, command, tmp_path: Path) -> None:
     command("export", nuscenes, "--format", "pointcept", "--out", tmp_path / "out")
     command("import-labels", nuscenes, tmp_path / "out", "--format", "pointcept", "--name", "old")
