@@ -144,9 +144,12 @@ class SemanticSettings(Settings):
 
     Attributes:
         weight: of the term in the loss; 0: the term is left out.
+        confidence: pixels and points whose target is a cached label count as much as this label's confidence, which the
+            cache must have (`labelgen run --set labels.confidence=true`).
     """
 
     weight: float = Field(0, ge=0)
+    confidence: bool = False
 
 
 class LatentSettings(Settings):
@@ -273,6 +276,15 @@ class RunSettings(Settings):
     def _check_scored_scenes(self) -> "RunSettings":
         if self.score_epochs and not self.stream.hold_out:
             raise ValueError("score_epochs needs held-out scenes; set stream.hold_out, or score_epochs to 0")
+        return self
+
+    @model_validator(mode="after")
+    def _check_confidence(self) -> "RunSettings":
+        if self.terms.semantic.confidence and not (self.schedule.refine and self.stream.label_source is None):
+            raise ValueError(
+                "terms.semantic.confidence is that of the cached voted labels; raw and imported labels have none: "
+                "leave schedule.refine true and stream.label_source null, or set it to false"
+            )
         return self
 
     @model_validator(mode="after")

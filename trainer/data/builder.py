@@ -66,6 +66,7 @@ def training_arrays(settings: RunSettings) -> tuple[list[str], list[str]]:
     needed = [f"labels/image{_label_suffix(settings)}", point_labels(settings), "images/rgb", "sam/mask_ids"]
     needed += ["pairs/point", "pairs/image", "pairs/row", "pairs/col"]
     needed += [f"{teacher}/features" for teacher in settings.terms.teachers]
+    needed += ["labels/image_confidence", "labels/point_confidence"] if _reads_confidence(settings) else []
     of_points, optional = point_arrays(settings.networks)
     optional += ["sam/features_scale", "sam/features_valid"] if "sam" in settings.terms.teachers else []
     if settings.stream.sweeps:
@@ -107,6 +108,7 @@ def _prepare(arrays: SampleArrays, settings: RunSettings, rng: np.random.Generat
         "point_labels": arrays[point_labels(settings)],
         **voxel_arrays(arrays, settings.networks, rotation),
         **_pair_arrays(arrays, crops, (height, width)),
+        **(_confidence(arrays, crops) if _reads_confidence(settings) else {}),
     }
     tensors = {name: torch.from_numpy(values) for name, values in found.items()}
     tensors["rgb"] = _jitter_colours(images, augment.relight, rng) if augment.images else images
@@ -164,6 +166,21 @@ def _valid_part(grids: Tensor, valid: NDArray[np.uint16] | None) -> Tensor:
 
 def _label_suffix(settings: RunSettings) -> str:
     return "" if settings.schedule.refine else "_raw"
+
+
+def _reads_confidence(settings: RunSettings) -> bool:
+    return settings.terms.semantic.weight > 0 and settings.terms.semantic.confidence
+
+
+def _confidence(arrays: SampleArrays, crops: Sequence[Crop]) -> dict[str, NDArray[np.uint8]]:
+    """Return 255 times the confidence of the labels of augmented pixels and of points; points of sweeps have 0."""
+    of_points = np.zeros(len(arrays["points/xyz"]), np.uint8)
+    own = arrays["labels/point_confidence"]  # a cloud's own points come before those of its sweeps
+    of_points[: len(own)] = own
+    return {
+        "pixel_confidence": _crop_ids(arrays["labels/image_confidence"], crops),
+        "point_confidence": of_points,
+    }
 
 
 def _pair_arrays(arrays: SampleArrays, crops: Sequence[Crop], size: tuple[int, int]) -> dict[str, NDArray[Any]]:
