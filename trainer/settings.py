@@ -57,6 +57,8 @@ class AugmentSettings(Settings):
         images: mirror images and crop them.
         clouds: rotate clouds about z and mirror x and y.
         min_crop: the smallest crop, as a share of each side of the image.
+        keep_pairs: the share of an image's pairs that its crop keeps at least: of up to ten drawn crops, the first that
+            does so is taken, or else the one with the most pairs. 0: the first crop.
         relight: colour jitter: each channel is scaled by 1 +- this at most, and shifted by +- this share of half its
             range at most.
     """
@@ -64,6 +66,7 @@ class AugmentSettings(Settings):
     images: bool = True
     clouds: bool = True
     min_crop: float = Field(0.5, gt=0, le=1)
+    keep_pairs: float = Field(0, ge=0, le=1)
     relight: float = Field(0, ge=0, le=1)
 
 

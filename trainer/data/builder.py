@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from cache_schemas.group_path import shard_path
 from cache_schemas.layout import SOURCE_PREFIX
-from trainer.data.augment import Crop, draw_crop, draw_rotation
+from trainer.data.augment import Crop, draw_crop_with_pairs, draw_rotation
 from trainer.data.batch import Batch
 from trainer.data.point_features import point_arrays, point_features
 from trainer.data.sampler import Step
@@ -21,7 +21,7 @@ from trainer.data.stream import CacheStream, SampleArrays, SampleRef
 from trainer.data.sweeps import join_sweeps
 from trainer.data.voxels import grid_position, voxelise
 from trainer.errors import UnfitCacheError
-from trainer.settings import NetworkSettings, RunSettings
+from trainer.settings import AugmentSettings, NetworkSettings, RunSettings
 
 HEIGHT_SCALE_M = 10.0
 """Heights, in metres, are divided by this before they enter the 3D network."""
@@ -96,7 +96,7 @@ def _prepare(arrays: SampleArrays, settings: RunSettings, rng: np.random.Generat
     rgb, augment = arrays["images/rgb"], settings.augment
     height, width = rgb.shape[1], rgb.shape[2]
     whole = Crop((height, width), 0, 0, height, width, mirrored=False)
-    crops = [draw_crop((height, width), augment.min_crop, rng) if augment.images else whole for _ in rgb]
+    crops = _draw_crops(arrays, augment, rng) if augment.images else [whole] * len(rgb)
     if settings.stream.sweeps:
         arrays = join_sweeps(arrays, settings.stream.sweeps, point_labels(settings), rng)
     rotation = draw_rotation(rng) if augment.clouds else np.eye(3, dtype=np.float32)
@@ -166,6 +166,17 @@ def _valid_part(grids: Tensor, valid: NDArray[np.uint16] | None) -> Tensor:
 
 def _label_suffix(settings: RunSettings) -> str:
     return "" if settings.schedule.refine else "_raw"
+
+
+def _draw_crops(arrays: SampleArrays, augment: AugmentSettings, rng: np.random.Generator) -> list[Crop]:
+    """Draw a crop of each image; with `keep_pairs` 0, each is the first that is drawn."""
+    images, height, width = arrays["images/rgb"].shape[:3]
+    crops = []
+    for number in range(images):
+        own = arrays["pairs/image"] == number
+        pixels = arrays["pairs/row"][own], arrays["pairs/col"][own]
+        crops.append(draw_crop_with_pairs((height, width), augment.min_crop, augment.keep_pairs, pixels, rng))
+    return crops
 
 
 def _reads_confidence(settings: RunSettings) -> bool:
