@@ -73,6 +73,8 @@ class AugmentSettings(Settings):
         images: mirror images and crop them.
         clouds: rotate clouds about z and mirror x and y.
         min_crop: the smallest crop, as a share of each side of the image.
+        keep_pairs: the share of an image's pairs that its crop keeps at least: of up to ten drawn crops, the first that
+            does so is taken, or else the one with the most pairs. 0: the first crop.
         relight: colour jitter: each channel is scaled by 1 +- this at most, and shifted by +- this share of half its
             range at most.
     """
@@ -80,6 +82,7 @@ class AugmentSettings(Settings):
     images: bool = True
     clouds: bool = True
     min_crop: float = Field(0.5, gt=0, le=1)
+    keep_pairs: float = Field(0, ge=0, le=1)
     relight: float = Field(0, ge=0, le=1)
 
 
@@ -160,9 +163,12 @@ class SemanticSettings(Settings):
 
     Attributes:
         weight: of the term in the loss; 0: the term is left out.
+        confidence: pixels and points whose target is a cached label count as much as this label's confidence, which the
+            cache must have (`labelgen run --set labels.confidence=true`).
     """
 
     weight: float = Field(0, ge=0)
+    confidence: bool = False
 
 
 class LatentSettings(Settings):
@@ -303,6 +309,15 @@ class RunSettings(Settings):
     def _check_scored_scenes(self) -> "RunSettings":
         if self.score_epochs and not self.stream.hold_out:
             raise ValueError("score_epochs needs held-out scenes; set stream.hold_out, or score_epochs to 0")
+        return self
+
+    @model_validator(mode="after")
+    def _check_confidence(self) -> "RunSettings":
+        if self.terms.semantic.confidence and not (self.schedule.refine and self.stream.label_source is None):
+            raise ValueError(
+                "terms.semantic.confidence is that of the cached voted labels; raw and imported labels have none: "
+                "leave schedule.refine true and stream.label_source null, or set it to false"
+            )
         return self
 
     @model_validator(mode="after")

@@ -29,17 +29,23 @@ class Predictions:
 
 @dataclass(frozen=True)
 class Targets:
-    """Class ids that the networks shall learn, 255: none. `pixels` (B, H, W) u8 or None, `points` (P,) u8 or None."""
+    """Class ids that the networks shall learn, 255: none. `pixels` (B, H, W) u8 or None, `points` (P,) u8 or None.
+
+    `pixel_confidence` (B, H, W) and `point_confidence` (P,), u8, are 255 times the confidence of cached labels. None:
+    all targets are equally sure, as predictions are, or the batch has no confidence.
+    """
 
     pixels: Tensor | None
     points: Tensor | None
+    pixel_confidence: Tensor | None = None
+    point_confidence: Tensor | None = None
 
 
 def make_targets(sources: TargetSources, batch: Batch, predictions: Predictions, classes: int, refine: bool) -> Targets:
     """Return the targets of both networks. `refine`: vote predictions first (eq 4)."""
     pixels = pixel_target(sources.image, batch, predictions, classes, refine) if sources.image else None
     points = point_target(sources.cloud, batch, predictions, classes, refine) if sources.cloud else None
-    return Targets(pixels, points)
+    return Targets(pixels, points, *_confidence(sources, batch))
 
 
 def pixel_target(source: Source, batch: Batch, predictions: Predictions, classes: int, refine: bool) -> Tensor:
@@ -53,10 +59,7 @@ def pixel_target(source: Source, batch: Batch, predictions: Predictions, classes
             labels = batch.point_labels[batch.pair_point]
         case Source.OWN_3D:
             labels = _point_predictions_at_pairs(batch, predictions, classes, refine)
-    target = torch.full_like(batch.pixel_labels, IGNORE)
-    first = batch.first_pair_of_pixel
-    target[batch.pair_image[first], batch.pair_row[first], batch.pair_col[first]] = labels[first]
-    return target
+    return _move_to_pixels(labels, batch)
 
 
 def point_target(source: Source, batch: Batch, predictions: Predictions, classes: int, refine: bool) -> Tensor:
@@ -70,10 +73,40 @@ def point_target(source: Source, batch: Batch, predictions: Predictions, classes
             labels = _pixels_at_pairs(batch.pixel_labels, batch)
         case Source.OWN_2D:
             labels = _pixels_at_pairs(_refined_pixels(batch, predictions, classes, refine), batch)
-    target = torch.full_like(batch.point_labels, IGNORE)
+    return _move_to_points(labels, batch)
+
+
+def _confidence(sources: TargetSources, batch: Batch) -> tuple[Tensor | None, Tensor | None]:
+    """Return 255 times the confidence of the targets of pixels and of points; it moves at the pairs as labels do."""
+    pixels, points = batch.pixel_confidence, batch.point_confidence
+    if pixels is None or points is None:
+        return None, None
+    of_pixels = of_points = None
+    if sources.image is Source.CLIP_2D:
+        of_pixels = pixels
+    elif sources.image is Source.CLIP_3D:
+        of_pixels = _move_to_pixels(points[batch.pair_point], batch)
+    if sources.cloud is Source.CLIP_3D:
+        of_points = points
+    elif sources.cloud is Source.CLIP_2D:
+        of_points = _move_to_points(_pixels_at_pairs(pixels, batch), batch)
+    return of_pixels, of_points
+
+
+def _move_to_pixels(values: Tensor, batch: Batch) -> Tensor:
+    """Return the values (N,) u8 of pairs at their pixels (B, H, W); 255 where there is no pair."""
+    moved = torch.full_like(batch.pixel_labels, IGNORE)
+    first = batch.first_pair_of_pixel
+    moved[batch.pair_image[first], batch.pair_row[first], batch.pair_col[first]] = values[first]
+    return moved
+
+
+def _move_to_points(values: Tensor, batch: Batch) -> Tensor:
+    """Return the values (N,) u8 of pairs at their points (P,); 255 where there is no pair."""
+    moved = torch.full_like(batch.point_labels, IGNORE)
     first = batch.first_pair_of_point
-    target[batch.pair_point[first]] = labels[first]
-    return target
+    moved[batch.pair_point[first]] = values[first]
+    return moved
 
 
 def _refined_pixels(batch: Batch, predictions: Predictions, classes: int, refine: bool) -> Tensor:

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainer.data.augment import Crop, draw_crop, draw_rotation
+from trainer.data.augment import Crop, draw_crop, draw_crop_with_pairs, draw_rotation
 
 
 @st.composite
@@ -47,6 +47,22 @@ def test_drawn_crops_cover_the_allowed_sizes() -> None:
     assert max(crop.width for crop in drawn) in range(194, 201)
     assert {crop.mirrored for crop in drawn} == {True, False}
     assert all(abs(crop.width - 2 * crop.height) <= 1 for crop in drawn)
+
+
+def test_a_crop_keeps_the_asked_share_of_pairs_or_the_most_that_was_drawn() -> None:
+    corner = (np.zeros(4, int), np.array([0, 0, 0, 99]))  # no crop but the whole image keeps all four; many keep three
+
+    def kept(crop: Crop) -> int:
+        return int(crop.map_pixels(*corner)[2].sum())
+
+    for seed in range(20):
+        ten = np.random.default_rng(seed)
+        drawn = [draw_crop((50, 100), 0.5, ten) for _ in range(10)]
+        for share, enough in ((0.0, 0), (0.25, 1), (0.75, 3), (1.0, 4)):
+            fitting = [crop for crop in drawn if kept(crop) >= enough]
+            expected = fitting[0] if fitting else max(drawn, key=kept)
+            found = draw_crop_with_pairs((50, 100), 0.5, share, corner, np.random.default_rng(seed))
+            assert found == expected
 
 
 def test_rotations_are_orthogonal_sometimes_mirrored_and_keep_z() -> None:

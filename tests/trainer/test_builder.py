@@ -152,3 +152,20 @@ def test_frozen_features_of_pictures_of_many_sizes_stay_with_their_pixels(own: s
     for image in range(6):
         share = right[batch.pair_image == image].float().mean()
         assert share > (0.7 if batch.features_valid["sam"][image, 1] == 5 else 0.95)
+
+
+def test_confidence_follows_the_labels_of_augmented_pixels_and_of_points(own: str) -> None:
+    with pytest.raises(UnfitCacheError, match=r"image_confidence: not in this cache; .*labels\.confidence=true"):
+        batches(own, "terms.semantic.confidence=true")
+    cache = Cache(own, "a")
+    for number in range(3):  # confidence is 50 times the class, so that both can be compared after augmentation
+        path = GroupPath(f"scene-{number}-000", "labels")
+        seal, labels = cache.seals([path])[path], cache.read(path)
+        labels |= {f"{name}_confidence": 50 * np.minimum(labels[name], 2) for name in ("image", "point")}
+        provenance = Provenance(seal.fingerprint, upstream=seal.upstream, samples=seal.samples, counts=seal.counts)
+        cache.write_group(path, labels, provenance)
+    found = batches(own, "terms.semantic.confidence=true")[0][Step(0, 0, (3, 0))]
+    np.testing.assert_array_equal(found.pixel_confidence, 50 * found.pixel_labels.clamp(max=2))
+    np.testing.assert_array_equal(found.point_confidence, 50 * found.point_labels.clamp(max=2))
+    plain = batches(own)[0][Step(0, 0, (3, 0))]
+    assert plain.pixel_confidence is None and plain.point_confidence is None

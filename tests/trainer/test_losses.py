@@ -25,6 +25,17 @@ def test_elements_count_as_much_as_their_class_weighs() -> None:
     assert found.total.item() == pytest.approx(-3 * math.log(3 / 4) - 0.5 * math.log(4 / 5), abs=1e-6)
 
 
+def test_elements_count_as_much_as_their_labels_are_sure() -> None:
+    scores = torch.tensor([[0.0, math.log(3)], [5.0, -5.0], [math.log(4), 0.0]])
+    labels, confidence = torch.tensor([1, 255, 1], dtype=torch.uint8), torch.tensor([51, 255, 255], dtype=torch.uint8)
+    found = semantic_loss(scores, labels, None, confidence)
+    assert found.count.item() == pytest.approx(1.2)
+    assert found.total.item() == pytest.approx(-0.2 * math.log(3 / 4) - math.log(1 / 5), abs=1e-6)
+    found = semantic_loss(scores, labels, torch.tensor([7.0, 3.0]), confidence)
+    assert found.count.item() == pytest.approx(3.6)
+    assert found.total.item() == pytest.approx(-0.6 * math.log(3 / 4) - 3 * math.log(1 / 5), abs=1e-6)
+
+
 def test_no_labels_give_a_zero_that_can_be_differentiated() -> None:
     scores = torch.zeros(4, 3, requires_grad=True)
     found = semantic_loss(scores, torch.full((4,), 255, dtype=torch.uint8))

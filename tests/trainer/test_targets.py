@@ -1,15 +1,16 @@
 """The sources of targets, and how labels move between modalities at the pairs."""
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 import torch
 
 from cache_schemas.errors import ConfigError
 from trainer.data.batch import Batch
-from trainer.schedule import draw_sources
+from trainer.schedule import TargetSources, draw_sources
 from trainer.settings import ScheduleSettings, Source, StageSettings, load_settings
-from trainer.targets import Predictions, pixel_target, point_target
+from trainer.targets import Predictions, make_targets, pixel_target, point_target
 
 ALL = {Source.CLIP_2D, Source.CLIP_3D, Source.OWN_2D, Source.OWN_3D}
 
@@ -89,6 +90,22 @@ def test_without_refinement_predictions_stay_as_they_are(batch: Batch, own: Pred
     assert point_target(Source.OWN_3D, batch, split, 3, refine=False).tolist() == [2, 1, 0, 255]
 
 
+@pytest.mark.parametrize(
+    ("image", "cloud", "pixels", "points"),
+    [
+        (Source.CLIP_2D, Source.CLIP_3D, [[[10, 20, 30], [40, 50, 60]]], [1, 2, 3, 0]),
+        (Source.CLIP_3D, Source.CLIP_2D, [[[1, 255, 3], [2, 255, 1]]], [10, 40, 30, 255]),
+        (Source.OWN_2D, Source.OWN_3D, None, None),
+    ],
+)
+def test_confidence_moves_with_cached_labels(batch: Batch, own: Predictions, image, cloud, pixels, points) -> None:
+    sure = replace(batch, pixel_confidence=u8([[[10, 20, 30], [40, 50, 60]]]), point_confidence=u8([1, 2, 3, 0]))
+    found = make_targets(TargetSources(image, cloud), sure, own, 3, refine=True)
+    of_pixels, of_points = found.pixel_confidence, found.point_confidence
+    assert (None if of_pixels is None else of_pixels.tolist()) == pixels
+    assert (None if of_points is None else of_points.tolist()) == points
+
+
 # The draw
 
 
@@ -147,6 +164,8 @@ def test_ablations_leave_sources_out(recipe: str, image: set, cloud: set) -> Non
         (["networks.image=none", "networks.cloud=none"], "both none"),
         (["schedule.stage1.cloud.clip-3d=-1"], "clip-3d = -1"),
         (["schedule.stage1.cloud.clip=1"], "clip"),
+        (["terms.semantic.confidence=true", "schedule.refine=false"], "raw and imported labels have none"),
+        (["terms.semantic.confidence=true", "stream.label_source=mine"], "raw and imported labels have none"),
     ],
 )
 def test_a_schedule_that_cannot_be_followed_is_refused(overrides: list[str], message: str) -> None:

@@ -87,6 +87,8 @@ def _remedy(name: str) -> str:
         return "make it with `labelgen run --set clip.store_features=true`, or choose a recipe and options without it"
     if name == "points/colour":
         return "choose a cache whose points have colours, or train with networks.point_features=intensity"
+    if name in ("labels/image_confidence", "labels/point_confidence"):
+        return "make it with `labelgen run --set labels.confidence=true`, or train with terms.semantic.confidence=false"
     if name.startswith("sweeps/"):
         return "make it with `labelgen run --set sweeps.count=10`, or train with stream.sweeps=0"
     if name.startswith("truth/"):

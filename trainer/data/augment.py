@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 
 Indices = NDArray[np.int64]
 
+DRAWS = 10
+"""The most crops that are drawn for an image to find one that keeps enough pairs."""
+
 
 @dataclass(frozen=True)
 class Crop:
@@ -71,6 +74,24 @@ def draw_crop(size: tuple[int, int], min_crop: float, rng: np.random.Generator) 
     height, width = (max(1, round(scale * side)) for side in size)
     top, left = (int(rng.integers(side - part + 1)) for side, part in zip(size, (height, width), strict=True))
     return Crop(size, top, left, height, width, bool(rng.integers(2)))
+
+
+def draw_crop_with_pairs(
+    size: tuple[int, int], min_crop: float, keep_pairs: float, pixels: tuple[Indices, Indices], rng: np.random.Generator
+) -> Crop:
+    """Draw crops until one keeps at least the share `keep_pairs` of an image's pairs; return it.
+
+    If `DRAWS` crops do not, return the first of those with the most pairs. `pixels` are the rows and columns (N,) of
+    the pairs.
+    """
+    tried: list[tuple[int, Crop]] = []
+    while len(tried) < DRAWS:
+        crop = draw_crop(size, min_crop, rng)
+        kept = int(crop.map_pixels(*pixels)[2].sum())
+        if kept >= keep_pairs * len(pixels[0]):
+            return crop
+        tried.append((kept, crop))
+    return max(tried, key=lambda found: found[0])[1]
 
 
 def draw_rotation(rng: np.random.Generator) -> NDArray[np.float32]:

@@ -37,6 +37,8 @@ class Batch:
         point_position: (P, 3) f32, z, y and x of each point in its sample's grid, in units of voxels; None if the 3D
             network needs no points.
         point_features: (P, F) f32, those whose means are `voxel_features`; None if the 3D network needs none.
+        pixel_confidence: (B, H, W) u8, 255 times the confidence of `pixel_labels`; None if no term weighs labels by it.
+        point_confidence: (P,) u8, 255 times the confidence of `point_labels`; None if no term weighs labels by it.
     """
 
     batch_size: int
@@ -61,6 +63,8 @@ class Batch:
     first_pair_of_pixel: Tensor
     point_position: Tensor | None = None
     point_features: Tensor | None = None
+    pixel_confidence: Tensor | None = None
+    point_confidence: Tensor | None = None
 
     @property
     def bytes(self) -> int:

@@ -13,8 +13,12 @@ from torch.utils.data import Dataset
 
 from cache_schemas.group_path import shard_path
 from cache_schemas.layout import SOURCE_PREFIX
+<<<<<<< HEAD
 from cache_schemas.taxonomy import IGNORE
 from trainer.data.augment import Crop, draw_crop, draw_rotation
+=======
+from trainer.data.augment import Crop, draw_crop_with_pairs, draw_rotation
+>>>>>>> beyond
 from trainer.data.batch import Batch
 from trainer.data.point_features import point_arrays, point_features
 from trainer.data.sampler import Step
@@ -23,7 +27,11 @@ from trainer.data.stream import CacheStream, SampleArrays, SampleRef
 from trainer.data.sweeps import join_sweeps
 from trainer.data.voxels import grid_position, voxelise
 from trainer.errors import UnfitCacheError
+<<<<<<< HEAD
 from trainer.settings import INSTANCES, NetworkSettings, RunSettings
+=======
+from trainer.settings import AugmentSettings, NetworkSettings, RunSettings
+>>>>>>> beyond
 
 HEIGHT_SCALE_M = 10.0
 """Heights, in metres, are divided by this before they enter the 3D network."""
@@ -73,6 +81,7 @@ def training_arrays(settings: RunSettings) -> tuple[list[str], list[str]]:
     needed += ["pairs/point", "pairs/image", "pairs/row", "pairs/col"]
     needed += ["truth/point", "labels/point"] if settings.classes.seen else []
     needed += [f"{teacher}/features" for teacher in settings.terms.teachers]
+    needed += ["labels/image_confidence", "labels/point_confidence"] if _reads_confidence(settings) else []
     of_points, optional = point_arrays(settings.networks)
     optional += ["sam/features_scale", "sam/features_valid"] if "sam" in settings.terms.teachers else []
     if settings.stream.sweeps:
@@ -109,7 +118,7 @@ def _prepare(arrays: SampleArrays, settings: RunSettings, rng: np.random.Generat
     rgb, augment = arrays["images/rgb"], settings.augment
     height, width = rgb.shape[1], rgb.shape[2]
     whole = Crop((height, width), 0, 0, height, width, mirrored=False)
-    crops = [draw_crop((height, width), augment.min_crop, rng) if augment.images else whole for _ in rgb]
+    crops = _draw_crops(arrays, augment, rng) if augment.images else [whole] * len(rgb)
     if settings.stream.sweeps:
         arrays = join_sweeps(arrays, settings.stream.sweeps, point_labels(settings), rng)
     rotation = draw_rotation(rng) if augment.clouds else np.eye(3, dtype=np.float32)
@@ -121,6 +130,7 @@ def _prepare(arrays: SampleArrays, settings: RunSettings, rng: np.random.Generat
         "point_labels": arrays[point_labels(settings)],
         **voxel_arrays(arrays, settings.networks, rotation),
         **_pair_arrays(arrays, crops, (height, width)),
+        **(_confidence(arrays, crops) if _reads_confidence(settings) else {}),
     }
     tensors = {name: torch.from_numpy(values) for name, values in found.items()}
     tensors["rgb"] = _jitter_colours(images, augment.relight, rng) if augment.images else images
@@ -178,6 +188,32 @@ def _valid_part(grids: Tensor, valid: NDArray[np.uint16] | None) -> Tensor:
 
 def _label_suffix(settings: RunSettings) -> str:
     return "" if settings.schedule.refine else "_raw"
+
+
+def _draw_crops(arrays: SampleArrays, augment: AugmentSettings, rng: np.random.Generator) -> list[Crop]:
+    """Draw a crop of each image; with `keep_pairs` 0, each is the first that is drawn."""
+    images, height, width = arrays["images/rgb"].shape[:3]
+    crops = []
+    for number in range(images):
+        own = arrays["pairs/image"] == number
+        pixels = arrays["pairs/row"][own], arrays["pairs/col"][own]
+        crops.append(draw_crop_with_pairs((height, width), augment.min_crop, augment.keep_pairs, pixels, rng))
+    return crops
+
+
+def _reads_confidence(settings: RunSettings) -> bool:
+    return settings.terms.semantic.weight > 0 and settings.terms.semantic.confidence
+
+
+def _confidence(arrays: SampleArrays, crops: Sequence[Crop]) -> dict[str, NDArray[np.uint8]]:
+    """Return 255 times the confidence of the labels of augmented pixels and of points; points of sweeps have 0."""
+    of_points = np.zeros(len(arrays["points/xyz"]), np.uint8)
+    own = arrays["labels/point_confidence"]  # a cloud's own points come before those of its sweeps
+    of_points[: len(own)] = own
+    return {
+        "pixel_confidence": _crop_ids(arrays["labels/image_confidence"], crops),
+        "point_confidence": of_points,
+    }
 
 
 def _pair_arrays(arrays: SampleArrays, crops: Sequence[Crop], size: tuple[int, int]) -> dict[str, NDArray[Any]]:
