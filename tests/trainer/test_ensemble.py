@@ -11,50 +11,27 @@ from torch.nn import functional
 
 from cache_schemas.group_path import GroupPath
 from cache_schemas.store import Cache
-from tests.toy_cache import create_toy_cache, toy_manifest, write_toy_shard
-from tests.trainer.conftest import make_shard
+from tests.trainer.conftest import MakeCache
 from tests.trainer.runs import history, overrides, run_cli
 from trainer.errors import UnfitCacheError
 from trainer.evaluation.ensemble import ensemble_cosines, fused_cosines
 
-CELL = 16
-"""Pixels of a side of a patch of CLIP's."""
-
-
-def make_features(rng: np.random.Generator, truth: np.ndarray) -> np.ndarray:
-    """Return unit features (I, 8, h, w) of patches that mostly fit the class at their centre."""
-    classes = truth[:, CELL // 2 :: CELL, CELL // 2 :: CELL]
-    features = np.eye(8)[classes] + rng.normal(0, 0.4, (*classes.shape, 8))
-    return (features / np.linalg.norm(features, axis=-1, keepdims=True)).transpose(0, 3, 1, 2).astype(np.float16)
-
 
 @pytest.fixture(scope="module")
-def featured(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A toy cache of three scenes that has `clip/features`."""
-    rng, place = np.random.default_rng(3), tmp_path_factory.mktemp("featured") / "cache"
-    cache = create_toy_cache(str(place), toy_manifest(dataset="demo", software={}), embedding_size=8)
-    for number in range(3):
-        shard = make_shard(rng, samples=2)
-        shard["clip"]["features"] = make_features(rng, shard["truth"]["image"])
-        write_toy_shard(cache, f"scene-{number}", shard, [f"{number}-s{i}" for i in range(2)])
-    return str(place)
-
-
-@pytest.fixture(scope="module")
-def points_alone(featured: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def points_alone(rich_toy: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of OpenScene with a small 3D network and no 2D network."""
     out = tmp_path_factory.mktemp("runs") / "openscene"
     more = ("networks.cloud=small", "optimiser.epochs=2", "score_epochs=1")
-    run_cli("fit", featured, "--out", out, "--recipe", "openscene-original", *overrides(*more))
+    run_cli("fit", rich_toy, "--out", out, "--recipe", "openscene-original", *overrides(*more))
     return out
 
 
 @pytest.fixture(scope="module")
-def pictures_alone(featured: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def pictures_alone(rich_toy: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of OpenScene with a small 2D network and no 3D network."""
     out = tmp_path_factory.mktemp("runs") / "pictures"
     more = ("networks.image=small", "networks.cloud=none", "optimiser.epochs=2", "score_epochs=1")
-    run_cli("fit", featured, "--out", out, "--recipe", "openscene", *overrides(*more))
+    run_cli("fit", rich_toy, "--out", out, "--recipe", "openscene", *overrides(*more))
     return out
 
 
@@ -84,8 +61,8 @@ def test_three_points_by_hand() -> None:
         fused_cosines(arrays, torch.eye(3))
 
 
-def test_blocks_of_points_do_not_change_the_cosines(featured: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    cache, key = Cache(featured), "scene-0-000"
+def test_blocks_of_points_do_not_change_the_cosines(rich_toy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache, key = Cache(rich_toy), "scene-0-000"
     names = ("clip", "images", "points", "pairs")
     arrays = {f"{group}/{n}": v for group in names for n, v in cache.read(GroupPath(key, group)).items()}
     arrays |= {name: values.astype(np.int64) for name, values in arrays.items() if name.startswith("pairs/")}
@@ -105,14 +82,14 @@ def test_blocks_of_points_do_not_change_the_cosines(featured: str, monkeypatch: 
     torch.testing.assert_close(whole[torch.from_numpy(arrays["pairs/point"])], expected, atol=1e-4, rtol=0)
 
 
-def test_the_ensemble_is_scored_beside_the_3d_network(points_alone: Path, featured: str) -> None:
-    plain = json.loads(run_cli("evaluate", points_alone, featured, "--scenes", "all", "--json").stdout)
-    found = json.loads(run_cli("evaluate", points_alone, featured, "--scenes", "all", "--ensemble", "--json").stdout)
+def test_the_ensemble_is_scored_beside_the_3d_network(points_alone: Path, rich_toy: str) -> None:
+    plain = json.loads(run_cli("evaluate", points_alone, rich_toy, "--scenes", "all", "--json").stdout)
+    found = json.loads(run_cli("evaluate", points_alone, rich_toy, "--scenes", "all", "--ensemble", "--json").stdout)
     assert "image" not in found and "agreement" not in found and "ensemble" not in plain
     assert found["point"] == plain["point"]
     ensemble, ensemble_seen, fused = found["ensemble"], found["ensemble_seen"], found["fused_2d"]
-    assert ensemble["scored"] == found["point"]["scored"] == 6 * 240
-    assert fused["scored"] == ensemble_seen["scored"] == found["point_seen"]["scored"] < 6 * 240
+    assert ensemble["scored"] == found["point"]["scored"] == 10 * 240
+    assert fused["scored"] == ensemble_seen["scored"] == found["point_seen"]["scored"] < 10 * 240
     assert fused["accuracy"] > 0.8, "patches fit the classes at their centres"
 
     def right_unseen(all_points: dict, seen: dict) -> float:
@@ -120,34 +97,42 @@ def test_the_ensemble_is_scored_beside_the_3d_network(points_alone: Path, featur
 
     assert right_unseen(ensemble, ensemble_seen) == pytest.approx(right_unseen(found["point"], found["point_seen"]))
     assert ensemble_seen["accuracy"] not in (fused["accuracy"], found["point_seen"]["accuracy"]), "both are taken"
-    table = " ".join(run_cli("evaluate", points_alone, featured, "--ensemble").stdout.split())
+    table = " ".join(run_cli("evaluate", points_alone, rich_toy, "--ensemble").stdout.split())
     assert "fused" in table and "unseen points take the 3D network's class" in table
-    seen = json.loads(run_cli("evaluate", points_alone, featured, "--ensemble", "--seen", "car", "--json").stdout)
+    seen = json.loads(run_cli("evaluate", points_alone, rich_toy, "--ensemble", "--seen", "car", "--json").stdout)
     assert {"fused_2d", "ensemble", "ensemble_seen"} < set(seen["zero_shot"]["scores"])
 
 
-def test_what_the_ensemble_lacks_is_told(small_run: Path, toy: str, pictures_alone: Path, featured: str) -> None:
+def test_what_the_ensemble_lacks_is_told(small_run: Path, toy: str, pictures_alone: Path, rich_toy: str) -> None:
     told = run_cli("evaluate", small_run, toy, "--ensemble", exit_code=1).stderr
     assert "clip/features" in told and "clip.store_features=true" in told
-    told = run_cli("evaluate", pictures_alone, featured, "--ensemble", exit_code=1).stderr
+    told = run_cli("evaluate", pictures_alone, rich_toy, "--ensemble", exit_code=1).stderr
     assert "--ensemble needs a 3D network" in told
     assert "leave out --refine" in run_cli("evaluate", small_run, toy, "--ensemble", "--refine", exit_code=1).stderr
 
 
 def test_a_3d_network_alone_predicts_and_is_scored_in_training(
-    points_alone: Path, featured: str, tmp_path: Path
+    points_alone: Path, rich_toy: str, tmp_path: Path
 ) -> None:
     assert {name for row in history(points_alone) for name in row} >= {"cloud_distillation"}
     scores = [json.loads(line) for line in (points_alone / "scores.jsonl").read_text().splitlines()]
     assert [row["image"] for row in scores] == [None, None] and all(row["point"] > 0 for row in scores)
-    run_cli("predict", points_alone, featured, "--out", tmp_path / "labels")
-    assert len(list((tmp_path / "labels").rglob("segment.npy"))) == 6
+    run_cli("predict", points_alone, rich_toy, "--out", tmp_path / "labels")
+    assert len(list((tmp_path / "labels").rglob("segment.npy"))) == 10
 
 
-def test_a_2d_network_alone_is_scored_but_labels_no_points(pictures_alone: Path, featured: str, tmp_path: Path) -> None:
+def test_a_2d_network_alone_is_scored_but_labels_no_points(pictures_alone: Path, rich_toy: str, tmp_path: Path) -> None:
     scores = [json.loads(line) for line in (pictures_alone / "scores.jsonl").read_text().splitlines()]
     assert [row["point"] for row in scores] == [None, None] and all(row["image"] > 0 for row in scores)
-    found = json.loads(run_cli("evaluate", pictures_alone, featured, "--json", "--tta").stdout)
+    found = json.loads(run_cli("evaluate", pictures_alone, rich_toy, "--json", "--tta").stdout)
     assert found["image"]["scored"] > 0 and "point" not in found
-    told = run_cli("predict", pictures_alone, featured, "--out", tmp_path / "labels", exit_code=1).stderr
+    told = run_cli("predict", pictures_alone, rich_toy, "--out", tmp_path / "labels", exit_code=1).stderr
     assert "trainer predict needs a 3D network" in told and not (tmp_path / "labels").exists()
+
+
+def test_classes_that_are_not_shared_do_not_decide(points_alone: Path, make_cache: MakeCache, tmp_path: Path) -> None:
+    other = make_cache(tmp_path / "other", scenes=1, rich=True, names=("car", "house", "tree"))
+    found = json.loads(run_cli("evaluate", points_alone, other, "--ensemble", "--shared-classes", "--json").stdout)
+    assert set(found["ensemble"]["iou"]) == {"car", "tree"}
+    assert found["fused_2d"]["accuracy"] > 0.8, "the run's road, which the cache does not have, is never chosen"
+    assert found["ensemble"]["scored"] == found["point"]["scored"]
