@@ -20,9 +20,10 @@ import torch
 from cache_schemas.store import Cache
 from trainer.data.batch import Batch
 from trainer.data.training_caches import BatchesOfCaches, open_training_stream, teacher_widths
+from trainer.method_settings import Source
 from trainer.networks.point_cloud import cloud_of
 from trainer.schedule import TargetSources
-from trainer.settings import Source, load_settings
+from trainer.settings import load_settings
 from trainer.training.model import TrainingModel, predicted_classes
 from trainer.training.optimiser import make_optimiser
 from trainer.training.plan import Plan
@@ -85,21 +86,21 @@ def _time_parts(clock: PartClock, trainer: Trainer, model: TrainingModel, batch:
     settings, device = trainer.plan.settings, batch.rgb.device.type
     networks = model.networks
     sources = TargetSources(Source.OWN_3D, Source.OWN_2D)
-    with torch.autocast(device, torch.bfloat16, enabled=settings.optimiser.precision == "bf16"):
-        with clock.part("2D forward"):
-            image = networks.apply_to_images(batch.rgb)
-        with clock.part("2D backward"):
-            image.scores.sum().backward()
-        with clock.part("3D forward"):
-            cloud = networks.apply_to_clouds(cloud_of(batch))
-        with clock.part("3D backward"):
-            cloud.scores.sum().backward()
-        predictions = predicted_classes(image, cloud)
-        assert predictions.pixels is not None
-        with clock.part("refine predictions"):
-            refine_pixels(predictions.pixels, batch.mask_ids, batch.mask_count, len(networks.text))
-        with clock.part("forward with losses"):
-            outputs = model(batch, sources)
+    autocast = torch.autocast(device, torch.bfloat16, enabled=settings.optimiser.precision == "bf16")
+    with clock.part("2D forward"), autocast:
+        image = networks.apply_to_images(batch.rgb)
+    with clock.part("2D backward"):
+        image.scores.sum().backward()
+    with clock.part("3D forward"):
+        cloud = networks.apply_to_clouds(cloud_of(batch))
+    with clock.part("3D backward"):
+        cloud.scores.sum().backward()
+    predictions = predicted_classes(image, cloud)
+    assert predictions.pixels is not None
+    with clock.part("refine predictions"):
+        refine_pixels(predictions.pixels, batch.mask_ids, batch.mask_count, len(networks.text))
+    with clock.part("forward with losses"), autocast:
+        outputs = model(batch, sources)
     del outputs, image, cloud
     with clock.part("whole step"):
         trainer.step(number % trainer.plan.total_steps, batch)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trainer.settings import ScheduleSettings, Source
+from trainer.method_settings import ScheduleSettings, Source
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from cache_schemas.taxonomy import IGNORE
 from trainer.data.batch import Batch
+from trainer.method_settings import Source
 from trainer.schedule import TargetSources
-from trainer.settings import Source
 from trainer.vote import refine_pixels, vote_in_masks
 
 

@@ -9,9 +9,9 @@ from torch.nn import functional
 
 from tests.trainer.test_builder import batches, toy_settings
 from trainer.data.sampler import Step
+from trainer.method_settings import Source
 from trainer.networks.model import class_scores
 from trainer.schedule import TargetSources
-from trainer.settings import Source
 from trainer.training.model import TrainingModel
 
 

@@ -8,8 +8,9 @@ import torch
 
 from cache_schemas.errors import ConfigError
 from trainer.data.batch import Batch
+from trainer.method_settings import ScheduleSettings, Source, StageSettings
 from trainer.schedule import TargetSources, draw_sources
-from trainer.settings import ScheduleSettings, Source, StageSettings, load_settings
+from trainer.settings import load_settings
 from trainer.targets import Predictions, make_targets, pixel_target, point_target
 
 ALL = {Source.CLIP_2D, Source.CLIP_3D, Source.OWN_2D, Source.OWN_3D}

@@ -13,12 +13,8 @@ from torch.utils.data import Dataset
 
 from cache_schemas.group_path import shard_path
 from cache_schemas.layout import SOURCE_PREFIX
-<<<<<<< HEAD
 from cache_schemas.taxonomy import IGNORE
-from trainer.data.augment import Crop, draw_crop, draw_rotation
-=======
 from trainer.data.augment import Crop, draw_crop_with_pairs, draw_rotation
->>>>>>> beyond
 from trainer.data.batch import Batch
 from trainer.data.point_features import point_arrays, point_features
 from trainer.data.sampler import Step
@@ -27,11 +23,7 @@ from trainer.data.stream import CacheStream, SampleArrays, SampleRef
 from trainer.data.sweeps import join_sweeps
 from trainer.data.voxels import grid_position, voxelise
 from trainer.errors import UnfitCacheError
-<<<<<<< HEAD
-from trainer.settings import INSTANCES, NetworkSettings, RunSettings
-=======
-from trainer.settings import AugmentSettings, NetworkSettings, RunSettings
->>>>>>> beyond
+from trainer.settings import INSTANCES, AugmentSettings, NetworkSettings, RunSettings
 
 HEIGHT_SCALE_M = 10.0
 """Heights, in metres, are divided by this before they enter the 3D network."""

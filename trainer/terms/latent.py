@@ -7,9 +7,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trainer.data.batch import Batch
+from trainer.method_settings import LatentSettings
 from trainer.networks.bilinear import sample_bilinear
 from trainer.networks.model import CloudOutputs, ImageOutputs, SceneNetworks
-from trainer.settings import LatentSettings
 from trainer.terms.step_values import Losses, LossSum, StepValues
 from trainer.terms.teacher_features import features_at_pairs
 

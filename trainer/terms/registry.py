@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from torch import nn
 
 from trainer.data.class_weights import ClassWeights
+from trainer.method_settings import TermSettings
 from trainer.networks.model import SceneNetworks
-from trainer.settings import TermSettings
 from trainer.terms.distillation import DistillationTerm
 from trainer.terms.latent import LatentTerm
 from trainer.terms.multiscale_kl import MultiscaleKlTerm
