@@ -181,7 +181,7 @@ class RunSettings(Settings):
         cached = self.schedule.refine and self.stream.label_source is None and not self.classes.seen
         if self.terms.semantic.confidence and not cached:
             raise ValueError(
-                "terms.semantic.confidence is that of cached voted labels; raw and imported labels and truth have none: "
+                "terms.semantic.confidence is that of cached voted labels; raw, imported labels and truth have none: "
                 "leave schedule.refine true, stream.label_source null and classes.seen empty, or set it to false"
             )
         return self
