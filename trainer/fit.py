@@ -99,7 +99,7 @@ def _fit_on_rank(request: FitRequest, ranks: Ranks, say: Callable[[str], None], 
     weights = class_weights(caches, plan.steps_by_cache, labels, len(text), settings.optimiser.class_balance)
     model = TrainingModel(settings, text, record.teacher_widths, weights)
     if request.init and not resumed:
-        ranks.from_first(partial(start_from, model, request.init))  # others get the weights when theirs are wrapped
+        ranks.from_first(partial(_start_from, model, request.init))  # others get the weights when theirs are wrapped
     wrapped = ranks.wrap(model)
     optimiser = make_optimiser(model, settings.optimiser)
     state = restore(resumed, model, optimiser, plan) if resumed else RunState()
@@ -124,6 +124,11 @@ def _fit_on_rank(request: FitRequest, ranks: Ranks, say: Callable[[str], None], 
         for line in notes if ranks.is_first else ():
             display.message(line)
         take_steps(trainer, batches, monitor, state, stop)
+
+
+def _start_from(model: TrainingModel, init: Path) -> None:
+    start_from(model, init)
+    model.restart_average()
 
 
 def _open_run(folder: RunFolder, record: RunRecord, *, resume: bool) -> tuple[Checkpoint | None, str]:

@@ -49,12 +49,15 @@ class ScheduleSettings(Settings):
     Attributes:
         refine: vote labels and predictions within SAM's masks, eq 4 (False: "w/o Refine").
         stage2_epoch: the first epoch of stage 2, counted from 0.
+        ema_decay: predictions that become targets are those of a moving average of the networks' weights, which keeps
+            this share of itself at each step. 0: they are those of the networks, as in the paper.
         stage1: the sources of targets in stage 1, eq 5.
         stage2: the sources of targets in stage 2, eq 6.
     """
 
     refine: bool = True
     stage2_epoch: int = Field(10, ge=0)
+    ema_decay: float = Field(0, ge=0, lt=1)
     stage1: StageSettings = StageSettings()
     stage2: StageSettings = StageSettings()
 

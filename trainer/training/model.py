@@ -5,9 +5,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from trainer.data.batch import Batch
 from trainer.data.class_weights import ClassWeights
+from trainer.method_settings import Source
 from trainer.networks.model import CloudOutputs, ImageOutputs, SceneNetworks
 from trainer.schedule import TargetSources
 from trainer.settings import RunSettings
@@ -44,6 +46,7 @@ class TrainingModel(nn.Module):
         super().__init__()
         self.networks = SceneNetworks(settings.networks, text)
         self.terms = build_terms(settings.terms, self.networks, widths, weights)
+        self.average = _moving_average(self.networks, settings.schedule.ema_decay)
         self._refine = settings.schedule.refine
         self._weights = {name: getattr(settings.terms, name).weight for name in self.terms}
 
@@ -51,13 +54,51 @@ class TrainingModel(nn.Module):
         """Return the losses of a batch whose targets come from `sources`."""
         image, cloud = self.networks(batch)
         predictions = predicted_classes(image, cloud)
-        targets = make_targets(sources, batch, predictions, len(self.networks.text), self._refine)
+        taught = self._predictions_for_targets(batch, sources, predictions)
+        targets = make_targets(sources, batch, taught, len(self.networks.text), self._refine)
         step = StepValues(batch, self.networks, image, cloud, targets)
         losses: Losses = {}
         for name, term in self.terms.items():
             weight = self._weights[name]
             losses |= {key: LossSum(weight * loss.total, loss.count) for key, loss in term(step).items()}
         return ModelOutputs(losses, predictions)
+
+    def train(self, mode: bool = True) -> "TrainingModel":
+        """Set the mode of all modules but the moving average, which always predicts as in evaluation."""
+        super().train(mode)
+        if self.average is not None:
+            self.average.eval()
+        return self
+
+    def update_average(self) -> None:
+        """Let the moving average follow the networks, after a step."""
+        if self.average is not None:
+            self.average.update_parameters(self.networks)
+
+    def restart_average(self) -> None:
+        """Make the moving average equal to the networks, whose weights were loaded."""
+        if self.average is not None:
+            self.average.module.load_state_dict(self.networks.state_dict())
+
+    def _predictions_for_targets(self, batch: Batch, sources: TargetSources, own: Predictions) -> Predictions:
+        """Return the predictions that become targets: the networks' `own`, or those of the moving average."""
+        if self.average is None or not {sources.image, sources.cloud} & {Source.OWN_2D, Source.OWN_3D}:
+            return own
+        with torch.no_grad():
+            return predicted_classes(*self.average(batch))
+
+
+def _moving_average(networks: SceneNetworks, decay: float) -> AveragedModel | None:
+    """Return a copy of the networks that follows them as a mean teacher (Tarvainen and Valpola, 2017); None at 0.
+
+    Its weights and the statistics of its batch norms are w <- decay w + (1 - decay) w of the networks.
+    """
+    if not decay:
+        return None
+    average = AveragedModel(networks, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+    average.requires_grad_(False)
+    average.eval()
+    return average
 
 
 def predicted_classes(image: ImageOutputs | None, cloud: CloudOutputs | None) -> Predictions:

@@ -71,3 +71,4 @@ class Trainer:
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(number, self._total_steps, settings)
         self.optimiser.step()
+        self.model.update_average()
