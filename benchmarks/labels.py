@@ -172,7 +172,7 @@ def compare_projection(
     )
     median = float(np.median(mine)), float(np.median(other))
     yield Row(
-        "projection, error in px", "nuscenes-devkit's chain, float32", *median, median[1] / median[0], told, sizes
+        "projection, error", "nuscenes-devkit's chain, float32", *median, median[1] / median[0], told, sizes, "pixels"
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Row:
-    """One comparison: medians (seconds of CPU time, or bytes), how many times ours is better, how equal results are."""
+    """One comparison: medians in `unit` for the whole work of `sizes`, how many times ours is better, and how equal."""
 
     name: str
     other: str
@@ -18,6 +18,7 @@ class Row:
     ratio: float
     equal: str
     sizes: str
+    unit: str = "CPU seconds"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the row as a JSON-ready object."""

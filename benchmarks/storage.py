@@ -89,9 +89,18 @@ def compare_bytes(url: str, what: str) -> Iterator[Row]:
         buffer = io.BytesIO()
         save(buffer, **{name.replace("/", "-"): array for name, array in arrays.items()})
         theirs = buffer.tell() / samples
-        yield Row("bytes a keyframe", other, ours, theirs, theirs / ours, "features within int8", sizes)
+        yield Row("bytes a keyframe", other, ours, theirs, theirs / ours, "features within int8", sizes, "bytes")
     theirs = len(np.unique(arrays["pairs/point"])) / samples * PER_POINT_CHANNELS * 2
-    yield Row("bytes a keyframe", f"{PER_POINT_CHANNELS} halves a seen point", ours, theirs, theirs / ours, "-", sizes)
+    yield Row(
+        "bytes a keyframe",
+        f"{PER_POINT_CHANNELS} halves a seen point",
+        ours,
+        theirs,
+        theirs / ours,
+        "-",
+        sizes,
+        "bytes",
+    )
 
 
 def int8_error(picture: np.ndarray, settings: SamSettings) -> Row:
@@ -103,4 +112,6 @@ def int8_error(picture: np.ndarray, settings: SamSettings) -> Row:
     features, restored = valid.numpy(), (kept * scale[:, None, None]).numpy()
     cosine = (features * restored).sum(-1) / np.linalg.norm(features, axis=-1) / np.linalg.norm(restored, axis=-1)
     size = f"{settings.architecture}, {features.shape[1]}x{features.shape[2]}x{features.shape[3]}"
-    return Row("int8 features", "f16", 1, 2, 2.0, f"1 - cos {float((1 - cosine).mean()):.1e} mean", size)
+    return Row(
+        "int8 features", "f16", 1, 2, 2.0, f"1 - cos {float((1 - cosine).mean()):.1e} mean", size, "bytes an element"
+    )
