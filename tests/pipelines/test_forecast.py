@@ -54,8 +54,8 @@ def test_the_parts_of_an_array_job_are_forecast_each_by_itself(made: Path, tmp_p
     assert json.loads(done.stdout)["shards_due"] == 1
 
 
-def test_a_finished_cache_has_nothing_to_do(made: Path, built: Path) -> None:
-    found = forecast(request(made, built))
+def test_a_finished_cache_has_nothing_to_do(made: Path, cache: Path) -> None:
+    found = forecast(request(made, cache))
     assert (found.shards_due, found.shards_up_to_date, found.groups) == (0, 3, {})
 
 
@@ -64,16 +64,16 @@ def due_clip(made: Path, cache: Path) -> Forecast:
     return forecast(request(made, cache, "images.width=112", "prompts=nuscenes-paper"))
 
 
-def test_rates_of_other_settings_are_not_used(made: Path, built: Path) -> None:
-    summarise(made, built)
-    assert due_clip(made, built).groups["clip"].teacher_seconds is None
-    assert due_clip(made, built).wall_seconds is None
+def test_rates_of_other_settings_are_not_used(made: Path, cache: Path) -> None:
+    summarise(made, cache)
+    assert due_clip(made, cache).groups["clip"].teacher_seconds is None
+    assert due_clip(made, cache).wall_seconds is None
 
 
-def test_the_rates_of_the_last_run_give_hours(made: Path, built: Path) -> None:
-    summarise(made, built)
-    shutil.rmtree(built / "shards" / "scene-0103-000" / "sam")  # two samples with six pictures each
-    found = forecast(request(made, built))
+def test_the_rates_of_the_last_run_give_hours(made: Path, cache: Path) -> None:
+    summarise(made, cache)
+    shutil.rmtree(cache / "shards" / "scene-0103-000" / "sam")  # two samples with six pictures each
+    found = forecast(request(made, cache))
     assert set(found.groups) == {"sam"}
     assert found.groups["sam"].teacher_seconds == pytest.approx(12 * 0.5)
     assert found.wall_seconds == pytest.approx(12 * 0.5 * 2)
@@ -81,13 +81,13 @@ def test_the_rates_of_the_last_run_give_hours(made: Path, built: Path) -> None:
     assert found.measured == "2026-01-02T03:04:05+00:00"
 
 
-def test_bytes_are_those_of_the_samples_that_are_sealed(made: Path, built: Path) -> None:
-    folder = built / "shards" / "scene-0103-000" / "images"
+def test_bytes_are_those_of_the_samples_that_are_sealed(made: Path, cache: Path) -> None:
+    folder = cache / "shards" / "scene-0103-000" / "images"
     shutil.rmtree(folder)
-    found = forecast(request(made, built))
+    found = forecast(request(made, cache))
     assert found.groups["images"].bytes == pytest.approx(2 * 6 * 64 * 112 * 3, rel=0.02)  # raw bytes and checksums
 
 
-def test_a_summary_that_cannot_be_read_is_unknown(made: Path, built: Path) -> None:
-    summarise(made, built, gpus="many")
-    assert forecast(request(made, built)).measured is None
+def test_a_summary_that_cannot_be_read_is_unknown(made: Path, cache: Path) -> None:
+    summarise(made, cache, gpus="many")
+    assert forecast(request(made, cache)).measured is None

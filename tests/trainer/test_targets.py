@@ -115,12 +115,14 @@ def schedule(recipe: str, stage2_epoch: int = 3) -> ScheduleSettings:
 
 
 def draws(recipe: str) -> tuple[Counter, Counter]:
-    drawn = [draw_sources(schedule(recipe), 0, 5, step) for step in range(4000)]
+    of_recipe = schedule(recipe)
+    drawn = [draw_sources(of_recipe, 0, 5, step) for step in range(4000)]
     return Counter(draw.image for draw in drawn), Counter(draw.cloud for draw in drawn)
 
 
 def test_stage_1_always_takes_clips_labels() -> None:
-    drawn = {draw_sources(schedule("cns"), 0, 2, step) for step in range(50)}
+    of_recipe = schedule("cns")
+    drawn = {draw_sources(of_recipe, 0, 2, step) for step in range(50)}
     assert {(draw.image, draw.cloud) for draw in drawn} == {(Source.CLIP_2D, Source.CLIP_3D)}
 
 
@@ -129,7 +131,8 @@ def test_stage_2_draws_all_four_sources_uniformly_for_each_network() -> None:
     for counts in (image, cloud):
         assert set(counts) == ALL
         assert all(count == pytest.approx(1000, abs=120) for count in counts.values())
-    pairs = {(d.image, d.cloud) for d in (draw_sources(schedule("cns", 0), 0, 0, step) for step in range(400))}
+    of_recipe = schedule("cns", 0)
+    pairs = {(d.image, d.cloud) for d in (draw_sources(of_recipe, 0, 0, step) for step in range(400))}
     assert len(pairs) == 16
 
 
@@ -165,8 +168,8 @@ def test_ablations_leave_sources_out(recipe: str, image: set, cloud: set) -> Non
         (["networks.image=none", "networks.cloud=none"], "both none"),
         (["schedule.stage1.cloud.clip-3d=-1"], "clip-3d = -1"),
         (["schedule.stage1.cloud.clip=1"], "clip"),
-        (["terms.semantic.confidence=true", "schedule.refine=false"], "raw and imported labels have none"),
-        (["terms.semantic.confidence=true", "stream.label_source=mine"], "raw and imported labels have none"),
+        (["terms.semantic.confidence=true", "schedule.refine=false"], "raw, imported labels and truth have none"),
+        (["terms.semantic.confidence=true", "stream.label_source=mine"], "raw, imported labels and truth have none"),
     ],
 )
 def test_a_schedule_that_cannot_be_followed_is_refused(overrides: list[str], message: str) -> None:
