@@ -18,8 +18,7 @@ from pipelines.announcement import refuse_incomplete
 from pipelines.fingerprints import recipe_of
 from pipelines.manifest import refuse_unfit
 from pipelines.plan import SHARD_GROUPS, Planner, ShardPlan, needs_work
-from pipelines.resolve import open_dataset, read_scenes, resolve, with_modalities_of
-from pipelines.run import RunRequest
+from pipelines.run import RunRequest, plan_request, read_dataset
 from pipelines.summary import SHARD_TEACHERS
 from pipelines.summary_file import PastRun
 
@@ -121,21 +120,12 @@ def forecast(request: RunRequest) -> Forecast:
         LabelgenError, CacheError: if the run could not start.
     """
     config = request.config
-    adapter = open_dataset(config.dataset, request.data, config.sweeps.count)
-    resolved = resolve(config, adapter)
-    scenes = read_scenes(config, adapter)
-    resolved = with_modalities_of(scenes, resolved)
+    adapter, resolved, scenes = read_dataset(request)
     cache = Cache(request.cache)
     if existing := cache.manifest():
         refuse_unfit(request.cache, existing, resolved)
     planner = Planner(adapter.data, cache, resolved)
-    plan = planner.plan(
-        scenes,
-        pattern=request.shards,
-        part=request.part,
-        limit=request.limit,
-        retry_quarantined=request.retry_quarantined,
-    )
+    plan = plan_request(planner, scenes, request)
     records = cache.shard_records(shard.key for shard in plan)
     due = [shard for shard in plan if needs_work(shard, records.get(shard.key))]
     refuse_incomplete(planner, due, scenes, adapter, request.only_complete)

@@ -11,7 +11,9 @@ from cache_schemas.group_path import SUMMARY
 from cache_schemas.location import canonical
 from cache_schemas.lock import run_lock, writing
 from cache_schemas.store import Cache
+from labelgen.datasets.adapter import Adapter
 from labelgen.file_warnings import describe
+from labelgen.samples import Scene
 from labelgen.stages import STAGES
 from labelgen.stages.inputs import ResolvedSettings
 from pipelines.announcement import announce, refuse_incomplete
@@ -43,6 +45,29 @@ class RunRequest:
     only_complete: bool = False
 
 
+def read_dataset(request: RunRequest) -> tuple[Adapter, ResolvedSettings, list[Scene]]:
+    """Return the adapter of a request's data set, its settings for the modalities that are there, and its scenes.
+
+    Raises:
+        LabelgenError: if the data set cannot be read, or the settings do not fit it.
+    """
+    adapter = open_dataset(request.config.dataset, request.data, request.config.sweeps.count)
+    resolved = resolve(request.config, adapter)
+    scenes = read_scenes(request.config, adapter)
+    return adapter, with_modalities_of(scenes, resolved), scenes
+
+
+def plan_request(planner: Planner, scenes: Sequence[Scene], request: RunRequest) -> list[ShardPlan]:
+    """Return the plan of the shards that a request chooses."""
+    return planner.plan(
+        scenes,
+        pattern=request.shards,
+        part=request.part,
+        limit=request.limit,
+        retry_quarantined=request.retry_quarantined,
+    )
+
+
 def generate_labels(request: RunRequest, say: Callable[[str], None]) -> RunSummary:
     """Bring a cache up to date with its dataset and settings; `say` gets the lines that announce the work.
 
@@ -52,21 +77,12 @@ def generate_labels(request: RunRequest, say: Callable[[str], None]) -> RunSumma
     start = time.monotonic()
     ensure_user_name()
     sweep_dead_clusters()
-    adapter = open_dataset(request.config.dataset, request.data, request.config.sweeps.count)
-    resolved = resolve(request.config, adapter)
-    scenes = read_scenes(request.config, adapter)
-    resolved = with_modalities_of(scenes, resolved)
+    adapter, resolved, scenes = read_dataset(request)
     with run_lock(request.cache) as holder:
         sweep_half_written(request.cache)
         cache = open_for_run(request.cache, resolved)
         planner = Planner(adapter.data, cache, resolved)
-        plan = planner.plan(
-            scenes,
-            pattern=request.shards,
-            part=request.part,
-            limit=request.limit,
-            retry_quarantined=request.retry_quarantined,
-        )
+        plan = plan_request(planner, scenes, request)
         if not plan:
             part = "" if request.part == (1, 1) else f" in part {request.part[0]} of {request.part[1]}"
             raise ConfigError(

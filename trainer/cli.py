@@ -294,7 +294,7 @@ def recipes() -> None:
 def table(cache: str, out: Path, rows: str | None, seeds: str, overrides: tuple[str, ...], as_json: bool) -> None:
     """Make tables 1 and 2 of the CNS paper on a cache with truth, and write table.txt, table.md and table.json.
 
-    Rows that are trained already are only scored, and a stopped one goes on from its last checkpoint. The labels of
+    A row whose training has finished is only scored. A stopped training resumes from its last checkpoint. The labels of
     the rows baseline and without-cns are scored beside the first trained row.
 
     \b
