@@ -14,7 +14,8 @@ from typing_extensions import override
 from cache_schemas import local_files
 from cache_schemas.array_storage import METADATA
 from cache_schemas.durable_store import BytesLike, sync_folder, sync_folders, write_durably
-from cache_schemas.location import file_system, is_url
+from cache_schemas.location import file_system, is_packed, is_url
+from cache_schemas.packed_files import PackedFiles
 from cache_schemas.zarr_documents import LARGEST_DOCUMENT_BYTES, Text, read_local_files
 
 FileSizes = dict[str, int | None]
@@ -82,6 +83,8 @@ class CacheFiles(Protocol):
 def files_at(url: str) -> CacheFiles:
     """Return the files of the cache at a path or URL."""
     fs, base = file_system(url)
+    if is_packed(url):
+        return PackedFiles(base)
     return StoredObjects(fs, base) if is_url(url) else LocalFiles(base)
 
 

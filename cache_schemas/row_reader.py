@@ -28,7 +28,8 @@ from cache_schemas.errors import CacheError, DamagedGroupError
 from cache_schemas.group_path import GroupPath
 from cache_schemas.layout import AnyArray
 from cache_schemas.local_files import read_range
-from cache_schemas.location import file_system, is_url
+from cache_schemas.location import file_system, is_packed, is_url
+from cache_schemas.packed_file import open_packed
 from cache_schemas.zarr_documents import LARGEST_DOCUMENT_BYTES, parse_document
 
 Range = tuple[str, int, int | None]
@@ -66,6 +67,7 @@ class RowReader:
         """Refer to the cache; nothing is read yet."""
         self.url = url.rstrip("/")
         self._fs, self._base = file_system(self.url)
+        self._packed = open_packed(self._base) if is_packed(self.url) else None
 
     def locate(
         self, seals: Mapping[GroupPath, GroupSeal], names: Mapping[GroupPath, Sequence[str]]
@@ -158,6 +160,8 @@ class RowReader:
             return []
         if is_url(self.url):
             found = self._fs.cat_ranges(*map(list, zip(*ranges, strict=True)), on_error="return")
+        elif self._packed:
+            found = self._packed.read_ranges(ranges)
         else:
             found = [_read_local(*wanted) for wanted in ranges]
         for (file, _, _), data in zip(ranges, found, strict=True):
