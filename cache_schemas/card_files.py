@@ -6,13 +6,14 @@ The card names the content that it describes by a digest, so that a card of an e
 import hashlib
 import json
 import re
-from itertools import islice
+from collections.abc import Sequence
 
-from cache_schemas.audit_files import files_by_group
+from cache_schemas.audit_files import files_by_group, sources_by_shard
 from cache_schemas.cache_files import files_at
 from cache_schemas.documents import CacheManifest
 from cache_schemas.errors import CacheError
 from cache_schemas.group_path import CARD, GroupPath
+from cache_schemas.layout import ROOT_GROUPS, SHARD_GROUPS
 from cache_schemas.store import Cache
 
 README, CROISSANT = CARD
@@ -20,22 +21,27 @@ README, CROISSANT = CARD
 MARKER = "<!-- written by `labelgen card`, which replaces this file; it describes the content {digest} -->"
 MARKER_PATTERN = re.compile(re.escape(MARKER).replace(re.escape("{digest}"), "([0-9a-f]{64})").encode())
 
-GROUPS_AT_ONCE = 1024
-"""So many documents are read at once, which bounds the memory that they take."""
+SHARDS_AT_ONCE = 128
+"""The documents of so many shards are read at once, which bounds the memory that they take."""
 
 
 def content_digest(cache: Cache, manifest: CacheManifest) -> str:
     """Return a digest of all that a cache says about its content: its manifest, records and seals."""
     digest = hashlib.sha256(_canonical(manifest.to_attrs()))
-    keys = iter(cache.shard_keys())
-    while some := list(islice(keys, GROUPS_AT_ONCE)):
+    files, keys = files_by_group(cache.file_sizes()), cache.shard_keys()
+    imported = sources_by_shard(files)
+    digest.update(_canonical(_seals(cache, [GroupPath.root(name) for name in ROOT_GROUPS])))
+    for start in range(0, len(keys), SHARDS_AT_ONCE):
+        some = keys[start : start + SHARDS_AT_ONCE]
         records = cache.shard_records(some)
-        digest.update(_canonical({key: records[key].to_attrs() for key in sorted(records)}))
-    groups = iter(sorted(files_by_group(cache.file_sizes())))
-    while paths := [GroupPath.parse(path) for path in islice(groups, GROUPS_AT_ONCE)]:
-        seals = cache.seals(paths)
-        digest.update(_canonical({str(path): seals[path].to_attrs() for path in sorted(seals, key=str)}))
+        digest.update(_canonical({key: record.to_attrs() for key, record in records.items()}))
+        paths = [GroupPath(key, name) for key in some for name in (*SHARD_GROUPS, *imported.get(key, []))]
+        digest.update(_canonical(_seals(cache, [path for path in paths if str(path) in files])))
     return digest.hexdigest()
+
+
+def _seals(cache: Cache, paths: Sequence[GroupPath]) -> dict[str, object]:
+    return {str(path): seal.to_attrs() for path, seal in cache.seals(paths).items()}
 
 
 def refuse_old_card(cache: Cache, manifest: CacheManifest) -> None:
@@ -55,8 +61,10 @@ def refuse_old_card(cache: Cache, manifest: CacheManifest) -> None:
         )
 
 
-def write_card(cache: Cache, readme: str, croissant: str) -> None:
-    """Write the two files of a card, or replace those of an earlier one. The caller holds `run_lock`.
+def write_card(cache: Cache, readme: str, croissant: str) -> tuple[str, ...]:
+    """Write the two files of a card, or replace those of an earlier one; returns their names.
+
+    The caller holds `run_lock`.
 
     Raises:
         CacheError: if a file of another kind has the name of one, or one is a link.
@@ -70,6 +78,7 @@ def write_card(cache: Cache, readme: str, croissant: str) -> None:
             f"{cache.url}/{README}: not a card that `labelgen card` wrote, so it is kept; move this file away"
         )
     files.put({README: readme.encode(), CROISSANT: croissant.encode()})
+    return CARD
 
 
 def _described_content(url: str) -> str | None:

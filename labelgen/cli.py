@@ -14,6 +14,7 @@ COMMANDS = {
     "run": "pipelines.cli:run",
     "reprompt": "pipelines.reprompt.cli:reprompt",
     "inspect": "labelgen.inspection.cli:inspect",
+    "card": "labelgen.card.cli:card",
     "pack": "labelgen.pack.cli:pack",
     "query": "labelgen.query.cli:query",
     "compare-labels": "labelgen.comparison.cli:compare_labels",
