@@ -73,6 +73,11 @@ def test_its_numbers_are_those_counted_by_hand(ten_shards: str) -> None:
         f"| clip | toy | toy.safetensors | {'ab' * 32} | not stated |",
     ):
         assert row in lines
+    first = lines.index("| 0 | car | 45.0% | 90.0% | 60.0% | 90.0% |")
+    assert lines[first - 2 : first] == [
+        "| id | class | of the pixels | IoU of pixels | of the points | IoU of points |",
+        "|---|---|---|---|---|---|",
+    ], "a table in one piece"
     assert not any(ten_shards in line for line in lines), "the place of the cache is nobody's business"
 
 
