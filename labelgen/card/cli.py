@@ -8,7 +8,7 @@ import click
 from cache_schemas.command_line import fail, reports_errors
 
 
-@click.command(short_help="Write the card of a cache: what it is, how good, under which licences.")
+@click.command(short_help="Write what a cache is, how good, and its licences.")
 @click.argument("cache")
 @click.option("--stdout", is_flag=True, help="Print the card as Markdown; write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the card as Croissant JSON-LD; write nothing.")

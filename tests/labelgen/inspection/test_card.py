@@ -4,6 +4,7 @@ import json
 import logging
 import re
 import runpy
+import shutil
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -38,10 +39,16 @@ def text_of(result: Result) -> str:
     return result.stdout
 
 
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory, make_cache: MakeCache, sample: MakeSample) -> Path:
+    folder = tmp_path_factory.mktemp("own") / "own.zarr"
+    return Path(make_cache(folder, {"a": [sample()], "b": [sample(), sample()]}))
+
+
 @pytest.fixture
-def own(tmp_path: Path, make_cache: MakeCache, sample: MakeSample) -> Path:
+def own(tmp_path: Path, template: Path) -> Path:
     """A cache of two shards of this test's own."""
-    return Path(make_cache(tmp_path / "own.zarr", {"a": [sample()], "b": [sample(), sample()]}))
+    return Path(shutil.copytree(template, tmp_path / "own.zarr"))
 
 
 def declare(url: str, dataset: str, **fields: object) -> None:
