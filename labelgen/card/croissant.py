@@ -58,7 +58,7 @@ def describe(facts: CardFacts) -> dict[str, Any]:
         "license": licences or ["not stated"],
         "citeAs": "; ".join(dict.fromkeys(citations)) or "no publication",
         "datePublished": facts.written.isoformat(),
-        "version": f"{facts.manifest.schema_version}.{facts.manifest.schema_minor}.0",
+        "version": facts.format_version,
         "identifier": f"sha256:{facts.digest}",
         "keywords": ["pseudo labels", "semantic segmentation", "zarr", *facts.manifest.datasets],
         "rai:machineAnnotationTools": [

@@ -96,6 +96,12 @@ class CardFacts:
         return f"Pseudo labels of {', '.join(dict.fromkeys(parts))}"
 
     @property
+    def format_version(self) -> str:
+        """The version of the cache format; version 1 has no minor versions."""
+        version = self.manifest.schema_version
+        return "1" if version == 1 else f"{version}.{self.manifest.schema_minor}"
+
+    @property
     def has_points(self) -> bool:
         """Whether the samples have points."""
         return "point" in self.manifest.modalities

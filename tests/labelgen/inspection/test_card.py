@@ -26,6 +26,8 @@ from labelgen.cli import main
 from labelgen.weights import REGISTRY
 from tests.toy_cache import create_toy_cache, toy_manifest, write_toy_shard
 
+FORMAT_1 = Path(__file__).parents[2] / "cache_schemas" / "format1" / "cache.zarr"
+
 MakeCache = Callable[..., str]
 MakeSample = Callable[..., dict[str, Any]]
 
@@ -235,6 +237,16 @@ def test_an_old_card_is_not_packed(own: Path, tmp_path: Path) -> None:
     assert result.exit_code == 1 and "describes an earlier state of the cache; run `labelgen card" in result.stderr
     text_of(labelgen("card", own))
     text_of(labelgen("pack", own, tmp_path / "two.zip"))
+
+
+def test_a_card_of_format_1_is_old_after_a_migration(tmp_path: Path) -> None:
+    place = Path(shutil.copytree(FORMAT_1, tmp_path / "c.zarr"))
+    text_of(labelgen("card", place))
+    assert "plain Zarr v3, format 1. In" in (place / "README.md").read_text()
+    text_of(labelgen("migrate", place))
+    assert "an earlier state" in labelgen("pack", place, tmp_path / "c.zip").stderr
+    text_of(labelgen("card", place))
+    assert "plain Zarr v3, format 2." in (place / "README.md").read_text() and problems(place) == []
 
 
 def test_a_users_own_readme_is_kept(own: Path, tmp_path: Path) -> None:
