@@ -1,6 +1,7 @@
 """The paper's tables on one cache: rows by name, what they are made of, and running the command again."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -151,6 +152,14 @@ def test_caches_that_do_not_fit_together_are_refused_before_any_training(
 ) -> None:
     refused = run_cli("table", toy, lidarseg, "--out", tmp_path, "--rows", "cns", *overrides(), exit_code=1).stderr
     assert f"{toy} and {lidarseg}: cannot be trained on together" in refused and not (tmp_path / "runs").exists()
+
+
+def test_a_damaged_group_is_not_taken_for_an_absent_one(rich_toy: str, tmp_path: Path) -> None:
+    cache = shutil.copytree(rich_toy, tmp_path / "cache")
+    (data,) = (file for file in (cache / "shards/scene-0-000/sweeps/xyz/c").rglob("*") if file.is_file())
+    data.write_bytes(b"")
+    refused = run_cli("table", cache, "--out", tmp_path, "--rows", "clip2scene", *overrides(), exit_code=1).stderr
+    assert "scene-0-000/sweeps" in refused and not (tmp_path / "table.txt").exists()
 
 
 @pytest.mark.slow
