@@ -43,7 +43,7 @@ def open_training_stream(settings: RunSettings, url: str) -> TrainingCache:
         ConfigError: if the cache has no class of a name in `classes.seen`.
     """
     needed, optional = training_arrays(settings)
-    stream = CacheStream(url, needed, optional=optional, open_shards=2 * settings.stream.window_shards)
+    stream = CacheStream(url, needed, optional=optional)
     seen_class_ids(settings.classes.seen, stream.manifest.taxonomy)
     try:
         return TrainingCache(stream, split_scenes(stream.samples, settings.stream.hold_out)[0])

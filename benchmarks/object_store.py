@@ -1,0 +1,96 @@
+"""Seconds and requests to open a cache in an object store, and the samples a second that a training gets from there.
+
+    python -m benchmarks.object_store --cache out/demo.zarr [--latency-ms 100] [--shards 100] [--steps 24]
+
+The cache is made at nuScenes' sizes from the demo's: shards of 8 samples, whose pictures, clouds and labels are the
+demo's and whose SAM features have full width. A server in another process answers each request after the latency. The
+samples are those of a training's first steps. Wall-clock seconds.
+"""
+
+import argparse
+import itertools
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+
+from benchmarks.made_cache import repeat_shard, write_nuscenes_size
+from benchmarks.object_store_server import BUCKET, requests_so_far, serve
+from cache_schemas.store import Cache
+from trainer.data.loader import load_batches
+from trainer.data.sampler import Step, epoch_order, steps_of_epoch
+from trainer.data.training_caches import BatchesOfCaches, TrainingCache, open_training_stream
+from trainer.settings import RunSettings, load_settings
+
+T = TypeVar("T")
+
+SHARD_SAMPLES, STEP_SAMPLES, WORKERS = 8, 4, 4
+
+
+def measure(url: str, address: str, steps: int, folder: Path) -> Iterator[str]:
+    """Yield a line for each measurement."""
+    settings = _settings()
+    timed = _Timer(address)
+    opened = timed(lambda: open_training_stream(settings, url))
+    shards = len({ref.shard for ref in opened.samples})
+    yield f"open {shards} shards: {timed.seconds:.1f} s, {timed.requests} requests"
+    wanted = steps_of_epoch(epoch_order(opened.samples, 0, 0, settings.stream.window_shards), 0, STEP_SAMPLES)[
+        : 2 * steps
+    ]
+    first, second = wanted[:steps], wanted[steps:]
+    alone = [Step(0, step.number, (index,)) for step in first for index in step.sample_indices][:steps]
+    yield f"samples one by one: {_rate(timed, opened, settings, alone, 0)}"
+    yield f"steps of {STEP_SAMPLES} samples: {_rate(timed, opened, settings, first, 0)}"
+    yield f"steps of {STEP_SAMPLES} samples, {WORKERS} workers: {_rate(timed, opened, settings, second, WORKERS)}"
+
+
+class _Timer:
+    """The wall-clock seconds and the requests of the last call."""
+
+    def __init__(self, address: str) -> None:
+        self._address, self.seconds, self.requests = address, 0.0, 0
+
+    def __call__(self, work: Callable[[], T]) -> T:
+        start, before = time.monotonic(), requests_so_far(self._address)
+        result = work()
+        self.seconds, self.requests = time.monotonic() - start, requests_so_far(self._address) - before - 1
+        return result
+
+
+def _rate(timed: _Timer, opened: TrainingCache, settings: RunSettings, steps: list[Step], workers: int) -> str:
+    """Load steps and return the samples a second; the time from the start to the first batch of workers is left out."""
+    batches = load_batches(BatchesOfCaches([opened], settings), steps, workers=workers, pin_memory=False)
+    skipped = 2 * workers
+    list(itertools.islice(batches, skipped))
+    timed(lambda: list(batches))
+    samples = sum(len(step.sample_indices) for step in steps[skipped:])
+    return f"{samples / timed.seconds:.1f} samples/s, {timed.requests / samples:.1f} requests a sample"
+
+
+def _settings(*overrides: str) -> RunSettings:
+    return load_settings("demo", overrides=["stream.images=6", f"stream.batch_samples={STEP_SAMPLES}", *overrides])
+
+
+def main() -> None:
+    """Make the cache, measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cache", required=True)
+    parser.add_argument("--latency-ms", type=float, default=100)
+    parser.add_argument("--shards", type=int, default=100)
+    parser.add_argument("--steps", type=int, default=24)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder, "bucket", "made.zarr")
+        write_nuscenes_size(*Cache.open(args.cache), str(made), SHARD_SAMPLES)
+        repeat_shard(str(made), args.shards)
+        with serve(made.parent, args.latency_ms / 1000) as address:
+            for line in measure(f"s3://{BUCKET}/made.zarr", address, args.steps, Path(folder)):
+                print(line, flush=True)
+
+
+if __name__ == "__main__":
+    main()
