@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from cache_schemas.array_storage import (
     METADATA,
     Stored,
+    checksum_of_parts,
     chunk_file,
     chunk_layout,
     chunk_shapes,
@@ -34,6 +35,9 @@ from cache_schemas.zarr_documents import LARGEST_DOCUMENT_BYTES, parse_document
 
 Range = tuple[str, int, int | None]
 """A file and the range of its bytes from start to stop; a negative start counts from the end, None is the end."""
+
+PART_BYTES = 2**24
+"""So many bytes of an array are in memory at once while its checksum is computed."""
 
 GAP_BYTES = 2**18
 """Bytes of an object between two wanted ranges that cost less than another request would."""
@@ -145,6 +149,30 @@ class RowReader:
             self._decode(span, next(fetched), part[1]) if part else _empty(span)
             for span, part in zip(spans, ranges, strict=True)
         ]
+
+    def checksum(self, array: StoredArray) -> str:
+        """Return the checksum of all values of an array, as its seal has it; they are read part by part.
+
+        Raises:
+            DamagedGroupError, StoreError: as `read` does.
+        """
+        row_bytes = math.prod(array.shape[1:]) * array.dtype.itemsize
+        rows = max(1, PART_BYTES // max(1, row_bytes) // array.rows) * array.rows
+        spans = (Span(array, start, min(start + rows, array.shape[0])) for start in range(0, array.shape[0], rows))
+        return checksum_of_parts(self.read([span])[0] for span in spans)
+
+    def copy_files(self, copies: Mapping[str, str]) -> None:
+        """Copy files of arrays, all at once, each to a path on the local disk.
+
+        Raises:
+            StoreError: if one cannot be read, or, caused by an OSError, not be written.
+            OSError: if one cannot be written.
+            CacheError: if one does not exist.
+        """
+        try:
+            self._fs.get(list(copies), list(copies.values()))
+        except FileNotFoundError as error:
+            raise CacheError(f"{self.url}: lacks a file that it had before ({error}); run `labelgen verify`") from error
 
     def _decode(self, span: Span, data: Stored, origin: int) -> AnyArray:
         """Return the rows of a span from the bytes of its file that begin at offset `origin`."""

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ from cache_schemas.layout import AnyArray, group_spec
 from cache_schemas.row_reader import ArrayFile, RowReader, Span, StoredArray
 from cache_schemas.store import Cache
 from trainer.data.admission import admit
+from trainer.data.local_copy import LocalCopy
 from trainer.errors import UnfitCacheError
 
 OFFSETS = {"I": "images/offsets", "P": "points/offsets", "N": "pairs/offsets", "Q": "sweeps/offsets"}
@@ -48,22 +50,26 @@ class CacheStream:
         *,
         optional: Sequence[str] = (),
         only_their_groups: bool = False,
+        local_copy: Path | None = None,
     ) -> None:
         """Open the cache and check its documents and file sizes; values of arrays are read later.
 
         `arrays` must be present in every shard; `optional` ones are read where they are present. The chunk indices of a
         shard are read when its first sample is, and kept: about 1 kB a sample. With `only_their_groups`, the cache may
-        lack all other groups.
+        lack all other groups. With a folder `local_copy`, arrays are copied there when the first sample of their shard
+        is read, and read from there.
 
         Raises:
             CacheError: if there is no cache at `url`, or it has another schema version.
             UnfitCacheError: if a group is unsealed, stale or not laid out as documented, or an array is missing.
+            TrainerError: if `local_copy` is not private, or cannot be written.
         """
         cache, self.manifest = Cache.open(url)
         self.url = url
         self._arrays = sorted({*arrays, *optional, *_offsets([*arrays, *optional])})
         self._records, self._seals = admit(cache, self.manifest, arrays, only_their_groups=only_their_groups)
         self._reader = RowReader(url)
+        self._copy = LocalCopy(local_copy, self._reader, self._seals) if local_copy else None
         self._opened: dict[str, _OpenShard] = {}
         self._confirmed_s: dict[str, float] = {}
         self.samples = [
@@ -130,6 +136,8 @@ class CacheStream:
         Raises:
             DamagedGroupError, UnfitCacheError: as `read` does.
         """
+        if self._copy:  # what is copied has the content with which the stream started
+            return self._read(wanted, only)
         keys, now = {ref.shard for ref, _ in wanted}, time.monotonic()
         due = {key for key in keys if now - self._confirmed_s.get(key, -CONFIRM_SECONDS) >= CONFIRM_SECONDS}
         if not due:
@@ -160,7 +168,7 @@ class CacheStream:
                 places += [(number, path)] * len(runs)
         parts: list[dict[str, list[AnyArray]]] = [{} for _ in wanted]
         with self._telling_changes(shards):
-            found_spans = self._reader.read(spans)
+            found_spans = (self._copy or self._reader).read(spans)
         for (number, path), values in zip(places, found_spans, strict=True):
             parts[number].setdefault(path, []).append(values)
         return [
@@ -213,7 +221,7 @@ class CacheStream:
                 if seal is not None and name in seal.arrays:
                     files[f"{key}/{group}/{name}"] = self._reader.file_by_contract(path, name, seal.arrays[name])
         ends = [place for key in keys for name in OFFSETS.values() if (place := f"{key}/{name}") in files]
-        stored, offsets = self._reader.open(files, ends)
+        stored, offsets = (self._copy or self._reader).open(files, ends)
         opened = {key: _OpenShard({}, {}) for key in keys}
         for place, array in stored.items():
             key, path = place.split("/", 1)
