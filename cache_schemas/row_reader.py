@@ -242,8 +242,10 @@ class RowReader:
         found: list[Stored | Exception] = []
         for (_, start, stop), number in zip(ranges, place, strict=True):
             answer, first = answers[number], requests[number][1]
-            whole = isinstance(answer, Exception) or stop is None or start == first
-            found.append(answer if whole else answer[start - first : stop - first])
+            if isinstance(answer, Exception) or stop is None:
+                found.append(answer)
+            else:
+                found.append(answer[start - first : stop - first])
         return found
 
     def _path(self, *parts: str) -> str:

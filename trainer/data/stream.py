@@ -215,7 +215,7 @@ class CacheStream:
     def _read_indices(self, keys: Sequence[str]) -> dict[str, "_OpenShard"]:
         files: dict[str, ArrayFile] = {}
         for key in keys:
-            for group, name in (path.split("/") for path in self._arrays):
+            for group, name in (array.split("/") for array in self._arrays):
                 path = GroupPath(key, group)
                 seal = self._seals.get(path)
                 if seal is not None and name in seal.arrays:
@@ -223,14 +223,13 @@ class CacheStream:
         ends = [place for key in keys for name in OFFSETS.values() if (place := f"{key}/{name}") in files]
         stored, offsets = (self._copy or self._reader).open(files, ends)
         opened = {key: _OpenShard({}, {}) for key in keys}
-        for place, array in stored.items():
-            key, path = place.split("/", 1)
-            if place not in offsets:
-                opened[key].arrays[path] = array
         axes = {name: axis for axis, name in OFFSETS.items()}
-        for place, values in offsets.items():
-            key, path = place.split("/", 1)
-            opened[key].offsets[axes[path]] = values
+        for place, array in stored.items():
+            key, name = place.split("/", 1)
+            if place in offsets:
+                opened[key].offsets[axes[name]] = offsets[place]
+            else:
+                opened[key].arrays[name] = array
         return opened
 
     @contextmanager
