@@ -9,6 +9,7 @@ samples are those of a training's first steps. Wall-clock seconds.
 
 import argparse
 import itertools
+import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -99,7 +100,8 @@ def main() -> None:
         made = Path(folder, "bucket", "made.zarr")
         write_nuscenes_size(*Cache.open(args.cache), str(made), SHARD_SAMPLES)
         repeat_shard(str(made), args.shards)
-        with serve(made.parent, args.latency_ms / 1000) as address:
+        with serve(made.parent, args.latency_ms / 1000) as (address, environment):
+            os.environ |= environment
             for line in measure(f"s3://{BUCKET}/made.zarr", address, args.steps, Path(folder)):
                 print(line, flush=True)
 

@@ -7,7 +7,6 @@ for a request, so that a benchmark through it would measure the server.
 import argparse
 import asyncio
 import bisect
-import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -90,18 +89,17 @@ class Store:
 
 
 @contextmanager
-def serve(folder: Path, latency_s: float) -> Iterator[str]:
-    """Serve a folder as the bucket `s3://bench` from another process; yield the server's address.
+def serve(folder: Path, latency_s: float) -> Iterator[tuple[str, dict[str, str]]]:
+    """Serve a folder as the bucket `s3://bench` from another process.
 
-    The environment of this process gets the address, and credentials.
+    Yields the server's address, and the environment in which s3fs finds it.
     """
     command = [sys.executable, "-m", "benchmarks.object_store_server", str(folder), str(latency_s)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         address = f"http://127.0.0.1:{int(server.stdout.readline())}"
-        os.environ |= CREDENTIALS | {"AWS_ENDPOINT_URL": address}
         try:
-            yield address
+            yield address, CREDENTIALS | {"AWS_ENDPOINT_URL": address}
         finally:
             server.terminate()
 
