@@ -49,8 +49,7 @@ def measure(url: str, address: str, steps: int, folder: Path) -> Iterator[str]:
     for what in ("copying", "from the copy"):
         rate = _rate(timed, open_training_stream(copying, url), copying, _steps(in_steps, STEP_SAMPLES), 0)
         yield f"steps of {STEP_SAMPLES}, stream.local_copy, {what}: {rate}"
-    of_copied = _steps(in_steps, STEP_SAMPLES)
-    rate = _rate(timed, open_training_stream(copying, url), copying, of_copied, WORKERS)
+    rate = _rate(timed, open_training_stream(copying, url), copying, _steps(in_steps, STEP_SAMPLES), WORKERS)
     yield f"steps of {STEP_SAMPLES}, {WORKERS} workers, from the copy: {rate}"
 
 
