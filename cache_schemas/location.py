@@ -24,10 +24,10 @@ NO_LISTINGS_CACHE = {"use_listings_cache": False}
 
 S3_OPTIONS: dict[str, Any] = {
     "max_concurrency": 1,
-    "config_kwargs": {"max_pool_connections": 64} | fsspec_settings.get("s3", {}).get("config_kwargs", {}),
+    "config_kwargs": {"max_pool_connections": 128} | fsspec_settings.get("s3", {}).get("config_kwargs", {}),
 }
 """Read each object with one request. With more, s3fs first asks for the size and reads a large object in parts, and it
-does not retry a part whose body breaks off. Up to 64 requests are under way at once; botocore's default is 10, so that
+does not retry a part whose body breaks off. Up to 128 requests are under way at once; botocore's default is 10, so that
 the reads of a training step would wait for the latency of the store ten times."""
 
 
