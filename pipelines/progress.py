@@ -3,6 +3,7 @@
 import asyncio
 import sys
 import time
+from contextlib import suppress
 from typing import TextIO
 
 from rich.console import Console, Group
@@ -62,10 +63,11 @@ class Progress:
             self._print()
 
     def finish(self) -> None:
-        """Print the last state."""
-        self._print()
-        if self._rows:
-            self._rows.stop()
+        """Print the last state. The work is done, so a log that cannot be written is no error any more."""
+        with suppress(OSError):
+            self._print()
+            if self._rows:
+                self._rows.stop()
 
     def line(self) -> str:
         """Return the progress as one line."""

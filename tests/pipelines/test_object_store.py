@@ -223,6 +223,7 @@ def test_a_run_on_a_failing_store_is_killed_goes_on_and_gives_what_a_local_run_g
     verified = labelgen("verify", url)
     assert (verified.returncode, verified.stdout) == (0, f"{url}: sound, 3 shards\n"), verified.stderr
     found = labelgen.inspect(url)
+    assert json.loads(file_system(url)[0].cat_file(f"{url}/summary.json"))["retries"]["store_requests"] >= 3
     assert store.injected["500"] >= 10
     assert store.injected["503"] >= 5
     assert store.injected["hang"] >= 3
