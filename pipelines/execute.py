@@ -28,6 +28,7 @@ from pipelines.cluster import Cluster as RayCluster
 from pipelines.config import RaySettings
 from pipelines.errors import PipelineError
 from pipelines.in_flight import ShardGate, most_shards, shard_bytes
+from pipelines.metrics import MetricsPublisher
 from pipelines.node_loss import MOST_LOSSES, is_node_loss, origin
 from pipelines.order import Step, steps_of
 from pipelines.plan import SHARD_GROUPS, BadSample, GroupPlan, Planner, ShardPlan
@@ -103,13 +104,15 @@ class _Execution:
         self.job_ref = ray.put(job)
         self.pools = TeacherPools(settings, self.job_ref, cluster, progress, self.tally.setbacks)
         self.teaching = Teaching(self.pools, settings, self.tally.add, progress.add)
+        self.metrics = MetricsPublisher(job.resolved.settings.dataset, self.tally, progress)
         self.gate = ShardGate(self._most_shards)
         self.roots: dict[str, asyncio.Task[None]] = {}
         self.unusable: dict[str, BadSample] = {}
 
     async def run(self, plan: Sequence[ShardPlan], manifest: CacheManifest) -> Tally:
         """Load the teachers before the cache is touched, then make the groups outside the shards and all shards."""
-        keeping = [asyncio.create_task(self.progress.keep_printing()), asyncio.create_task(self.pools.keep_fitting())]
+        keepers = (self.progress.keep_printing, self.pools.keep_fitting, self.metrics.keep_publishing)
+        keeping = [asyncio.create_task(keep()) for keep in keepers]
         work: list[asyncio.Task[None]] = []
         try:
             due_roots = self.planner.due_roots()
@@ -121,6 +124,7 @@ class _Execution:
         finally:
             await _cancel([*keeping, *work])
             self.pools.close()
+            self.metrics.publish()
             self.progress.finish()
         self._report_unusable()
         return self.tally
