@@ -9,6 +9,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from cache_schemas.layout import SHARD_GROUPS
+
 if TYPE_CHECKING:
     from pipelines.execute import Tally
     from pipelines.progress import Progress
@@ -48,7 +50,7 @@ def values_of(tally: "Tally", progress: "Progress") -> Values:
     setbacks = tally.setbacks
     return {
         "labelgen_samples_total": progress.samples_done,
-        "labelgen_shards_total": tally.sealed,
+        "labelgen_shards_total": {name: count for name, count in tally.sealed.items() if name in SHARD_GROUPS},
         "labelgen_work_seconds_total": tally.seconds,
         "labelgen_retries_total": setbacks.retries,
         "labelgen_node_losses_total": {"": setbacks.node_losses},
