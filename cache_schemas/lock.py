@@ -150,7 +150,8 @@ def _lease(cache: str, holder: str) -> Iterator[None]:
     finally:
         done.set()
         keeper.join()
-        with suppress(StoreError):  # a finished run must not fail because of it; the lease expires by itself
+        # A finished run must not fail because of its lease, which expires by itself.
+        with suppress(StoreError, FileNotFoundError):
             lease = _read_lease(fs, path)
             if lease and lease["holder"] == holder:
                 fs.rm_file(path)

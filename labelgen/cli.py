@@ -13,6 +13,7 @@ COMMANDS = {
     "plan": "pipelines.cli:plan",
     "run": "pipelines.cli:run",
     "reprompt": "pipelines.reprompt.cli:reprompt",
+    "replay": "pipelines.replay.cli:replay",
     "inspect": "labelgen.inspection.cli:inspect",
     "card": "labelgen.card.cli:card",
     "pack": "labelgen.pack.cli:pack",
