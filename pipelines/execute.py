@@ -4,21 +4,19 @@ import asyncio
 import errno
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import OutOfMemoryError, RayError, WorkerCrashedError
+from ray.exceptions import RayError
 
 from cache_schemas.documents import CacheManifest, ShardRecord
-from cache_schemas.errors import CacheError
 from cache_schemas.group_path import GroupPath
 from cache_schemas.location import canonical
 from cache_schemas.lock import writing
 from cache_schemas.plurals import counted
 from cache_schemas.store import Cache
-from labelgen.errors import LabelgenError
 from labelgen.file_warnings import FilesByText
 from labelgen.stages import STAGES, TEACHERS
 from labelgen.stages.stage import Stage
@@ -26,6 +24,7 @@ from pipelines import tasks
 from pipelines.actor_pool import CallFailedError
 from pipelines.cluster import Cluster as RayCluster
 from pipelines.config import RaySettings
+from pipelines.cpu_tasks import DEATHS, CpuTasks
 from pipelines.errors import PipelineError
 from pipelines.in_flight import ShardGate, most_shards, shard_bytes
 from pipelines.metrics import MetricsPublisher
@@ -40,9 +39,6 @@ from pipelines.teaching import Teaching, count_calls
 
 Bad = dict[str, BadSample]
 """Samples that cannot be used, by token."""
-
-DEATHS = (WorkerCrashedError, OutOfMemoryError)
-"""How Ray reports a task whose worker died more often than the task may be retried."""
 
 
 @dataclass
@@ -105,6 +101,7 @@ class _Execution:
         self.pools = TeacherPools(settings, self.job_ref, cluster, progress, self.tally.setbacks)
         self.teaching = Teaching(self.pools, settings, self.tally.add, progress.add)
         self.metrics = MetricsPublisher(job.resolved.settings.dataset, self.tally, progress)
+        self.cpu = CpuTasks(self.job_ref, settings.retries, self.tally.add)
         self.gate = ShardGate(self._most_shards)
         self.roots: dict[str, asyncio.Task[None]] = {}
         self.unusable: dict[str, BadSample] = {}
@@ -162,7 +159,7 @@ class _Execution:
         """
         stage = STAGES[group.path.name]
         if not stage.teacher:
-            await self._run(tasks.build_groups, stage.name, [group])
+            await self.cpu.run(tasks.build_groups, stage.name, tasks.packed([group]))
             return
         await self._seal_parts(group, lambda: self._ask_for_root(stage))
 
@@ -236,34 +233,23 @@ class _Execution:
         stage = step.stages[0]
         if stage.teacher:
             return await self._ask_teacher(stage, shard)
-        groups = [self.planner.group(shard, member.name) for member in step.stages]
         try:
-            report = await self._run(tasks.build_groups, step.name, groups)
-            bad = report.bad_samples
+            bad = await self._build(step, shard)
         except DEATHS:
             if not step.reads_raw_files:
                 raise
-            bad = await self._find_killers(step, shard)
+            bad = await self.cpu.find_killers([stage.name for stage in step.stages], shard)
         for member in step.stages:
             self.progress.add(member.name, 0 if bad else len(shard.samples))
         return {token: BadSample("read", reason) for token, reason in bad.items()}
 
-    async def _find_killers(self, step: Step, shard: ShardPlan) -> dict[str, str]:
-        """Read the samples of a shard one by one, each in a task of its own, to see which kills its worker."""
-        bad = {}
-        stages = [stage.name for stage in step.stages]
-        for sample in shard.samples:
-            try:
-                report = await self._run(tasks.check_sample, stages, sample)
-                bad.update(report.bad_samples)
-            except DEATHS:
-                bad[sample.token] = f"reading its files kills the worker ({self.settings.retries + 1} tries)"
-        if not bad:
-            raise PipelineError(
-                f"reading shard {shard.key} kills its worker, but no single sample does: out of memory? "
-                "Give it more, or make a new cache with a lower shard_samples"
-            )
-        return bad
+    async def _build(self, step: Step, shard: ShardPlan) -> dict[str, str]:
+        """Build the groups of a CPU step in one task, or its one group in several; returns bad samples, if any."""
+        groups = [self.planner.group(shard, stage.name) for stage in step.stages]
+        if step.stages[0].join:
+            return await self._seal_parts(groups[0], lambda: self.cpu.build_parts(step.name, shard))
+        report = await self.cpu.run(tasks.build_groups, step.name, tasks.packed(groups))
+        return report.bad_samples
 
     async def _ask_teacher(self, stage: Stage, shard: ShardPlan) -> Bad:
         """Have a teacher make one group of a shard."""
@@ -274,7 +260,7 @@ class _Execution:
     async def _seal_parts(
         self, group: GroupPlan, ask: "Callable[[], Awaitable[tuple[list[ray.ObjectRef[Any]], dict[str, str]]]]"
     ) -> dict[str, str]:
-        """Seal a group of the parts that `ask` gets from a teacher; returns bad samples instead, if there are any.
+        """Seal a group of the parts that `ask` gets; returns bad samples instead, if there are any.
 
         Parts that are lost with their node before they are written are asked for again.
         """
@@ -283,23 +269,14 @@ class _Execution:
             if bad:
                 return bad
             try:
-                await self._run(tasks.gather_parts, group, *parts)
+                await self.cpu.run(tasks.gather_parts, replace(group, samples=()), *parts)
                 return {}
             except Exception as error:
                 if not left or not is_node_loss(error):
                     raise
             self.tally.setbacks.node_losses += 1
-            self.progress.note(f"{group.path}: answers of the teacher were lost with a node; asking again")
+            self.progress.note(f"{group.path}: parts of it were lost with a node; making them again")
         raise AssertionError("unreachable")
-
-    async def _run(self, task: Any, *args: Any) -> Report:
-        """Run a CPU task; if its worker dies, Ray retries the task in another worker as often as the settings say."""
-        try:
-            report: Report = await task.options(max_retries=self.settings.retries).remote(self.job_ref, *args)
-        except (LabelgenError, CacheError) as error:
-            raise origin(error) from None
-        self.tally.add(report)
-        return report
 
     # Requests to a store take their time, so these run in threads beside the event loop.
 

@@ -1,6 +1,7 @@
 """The Ray tasks and the actor: each calls functions of a stage, and writes at most the groups of one step."""
 
 import os
+import pickle
 import resource
 import threading
 import time
@@ -73,10 +74,15 @@ class Report:
         self.retries[WORKER_DEATHS] = _earlier_tries()
 
 
+def packed(value: Any) -> bytes:
+    """Return a value with samples as bytes for Ray to send. Ray's own pickler calls Python for each object in it."""
+    return pickle.dumps(value, protocol=5)
+
+
 @ray.remote
-def build_groups(job: Job, name: str, groups: Sequence[GroupPlan]) -> Report:
+def build_groups(job: Job, name: str, packed_groups: bytes) -> Report:
     """Build groups of one shard from the same inputs, and seal them; nothing is sealed if a sample is bad."""
-    report = Report()
+    report, groups = Report(), pickle.loads(packed_groups)
     inputs = ShardInputs(job.resolved, job.adapter, groups[0].samples, Cache(job.cache_url), groups[0].path.shard)
     try:
         with report.timed(name), collecting(report.warnings):
@@ -86,6 +92,19 @@ def build_groups(job: Job, name: str, groups: Sequence[GroupPlan]) -> Report:
     except BadSamplesError as error:
         report.bad_samples = error.reasons
     return report
+
+
+@ray.remote(num_returns=2)
+def build_part(job: Job, name: str, shard: str, packed_samples: bytes) -> tuple[Report, Arrays | None]:
+    """Return the arrays of a stage for some samples of a shard, after a report on the work; none if a sample is bad."""
+    report, samples = Report(), pickle.loads(packed_samples)
+    inputs = ShardInputs(job.resolved, job.adapter, samples, Cache(job.cache_url), shard)
+    try:
+        with report.timed(name), collecting(report.warnings):
+            return report, _build(name, inputs)
+    except BadSamplesError as error:
+        report.bad_samples = error.reasons
+        return report, None
 
 
 @ray.remote
@@ -121,8 +140,9 @@ class TeacherActor:
         self.root_groups: dict[str, Arrays] = {}
 
     @ray.method(num_returns=2)
-    def answer(self, chunk: Chunk) -> tuple[Report, Any]:
+    def answer(self, packed_chunk: bytes) -> tuple[Report, Any]:
         """Return the part of a stage's group that belongs to a chunk, after a report on the work."""
+        chunk: Chunk = pickle.loads(packed_chunk)
         report, steps = Report(), _teacher_call(chunk.stage)
         inputs, decoded = _chunk_inputs(self.job, chunk, self.root_groups), None
         if steps.decode:
@@ -136,10 +156,11 @@ class TeacherActor:
 
 @ray.remote
 def gather_parts(job: Job, group: GroupPlan, *parts: Any) -> Report:
-    """Join the parts that a teacher made, and seal the group."""
-    report = Report()
-    with report.timed(f"write {group.path.name}"):
-        _seal(job, group, _teacher_call(group.path.name).gather(parts), report)
+    """Join the parts that a teacher or several tasks made, and seal the group."""
+    report, stage = Report(), STAGES[group.path.name]
+    with report.timed(f"write {stage.name}"):
+        join = stage.join or _teacher_call(stage.name).gather
+        _seal(job, group, join(parts), report)
     return report
 
 
@@ -167,7 +188,7 @@ def _seal(job: Job, group: GroupPlan, arrays: Arrays, report: Report) -> None:
         cache = Cache(job.cache_url, "a")
         seal = cache.whole_seals([group.path]).get(group.path)
         if not seal or seal.fingerprint != provenance.fingerprint:
-            samples = {} if stage.at_root else {"samples": len(group.samples)}
+            samples = {} if stage.at_root else {"samples": len(provenance.samples)}
             counts = {**samples, **stage.counts(arrays)}
             cache.write_group(group.path, arrays, replace(provenance, counts=counts))
     report.sealed.append(stage.name)

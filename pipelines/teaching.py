@@ -17,7 +17,7 @@ from labelgen.stages.stage import Stage, Teacher
 from pipelines.actor_pool import ActorPool, CallFailedError
 from pipelines.config import RaySettings
 from pipelines.plan import ShardPlan
-from pipelines.tasks import Chunk, Report
+from pipelines.tasks import Chunk, Report, packed
 from pipelines.teacher_pools import TeacherPools
 
 POLL_SECONDS = 0.1
@@ -89,10 +89,11 @@ class Teaching:
             SampleError: if a raw file of the chunk cannot be used.
             PipelineError: if the pool has not answered a single call.
         """
+        sent = packed(chunk)
 
         def submit(actor: Any) -> "Sequence[ray.ObjectRef[Any]]":
             call = actor.answer.options(name=f"TeacherActor.{chunk.stage}")  # what `ps` shows of the process
-            refs: Sequence[ray.ObjectRef[Any]] = call.remote(chunk)
+            refs: Sequence[ray.ObjectRef[Any]] = call.remote(sent)
             return refs
 
         pool = await self._pools.of(teacher.name)

@@ -1,10 +1,11 @@
 """Measure what a run costs besides its teachers, simulate it for 1 to 256 GPUs, print tables and draw the plot.
 
-    python -m benchmarks.cluster                # measures for some minutes, writes docs/results/cluster.json and .png
+    python -m benchmarks.cluster                # measures, and writes docs/results/cluster.json and .png
+    python -m benchmarks.cluster memory         # measures one part again: costs, steady, check, memory or planning
     python -m benchmarks.cluster --simulate     # from the figures in docs/results/cluster.json
 
 Real Ray, planner, writers and stores, on the cores of this machine; the teachers are stand-ins. The plot needs
-matplotlib.
+matplotlib. `planning` takes 1 GiB of /dev/shm.
 """
 
 import argparse
@@ -13,67 +14,117 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from benchmarks.cluster.simulate import Costs, Size, simulate
+from benchmarks.cluster import tables
+from benchmarks.cluster.made_data import make_data
+from benchmarks.cluster.tables import KEYFRAMES, Figures
 
 RESULTS = Path("docs/results/cluster.json")
 PLOT = Path("docs/results/cluster.png")
-SCENES, KEYFRAMES = 6, 40
 
-RUNS = ((1, 0.0), (4, 0.0), (16, 0.0), (4, 0.15), (8, 0.3), (16, 0.6))
-"""Actors, and seconds of the teacher for a sample, of the runs into a folder."""
+COST_ACTORS, STORE_ACTORS = (2, 4), (2,)
+"""Actors of the runs into a folder, and into an S3 server (moto) on this machine; 6 shards of 40 keyframes each."""
 
-STORE_RUNS = ((4, 0.0),)
-"""The same of the runs into an S3 server (moto) on this machine."""
+STEADY_SCENES = 24
+"""Shards of 40 keyframes of the run whose driver is measured after its first shards."""
 
-NUSCENES = {"shards": 850, "samples": 40, "teacher_s": 0.6}
-NUSCENES_BEFORE, NUSCENES_AFTER = (3.9, 0.9), (1.1, 0.9)
-"""Seconds of CPU tasks for a shard of 40 keyframes of nuScenes: pictures and seals, then SAM's seal and the labels."""
+CHECKS = ((2, 4, 0.3), (4, 4, 0.6))
+"""Actors, cores, and seconds of the teacher for a sample, of the runs that are compared with the simulation."""
 
-CORES_A_GPU = 4
-GPUS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+CHECK_SHARDS = 6
+CHECK_SECONDS = {"images": 0.4875, "write images": 0.4, "points": 0.5, "write sam": 1.1, "labels": 0.9}
+"""What the CPU tasks of these runs sleep: those of nuScenes."""
+
+LONG_SCENES, LONG_SHARD = 85, 4
+"""The data set of the long run: 850 shards of 4 keyframes."""
+
+ALL_SCENES, ALL_KEYFRAMES = 425, 80
+"""A data set of the size of nuScenes, which is only planned: 34,000 keyframes."""
 
 
 def main() -> None:
-    """Measure unless told not to, then simulate."""
+    """Measure what is asked for, then print all."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", choices=[[], *MEASURES], help="what to measure; everything without it")
     parser.add_argument("--simulate", action="store_true", help="take the measured figures from the file")
-    if not parser.parse_args().simulate:
-        RESULTS.write_text(json.dumps(_measure_all(), indent=1) + "\n")
-    runs: list[dict[str, Any]] = json.loads(RESULTS.read_text())
-    _print_measured(runs)
-    _print_check(runs)
-    _draw(_print_simulated(_driver_costs(runs)))
+    arguments = parser.parse_args()
+    figures: Figures = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    if not arguments.simulate:
+        for part in arguments.parts or MEASURES:
+            figures[part] = MEASURES[part]()
+            RESULTS.write_text(json.dumps(figures, indent=1) + "\n")
+    loop = tables.loop_costs(figures["steady"])
+    tables.print_costs(figures["costs"])
+    tables.print_steady(figures["steady"])
+    tables.print_memory(figures["memory"])
+    tables.print_planning(figures["planning"])
+    tables.print_check(figures["check"], loop[1])
+    overheads = tables.mean_overheads(figures["check"])
+    tables.draw(tables.print_simulated(loop, overheads), PLOT)
 
 
-def _measure_all() -> list[dict[str, Any]]:
-    from labelgen.datasets.nuscenes.splits import split_scenes
-    from tests.labelgen.make_nuscenes import make_nuscenes
+def _costs() -> list[Figures]:
+    with _data(scenes=6, keyframes=KEYFRAMES) as data:
+        runs = [_measure(data, actors=actors) for actors in COST_ACTORS]
+        return runs + [_measure_in_store(data, actors=actors) for actors in STORE_ACTORS]
 
+
+def _steady() -> Figures:
+    with _data(STEADY_SCENES, KEYFRAMES) as data:
+        return _measure(data, actors=2, cpu_seconds="{}", every=4)
+
+
+def _check() -> list[Figures]:
+    found = []
+    with _data(scenes=CHECK_SHARDS, keyframes=KEYFRAMES) as data:
+        for actors, cores, seconds in CHECKS:
+            overheads = _python("benchmarks.cluster.overheads", {}, data=data, cores=cores)
+            sleeping = json.dumps(CHECK_SECONDS)
+            run = _measure(data, actors=actors, cores=cores, seconds=seconds, cpu_seconds=sleeping)
+            found.append({"overheads": overheads, "run": run})
+    return found
+
+
+def _memory() -> Figures:
+    with _data(LONG_SCENES, KEYFRAMES) as data:
+        return _measure(data, actors=2, shard_samples=LONG_SHARD, cpu_seconds="{}", every=50)
+
+
+def _planning() -> Figures:
+    with _data(ALL_SCENES, ALL_KEYFRAMES) as data:
+        return _python("benchmarks.cluster.planning", {}, data=data)
+
+
+MEASURES: dict[str, Callable[[], Any]] = {
+    "costs": _costs,
+    "steady": _steady,
+    "check": _check,
+    "memory": _memory,
+    "planning": _planning,
+}
+
+
+@contextmanager
+def _data(scenes: int, keyframes: int) -> Iterator[Path]:
+    """Make a data set in memory; caches may go beside it."""
     with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
-        data = Path(folder, "nuscenes")
-        names = sorted(split_scenes("train"))[:SCENES]
-        make_nuscenes(data, scenes=dict.fromkeys(names, KEYFRAMES), version="v1.0-trainval")
-        runs = []
-        for number, (actors, seconds) in enumerate(RUNS):
-            runs.append(_measure(data, f"{folder}/{number}.zarr", actors, seconds, {}))
-        for number, (actors, seconds) in enumerate(STORE_RUNS):
-            runs.append(_measure_in_store(data, f"s3://bucket/{number}.zarr", actors, seconds))
-    return runs
+        yield make_data(Path(folder, "nuscenes"), scenes, keyframes)
 
 
-def _measure(data: Path, cache: str, actors: int, seconds: float, store: dict[str, str]) -> dict[str, Any]:
-    command = [sys.executable, "-m", "benchmarks.cluster.measure", "--data", str(data), "--cache", cache]
-    command += ["--actors", str(actors), "--seconds", str(seconds)]
-    command += ["--counts", store["AWS_ENDPOINT_URL"]] if store else []
-    environment = {**os.environ, **store, "PYTHONPATH": str(Path.cwd())}
-    done = subprocess.run(command, env=environment, text=True, stdout=subprocess.PIPE, check=True)
-    return {"store": "S3 server" if store else "folder", **json.loads(done.stdout)}
+def _measure(data: Path, store: dict[str, str] | None = None, **options: Any) -> Figures:
+    """Make a run of its own process, into a cache that is removed afterwards."""
+    with tempfile.TemporaryDirectory(dir=data.parent) as folder:
+        cache = "s3://bucket/cache.zarr" if store else f"{folder}/cache.zarr"
+        counts = {"counts": store["AWS_ENDPOINT_URL"]} if store else {}
+        done = _python("benchmarks.cluster.measure", store or {}, data=data, cache=cache, **counts, **options)
+    return {"store": "S3 server" if store else "folder", **done}
 
 
-def _measure_in_store(data: Path, cache: str, actors: int, seconds: float) -> dict[str, Any]:
+def _measure_in_store(data: Path, **options: Any) -> Figures:
     import fsspec
 
     server = subprocess.Popen(
@@ -88,77 +139,20 @@ def _measure_in_store(data: Path, cache: str, actors: int, seconds: float) -> di
         store |= {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1"}
         made = {"endpoint_url": store["AWS_ENDPOINT_URL"], "key": "key", "secret": "secret"}
         fsspec.filesystem("s3", **made).mkdir("bucket")
-        return _measure(data, cache, actors, seconds, store)
+        return _measure(data, store, **options)
     finally:
         server.kill()
         server.wait()
 
 
-def _print_measured(runs: list[dict[str, Any]]) -> None:
-    heads = ("cache", "actors", "teacher, s a sample", "driver CPU, s a shard", "longest block, ms")
-    print(f"| {' | '.join(heads)} | requests a shard | peak MiB |")
-    print("|---|---|---|---|---|---|---|")
-    for run in runs:
-        requests = f"{run['all_requests_a_shard']:.0f}" if run["requests_a_shard"] else "-"
-        times = f"{run['driver_cpu_s_a_shard']:.3f} | {1000 * run['longest_block_s']:.0f}"
-        teacher = f"{run['actors']} | {run['seconds_of_a_sample']:g}"
-        print(f"| {run['store']} | {teacher} | {times} | {requests} | {run['peak_mib']:.0f} |")
-
-
-def _driver_costs(runs: list[dict[str, Any]]) -> tuple[float, float]:
-    """Return the driver's seconds for a call and for the rest of a shard: its CPU time with instant teachers.
-
-    A run that waits for its teachers also counts what Ray's threads in the driver take by the second.
-    """
-    instant = [run for run in runs if run["store"] == "folder" and not run["seconds_of_a_sample"]]
-    a_shard = max(run["driver_cpu_s_a_shard"] for run in instant)
-    return 0.9 * a_shard / KEYFRAMES, 0.1 * a_shard
-
-
-def _print_check(runs: list[dict[str, Any]]) -> None:
-    """Compare real runs with their simulation, from the costs of the run of one actor with instant teachers."""
-    base = next(run for run in runs if run["store"] == "folder" and run["seconds_of_a_sample"] == 0)
-    seconds = {name: value / base["shards"] for name, value in base["stage_seconds"].items()}
-    before = (seconds["images"] + seconds["points"],)
-    after = (seconds["write sam"] + seconds["write clip"] + seconds["labels"],)
-    call, shard = _driver_costs(runs)
-    print("\n| actors | teacher, s a sample | real, s | simulated, s |\n|---|---|---|---|")
-    for run in runs:
-        if run["store"] == "folder" and run["seconds_of_a_sample"]:
-            size = Size(run["actors"], os.cpu_count() or 1, run["shards"], KEYFRAMES, run["seconds_of_a_sample"])
-            simulated = simulate(Costs(before, after, call, shard), size)
-            print(f"| {run['actors']} | {run['seconds_of_a_sample']:g} | {run['work_s']:.1f} | {simulated:.1f} |")
-
-
-def _print_simulated(driver: tuple[float, float]) -> dict[str, list[float]]:
-    costs = Costs(NUSCENES_BEFORE, NUSCENES_AFTER, *driver)
-    curves: dict[str, list[float]] = {"derived": [], "4 shards in flight": []}
-    print("\n| GPUs | hours at least | efficiency | efficiency with 4 shards in flight |\n|---|---|---|---|")
-    for gpus in GPUS:
-        found = []
-        for name, in_flight in (("derived", None), ("4 shards in flight", 4)):
-            size = Size(gpus, gpus * CORES_A_GPU, in_flight=in_flight, **NUSCENES)  # type: ignore[arg-type]
-            found.append(size.least_s / simulate(costs, size))
-            curves[name].append(found[-1])
-        print(f"| {gpus} | {size.least_s / 3600:.2f} | {found[0]:.3f} | {found[1]:.3f} |")
-    return curves
-
-
-def _draw(curves: dict[str, list[float]]) -> None:
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(6, 3.5))
-    for name, values in curves.items():
-        axes.plot(GPUS, values, marker="o", label=name)
-    axes.set(xscale="log", xlabel="GPUs", ylabel="efficiency (simulated)", ylim=(0, 1.02), xticks=GPUS)
-    axes.set_xticklabels(list(map(str, GPUS)))
-    axes.minorticks_off()
-    axes.legend()
-    figure.tight_layout()
-    figure.savefig(PLOT, dpi=110)
+def _python(module: str, environment: dict[str, str], **options: Any) -> Figures:
+    """Run a module with options, and return the JSON object that it prints."""
+    given = [text for name, value in options.items() for text in (f"--{name.replace('_', '-')}", str(value))]
+    everything = {**os.environ, **environment, "PYTHONPATH": str(Path.cwd())}
+    command = [sys.executable, "-m", module, *given]
+    done = subprocess.run(command, env=everything, text=True, stdout=subprocess.PIPE, check=True)
+    found: Figures = json.loads(done.stdout)
+    return found
 
 
 if __name__ == "__main__":

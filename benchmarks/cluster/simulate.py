@@ -1,7 +1,8 @@
 """A discrete-event simulation of a run: shards go through CPU tasks, teacher calls and CPU tasks again.
 
-It knows three kinds of servers: the cores, the actors, and the driver, which spends time on each call and each shard.
-The rule of how many shards are in flight is the one of the pipeline.
+It knows three kinds of servers: the cores, the actors, and the event loop of the driver, which spends time on each Ray
+call and on each shard. The rules of how many shards are in flight, how many calls an actor has, and how a shard is cut
+into parts are those of the pipeline.
 """
 
 import heapq
@@ -9,20 +10,30 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from pipelines.actor_pool import IN_FLIGHT
 from pipelines.in_flight import most_shards
 
 
 @dataclass(frozen=True)
 class Costs:
-    """Seconds that a shard costs. `before` and `after` are the CPU tasks before and after the teachers, in order.
+    """Seconds that a shard costs.
 
-    `driver_call` is the driver's time for one call to a teacher, and `driver_shard` all its other time for a shard.
+    Attributes:
+        before, after: the steps before and after the teachers, in order. The tasks of a step are in the queue together;
+            each entry is the time of one task.
+        loop_call: the driver's event loop for one Ray call, to an actor or of a task.
+        loop_shard: all its other time for a shard.
+        call_s, task_s: what Ray takes around one call to an actor and around one task, besides the work in it.
+        worker_start_s: the time until the workers of the cores have started; they start with the first tasks.
     """
 
-    before: tuple[float, ...]
-    after: tuple[float, ...]
-    driver_call: float
-    driver_shard: float
+    before: tuple[tuple[float, ...], ...]
+    after: tuple[tuple[float, ...], ...]
+    loop_call: float
+    loop_shard: float
+    call_s: float = 0.0
+    task_s: float = 0.0
+    worker_start_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -48,29 +59,6 @@ class Size:
         return self.shards * self.samples * self.teacher_s / self.actors
 
 
-class _Servers:
-    """Equal servers with one queue, first come first served."""
-
-    def __init__(self, clock: "_Clock", count: int) -> None:
-        self._clock, self._free = clock, count
-        self._waiting: deque[tuple[float, Callable[[], None]]] = deque()
-
-    def serve(self, seconds: float, then: Callable[[], None]) -> None:
-        self._waiting.append((seconds, then))
-        self._start()
-
-    def _start(self) -> None:
-        while self._free and self._waiting:
-            self._free -= 1
-            seconds, then = self._waiting.popleft()
-            self._clock.after(seconds, lambda then=then: self._end(then))
-
-    def _end(self, then: Callable[[], None]) -> None:
-        self._free += 1
-        then()
-        self._start()
-
-
 class _Clock:
     def __init__(self) -> None:
         self.now, self._count = 0.0, 0
@@ -87,37 +75,101 @@ class _Clock:
         return self.now
 
 
+class _Places:
+    """A number of equal places with one queue, first come first served."""
+
+    def __init__(self, count: int) -> None:
+        self._free = count
+        self._waiting: deque[Callable[[], None]] = deque()
+
+    def take(self, then: Callable[[], None]) -> None:
+        self._waiting.append(then)
+        self._start()
+
+    def leave(self) -> None:
+        self._free += 1
+        self._start()
+
+    def _start(self) -> None:
+        while self._free and self._waiting:
+            self._free -= 1
+            self._waiting.popleft()()
+
+
+class _Servers:
+    """Equal servers with one queue, first come first served; each is busy for the seconds that it is asked for.
+
+    They serve from the time `opening_s` on.
+    """
+
+    def __init__(self, clock: _Clock, count: int, opening_s: float = 0.0) -> None:
+        self._clock, self._places, self._opening_s = clock, _Places(count), opening_s
+
+    def serve(self, seconds: float, then: Callable[[], None]) -> None:
+        def end() -> None:
+            then()
+            self._places.leave()
+
+        self._places.take(lambda: self._clock.after(max(0.0, self._opening_s - self._clock.now) + seconds, end))
+
+
 def simulate(costs: Costs, size: Size) -> float:
     """Return the seconds from the loaded teachers to the last seal."""
-    clock = _Clock()
-    cores, actors, driver = (_Servers(clock, count) for count in (size.cores, size.actors, 1))
+    run = _Run(costs, size)
     limit = size.in_flight or most_shards(size.actors, size.samples, size.shard_bytes, size.store_bytes)
-    left = size.shards
-
-    def start_shard() -> None:
-        nonlocal left
-        if left:
-            left -= 1
-            driver.serve(costs.driver_shard, lambda: tasks(costs.before, ask))
-
-    def tasks(seconds: tuple[float, ...], then: Callable[[], None]) -> None:
-        if not seconds:
-            then()
-        else:
-            cores.serve(seconds[0], lambda: tasks(seconds[1:], then))
-
-    def ask() -> None:
-        answers = 0
-
-        def answered() -> None:
-            nonlocal answers
-            answers += 1
-            if answers == size.samples:
-                tasks(costs.after, start_shard)
-
-        for _ in range(size.samples):
-            driver.serve(costs.driver_call, lambda: actors.serve(size.teacher_s, answered))
-
     for _ in range(min(limit, size.shards)):
-        start_shard()
-    return clock.run()
+        run.start_shard()
+    return run.clock.run()
+
+
+class _Run:
+    def __init__(self, costs: Costs, size: Size) -> None:
+        self.costs, self.size, self.left = costs, size, size.shards
+        self.clock = _Clock()
+        self.cores = _Servers(self.clock, size.cores, costs.worker_start_s)
+        self.actors, self.loop = _Servers(self.clock, size.actors), _Servers(self.clock, 1)
+        self.calls = _Places(size.actors * IN_FLIGHT)
+
+    def start_shard(self) -> None:
+        if self.left:
+            self.left -= 1
+            self.loop.serve(self.costs.loop_shard, lambda: self.steps(self.costs.before, self.ask))
+
+    def steps(self, steps: tuple[tuple[float, ...], ...], then: Callable[[], None]) -> None:
+        """Do the steps one after the other; the tasks of one at the same time, as far as there are cores."""
+        if not steps:
+            then()
+            return
+        ended = _countdown(len(steps[0]), lambda: self.steps(steps[1:], then))
+        for seconds in steps[0]:
+            self.loop.serve(
+                self.costs.loop_call, lambda seconds=seconds: self.cores.serve(self.costs.task_s + seconds, ended)
+            )
+
+    def ask(self) -> None:
+        """Make all calls of a shard to its teacher, each when an actor has room for it."""
+        answered = _countdown(self.size.samples, lambda: self.steps(self.costs.after, self.start_shard))
+        for _ in range(self.size.samples):
+            self.calls.take(lambda: self.loop.serve(self.costs.loop_call, lambda: self.call(answered)))
+
+    def call(self, then: Callable[[], None]) -> None:
+        """Make one call. What Ray takes around it does not keep the actor busy, which has the next call already."""
+
+        def end() -> None:
+            self.calls.leave()
+            then()
+
+        self.actors.serve(self.size.teacher_s, lambda: self.clock.after(self.costs.call_s, end))
+
+
+def _countdown(count: int, then: Callable[[], None]) -> Callable[[], None]:
+    """Return a function that calls `then` when it is called for the last of `count` times."""
+    left = count
+
+    def step() -> None:
+        nonlocal left
+        left -= 1
+        if not left:
+            then()
+
+    return step

@@ -48,6 +48,12 @@ def build(inputs: ShardInputs) -> Arrays:
     }
 
 
+def join(parts: Sequence[Arrays]) -> Arrays:
+    """Join the arrays of parts of the samples."""
+    joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0] if name != "offsets"}
+    return {**joined, "offsets": offsets(np.concatenate([np.diff(part["offsets"]) for part in parts]).tolist())}
+
+
 IMAGES = Stage(
     name="images",
     description="pictures at training size, with their calibration",
@@ -55,4 +61,5 @@ IMAGES = Stage(
     build=build,
     settings=settings,
     raw_inputs=raw_inputs,
+    join=join,
 )

@@ -68,6 +68,8 @@ class Stage:
         also_reads: the groups whose raw files it reads as well under these settings. It does not wait for them.
         by_content: whether its raw files count by their content instead of their size: a corrected label file has the
             size of the first one.
+        join: the arrays of parts of the samples, in their order -> those of all samples. A CPU stage that has it has a
+            task of its own, and several tasks build the parts at once.
         task: CPU stages with the same task run in one task on the same inputs, and all are built before any is sealed.
             The default is a task of its own.
         counts: what its seal tells about the arrays, besides the number of samples.
@@ -84,6 +86,7 @@ class Stage:
     raw_inputs: Callable[[Sequence[Sample], FileSizes], Any] | None = None
     also_reads: Callable[[ResolvedSettings], tuple[str, ...]] = lambda resolved: ()
     by_content: bool = False
+    join: Callable[[Sequence[Any]], Arrays] | None = None
     task: str = ""
     counts: Callable[[Arrays], dict[str, int]] = lambda arrays: {}
 

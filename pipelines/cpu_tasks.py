@@ -1,0 +1,91 @@
+"""Run the CPU tasks of a shard, and find out which sample kills the worker that reads it."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import ray
+from ray.exceptions import OutOfMemoryError, WorkerCrashedError
+
+from cache_schemas.errors import CacheError
+from labelgen.errors import LabelgenError
+from labelgen.samples import Sample
+from pipelines import tasks
+from pipelines.errors import PipelineError
+from pipelines.node_loss import origin
+from pipelines.plan import ShardPlan
+from pipelines.tasks import Job, Report
+
+DEATHS = (WorkerCrashedError, OutOfMemoryError)
+"""How Ray reports a task whose worker died more often than the task may be retried."""
+
+PICTURES_A_PART = 30
+"""Pictures of one task of a stage that is built in parts: half a second of work for those of nuScenes."""
+
+
+def cut_into_parts(samples: Sequence[Sample]) -> list[tuple[Sample, ...]]:
+    """Divide samples into parts, in order. Each has at least `PICTURES_A_PART` pictures, except for the last one."""
+    parts: list[tuple[Sample, ...]] = []
+    part: list[Sample] = []
+    for sample in samples:
+        part.append(sample)
+        if sum(len(member.cameras) for member in part) >= PICTURES_A_PART:
+            parts.append(tuple(part))
+            part = []
+    return parts + ([tuple(part)] if part else [])
+
+
+class CpuTasks:
+    """Runs CPU tasks; if the worker of one dies, Ray retries the task in another worker, up to `retries` times."""
+
+    def __init__(self, job_ref: "ray.ObjectRef[Job]", retries: int, add_report: Callable[[Report], None]) -> None:
+        """Give the job to each task, and report each to `add_report`."""
+        self._job_ref, self._retries, self._add_report = job_ref, retries, add_report
+
+    async def run(self, task: Any, *args: Any) -> Report:
+        """Run a task that returns a report.
+
+        Raises:
+            LabelgenError, CacheError: if the task raised one.
+        """
+        return await self._report(task.options(max_retries=self._retries).remote(self._job_ref, *args))
+
+    async def build_parts(self, stage: str, shard: ShardPlan) -> "tuple[list[ray.ObjectRef[Any]], dict[str, str]]":
+        """Build a stage for a few samples at a time, in several tasks; returns the parts in order, and bad samples."""
+
+        async def build(samples: Sequence[Sample]) -> "tuple[Report, ray.ObjectRef[Any]]":
+            task: Any = tasks.build_part.options(max_retries=self._retries)
+            report, part = task.remote(self._job_ref, stage, shard.key, tasks.packed(samples))
+            return await self._report(report), part
+
+        built = await asyncio.gather(*map(build, cut_into_parts(shard.samples)))
+        bad = {token: reason for report, _ in built for token, reason in report.bad_samples.items()}
+        return [part for _, part in built], bad
+
+    async def find_killers(self, stages: Sequence[str], shard: ShardPlan) -> dict[str, str]:
+        """Read the samples of a shard one by one, each in a task of its own, to see which kills its worker.
+
+        Raises:
+            PipelineError: if none does.
+        """
+        bad = {}
+        for sample in shard.samples:
+            try:
+                report = await self.run(tasks.check_sample, stages, sample)
+                bad.update(report.bad_samples)
+            except DEATHS:
+                bad[sample.token] = f"reading its files kills the worker ({self._retries + 1} tries)"
+        if not bad:
+            raise PipelineError(
+                f"reading shard {shard.key} kills its worker, but no single sample does: out of memory? "
+                "Give it more, or make a new cache with a lower shard_samples"
+            )
+        return bad
+
+    async def _report(self, reference: "ray.ObjectRef[Report]") -> Report:
+        try:
+            report = await reference
+        except (LabelgenError, CacheError) as error:
+            raise origin(error) from None
+        self._add_report(report)
+        return report
