@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from cache_schemas.documents import CacheManifest
 from cache_schemas.group_path import GroupPath
 from cache_schemas.store import Cache
-from labelgen.teachers.sam.quantisation import quantise
+from labelgen.teachers.quantisation import quantise
 
 TEXT = GroupPath.root("text")
 

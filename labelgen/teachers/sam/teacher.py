@@ -14,7 +14,7 @@ from labelgen.teachers.sam.mask_generator import MaskGenerator
 from labelgen.teachers.sam.mask_painting import Masks, paint_ids
 from labelgen.teachers.sam.network import build_sam
 from labelgen.teachers.sam.preprocessing import ResizedImage
-from labelgen.teachers.sam.quantisation import quantise
+from labelgen.teachers.quantisation import quantise
 
 if TYPE_CHECKING:
     import torch
