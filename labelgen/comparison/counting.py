@@ -156,7 +156,7 @@ def compare(urls: Sequence[str]) -> ComparedLabels:
             cache.url,
             own,
             *(size / samples for size in _stored_bytes(cache, shared)),
-            seconds_per_sample(cache, shared[0], "labels"),
+            stage_seconds=seconds_per_sample(cache, shared[0], "labels"),
         )
         for cache, own in zip(caches, totals, strict=True)
     )
