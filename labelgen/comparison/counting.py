@@ -83,9 +83,9 @@ class ComparedCache:
 
     url: str
     targets: Mapping[Target, TargetCounts]
+    stage_seconds: Mapping[str, float | None]
     label_bytes: float
     bytes: float
-    stage_seconds: Mapping[str, float | None]
 
     @property
     def seconds(self) -> float | None:
@@ -155,8 +155,8 @@ def compare(urls: Sequence[str]) -> ComparedLabels:
         ComparedCache(
             cache.url,
             own,
+            seconds_per_sample(cache, shared[0], "labels"),
             *(size / samples for size in _stored_bytes(cache, shared)),
-            stage_seconds=seconds_per_sample(cache, shared[0], "labels"),
         )
         for cache, own in zip(caches, totals, strict=True)
     )
