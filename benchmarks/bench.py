@@ -29,7 +29,7 @@ from benchmarks.labels import (
     enlarge,
     superpixels,
 )
-from benchmarks.loader import compare_loaders, compare_with_keyframe
+from benchmarks.loader import compare_loaders, compare_packed, compare_with_keyframe
 from benchmarks.made_cache import SAM_GRID, write_nuscenes_size
 from benchmarks.masks import compare_masks
 from benchmarks.measure import Row
@@ -103,6 +103,7 @@ def _storage(url: str, data: Path, nuscenes: Path | None, cache: Cache, manifest
     yield from compare_reads(url, "demo")
     yield from compare_bytes(url, "demo")
     yield from compare_loaders(data, url, SAMPLES)
+    yield compare_packed(url, SAMPLES)
     with tempfile.TemporaryDirectory() as folder:
         made = f"{folder}/made.zarr"
         write_nuscenes_size(cache, manifest, made, SAMPLES)

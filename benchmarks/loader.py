@@ -1,4 +1,4 @@
-"""Samples a second on one core: our stream, the same cache through zarr-python, and a loader of raw files.
+"""Samples a second on one core: our stream on a cache, folder and packed; zarr-python on it; a loader of raw files.
 
     python -m benchmarks.loader --data out/demo --cache out/demo.zarr [--samples 8]
 
@@ -9,6 +9,7 @@ the four frames of the official devkit's chain for each camera, and groups voxel
 """
 
 import argparse
+import tempfile
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -21,6 +22,7 @@ from torch import Tensor
 from benchmarks.labels import devkit_pairs, street_chain
 from benchmarks.measure import Row, compare
 from cache_schemas.group_path import GroupPath
+from cache_schemas.pack import pack
 from cache_schemas.store import Cache
 from labelgen.datasets import find_dataset
 from labelgen.samples import Sample
@@ -115,6 +117,23 @@ def compare_loaders(data: Path, url: str, samples: int) -> Iterator[Row]:
     )
 
 
+def compare_packed(url: str, samples: int) -> Row:
+    """Compare our stream on a packed cache with the same stream on its folder."""
+    steps = [Step(0, 0, (number,)) for number in range(samples)]
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "cache.zip")
+        pack(url, file)
+        packed, unpacked = (batches(place, CacheStream, samples) for place in (str(file), url))
+        return compare(
+            "load a training sample from a packed cache",
+            lambda: [packed[step] for step in steps],
+            "the folder of the cache",
+            lambda: [unpacked[step] for step in steps],
+            lambda mine, other: f"{sum(map(same, mine, other))} of {samples} batches equal",
+            f"{samples} samples",
+        )
+
+
 def compare_with_keyframe(keyframe: Path, url: str, samples: int) -> Row:
     """Compare our stream on a cache at nuScenes' sizes with the raw files of a real keyframe: other content."""
     ours = batches(url, CacheStream, samples)
@@ -153,6 +172,8 @@ def same(ours: Batch, theirs: Batch) -> bool:
 def _tensors(value: object) -> list[Tensor]:
     if isinstance(value, dict):
         return list(value.values())
+    if value is None:
+        return []
     return [value if isinstance(value, Tensor) else torch.tensor(value)]
 
 
@@ -178,6 +199,9 @@ def main() -> None:
     for row in compare_loaders(args.data, args.cache, args.samples):
         print(f"stream {args.samples / row.ours:6.1f} samples/s a core, {row.other} {args.samples / row.theirs:6.1f}")
         print(f"{row.ratio:.1f} times as fast; {row.equal}; {row.sizes}")
+    row = compare_packed(args.cache, args.samples)
+    print(f"packed {args.samples / row.ours:6.1f} samples/s a core, {row.other} {args.samples / row.theirs:6.1f}")
+    print(f"{row.ratio:.2f} times as fast; {row.equal}; {row.sizes}")
 
 
 if __name__ == "__main__":

@@ -5,13 +5,17 @@ smaller than real ones in just the array that weighs most there. The features ar
 an untrained SAM. All else is the demo's own.
 """
 
+import os
+import shutil
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from cache_schemas.array_storage import encode_group
 from cache_schemas.documents import CacheManifest
 from cache_schemas.group_path import GroupPath
 from cache_schemas.store import Cache
@@ -47,6 +51,24 @@ def write_nuscenes_size(source: Cache, manifest: CacheManifest, url: str, sample
         made.write_group(
             GroupPath(f"{scene}-000", name), groups[name], replace(seal.provenance, samples=tokens, counts={})
         )
+
+
+def repeat_shard(url: str, shards: int) -> None:
+    """Give the local cache at `url`, which has one shard, copies of it under other names: `shards` in all.
+
+    The copies share the files of arrays, so they take little room.
+    """
+    cache = Cache(url, "a")
+    (first,) = cache.shard_keys()
+    record, seals = cache.shard_records([first])[first], cache.shard_seals(first)
+    for number in range(1, shards):
+        scene = f"{record.scene}-{number:04}"
+        tokens = tuple(f"{token}-{number:04}" for token in record.samples)
+        shutil.copytree(Path(url, "shards", first), Path(url, "shards", f"{scene}-000"), copy_function=os.link)
+        for name, seal in seals.items():
+            copied = seal.model_copy(update={"samples": tokens})
+            cache.write_document(f"shards/{scene}-000/{name}", encode_group(copied.to_attrs()))
+        cache.write_shard_record(f"{scene}-000", record.model_copy(update={"scene": scene, "samples": tokens}))
 
 
 def _end_to_end(shards: list[Groups]) -> Groups:

@@ -7,7 +7,7 @@ by their crc32c. The last chunk is padded to the size of the others. An empty ar
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import google_crc32c
@@ -37,8 +37,16 @@ ZSTD_BYTES_PER_BYTE = 2**15
 
 def checksum(array: AnyArray) -> str:
     """Return the crc32c of the array's values in C order, little-endian, as eight hex digits."""
-    flat = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).reshape(-1).view(np.uint8)
-    return f"{google_crc32c.value(flat.tobytes()):08x}"
+    return checksum_of_parts([array])
+
+
+def checksum_of_parts(parts: Iterable[AnyArray]) -> str:
+    """Return the crc32c of an array that is given in parts, along its first axis, as eight hex digits."""
+    crc = 0
+    for part in parts:
+        flat = np.ascontiguousarray(part, dtype=part.dtype.newbyteorder("<")).reshape(-1).view(np.uint8)
+        crc = google_crc32c.extend(crc, flat.tobytes())
+    return f"{crc:08x}"
 
 
 def chunk_shapes(spec: ArraySpec, shape: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:

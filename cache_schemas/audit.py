@@ -26,11 +26,12 @@ SHARDS_PER_READ = 128
 """The documents of so many shards are read at once, which bounds the memory that they take."""
 
 
-def audit(cache: Cache, manifest: CacheManifest) -> Iterator[Part]:
+def audit(cache: Cache, manifest: CacheManifest, *, array_metadata: bool = True) -> Iterator[Part]:
     """Yield the root groups, then every shard, each with its documents and problems.
 
     Documents are compared with the contract, with one another, and with the sizes of the files. Only wrong values and
-    checksums are not found; `validate` reads values.
+    checksums are not found; `validate` reads values. Without `array_metadata`, the metadata of arrays is not read,
+    which is most of the documents: readers that take it from the contract do not need it.
 
     Raises:
         CacheError: if there is a link in the cache.
@@ -38,7 +39,7 @@ def audit(cache: Cache, manifest: CacheManifest) -> Iterator[Part]:
     """
     sizes = cache.file_sizes()
     files = files_by_group(sizes)
-    root = _audit_root(cache, manifest, files, sizes)
+    root = _audit_root(cache, manifest, files, sizes, array_metadata)
     for path, reason in stray_files(sizes):
         root.add(ProblemKind.STRAY_FILE if is_of_a_cache(path) else ProblemKind.UNRELATED_FILE, path, reason)
     yield root
@@ -52,14 +53,18 @@ def audit(cache: Cache, manifest: CacheManifest) -> Iterator[Part]:
         raise disappeared(shard_path(min(lost)))
     shard_of_sample: dict[str, str] = {}
     for start in range(0, len(keys), SHARDS_PER_READ):
-        for part in _read_shards(cache, manifest, keys[start : start + SHARDS_PER_READ], files, sizes):
+        parts = _read_shards(cache, manifest, keys[start : start + SHARDS_PER_READ], files, sizes)
+        audit_arrays(parts, cache, manifest, files, metadata=array_metadata)
+        for part in parts:
             audit_record(part, manifest, shard_of_sample)
             audit_axes(part, known_sizes | part.axis_sizes)
             audit_origins(part, manifest, root.own_seals | part.own_seals)
             yield part
 
 
-def _audit_root(cache: Cache, manifest: CacheManifest, files: Mapping[str, FileSizes], sizes: FileSizes) -> Part:
+def _audit_root(
+    cache: Cache, manifest: CacheManifest, files: Mapping[str, FileSizes], sizes: FileSizes, array_metadata: bool
+) -> Part:
     root = Part("")
     documents = _read_documents(cache, [SHARDS, *ROOT_GROUPS], sizes)
     try:
@@ -68,7 +73,7 @@ def _audit_root(cache: Cache, manifest: CacheManifest, files: Mapping[str, FileS
         root.add(ProblemKind.DAMAGED_DOCUMENT, SHARDS, finding(error, SHARDS))
     for name, spec in ROOT_GROUPS.items():
         _read_seal(root, GroupPath.root(name), documents.get(name), name in files, required=not spec.optional)
-    audit_arrays([root], cache, manifest, files)
+    audit_arrays([root], cache, manifest, files, metadata=array_metadata)
     audit_axes(root, {"C": len(manifest.taxonomy.classes)})
     audit_origins(root, manifest, root.own_seals)
     return root
@@ -77,7 +82,7 @@ def _audit_root(cache: Cache, manifest: CacheManifest, files: Mapping[str, FileS
 def _read_shards(
     cache: Cache, manifest: CacheManifest, keys: list[str], files: Mapping[str, FileSizes], sizes: FileSizes
 ) -> list[Part]:
-    """Return some shards with their documents; the problems are those of each document by itself and of its files."""
+    """Return some shards with their documents; the problems are those of each document by itself."""
     parts = [Part(key) for key in keys]
     sources = sources_by_shard(files)
     names = {key: [*SHARD_GROUPS, *sources.get(key, [])] for key in keys}
@@ -96,7 +101,6 @@ def _read_shards(
             else:
                 required = part.record is not None and not group_spec(path).optional
                 _read_seal(part, path, documents.get(str(path)), str(path) in files, required)
-    audit_arrays(parts, cache, manifest, files)
     return parts
 
 

@@ -14,9 +14,17 @@ from cache_schemas.problems import Problem, ProblemKind
 from cache_schemas.store import Cache
 from cache_schemas.zarr_documents import Document, Documents
 
+UNREAD: Document = {}
+"""Stands for the metadata of an array that exists and is not read."""
 
-def audit_arrays(parts: Sequence[Part], cache: Cache, manifest: CacheManifest, files: Mapping[str, FileSizes]) -> None:
-    """Add the problems of all arrays of some parts; their metadata is read at once. `files` are by group path."""
+
+def audit_arrays(
+    parts: Sequence[Part], cache: Cache, manifest: CacheManifest, files: Mapping[str, FileSizes], *, metadata: bool
+) -> None:
+    """Add the problems of all arrays of some parts. `files` are by group path.
+
+    With `metadata`, that of all arrays is read, at once, and compared with the contract.
+    """
     listed = [
         f"{path}/{name}"
         for part in parts
@@ -24,16 +32,16 @@ def audit_arrays(parts: Sequence[Part], cache: Cache, manifest: CacheManifest, f
         for name in seal.arrays
         if f"{name}/{METADATA}" in files.get(str(path), {})
     ]
-    metadata = cache.documents(listed)
-    if lost := [path for path in listed if path not in metadata]:
+    documents = cache.documents(listed) if metadata else dict.fromkeys(listed, UNREAD)
+    if lost := [path for path in listed if path not in documents]:
         raise disappeared(f"{lost[0]}/{METADATA}")
     for part in parts:
         for path, seal in part.seals.items():
-            part.problems += _group_problems(path, seal, manifest, files.get(str(path), {}), metadata)
+            part.problems += _group_problems(path, seal, manifest, files.get(str(path), {}), documents)
 
 
 def _group_problems(
-    path: GroupPath, seal: GroupSeal, manifest: CacheManifest, files: FileSizes, metadata: Documents
+    path: GroupPath, seal: GroupSeal, manifest: CacheManifest, files: FileSizes, documents: Documents
 ) -> Iterator[Problem]:
     spec = group_spec(path)
     specs = {name: spec.arrays[name] for name in spec.array_names(manifest.modalities)}
@@ -43,7 +51,7 @@ def _group_problems(
         yield Problem(ProblemKind.DAMAGED_DOCUMENT, str(path), message)
     for name, array in specs.items():
         if name in seal.arrays:
-            document, version = metadata.get(f"{path}/{name}"), manifest.schema_version
+            document, version = documents.get(f"{path}/{name}"), manifest.schema_version
             yield from _array_problems(f"{path}/{name}", array, seal.arrays[name], files, document, version)
         elif name in required:
             yield Problem(ProblemKind.MISSING_ARRAY, f"{path}/{name}", "the seal does not list it")
@@ -67,7 +75,9 @@ def _array_problems(
         yield Problem(ProblemKind.UNREADABLE_ARRAY, path, finding(document, path))
         return
     try:
-        if misfits := metadata_misfits(spec, sealed.shape, sealed.dtype, document, version):
+        if document is not UNREAD and (
+            misfits := metadata_misfits(spec, sealed.shape, sealed.dtype, document, version)
+        ):
             yield Problem(ProblemKind.WRONG_LAYOUT, path, "; ".join(misfits))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         yield Problem(ProblemKind.WRONG_LAYOUT, path, f"its zarr.json does not describe one Zarr shard ({error!r})")

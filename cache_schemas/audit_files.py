@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from cache_schemas.array_storage import METADATA, chunk_file
 from cache_schemas.durable_store import PARTIAL
-from cache_schemas.group_path import LOCKS, NO_FOLDER_NAMES, SHARDS, SUMMARY
+from cache_schemas.group_path import CARD, LOCKS, NO_FOLDER_NAMES, SHARDS, SUMMARY
 from cache_schemas.layout import ROOT_GROUPS, shard_group, source_name
 from cache_schemas.location import StoreError
 
@@ -65,7 +65,7 @@ def _is_expected(steps: list[str]) -> bool:
         return False
     root = ROOT_GROUPS.get(steps[0])
     if root is None and steps[0] != SHARDS:
-        return steps == [METADATA] or (len(steps) == 1 and steps[0] in (*LOCKS, SUMMARY))
+        return steps == [METADATA] or (len(steps) == 1 and steps[0] in (*LOCKS, SUMMARY, *CARD))
     within = steps[1:] if root else steps[3:]
     if not within:
         return steps[-1] == METADATA

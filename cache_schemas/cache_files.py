@@ -6,6 +6,7 @@ Paths are those inside the cache. Objects of a store are read and removed by the
 
 import posixpath
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,8 +15,13 @@ from typing_extensions import override
 from cache_schemas import local_files
 from cache_schemas.array_storage import METADATA
 from cache_schemas.durable_store import BytesLike, sync_folder, sync_folders, write_durably
-from cache_schemas.location import file_system, is_url
+from cache_schemas.group_path import SHARDS
+from cache_schemas.location import file_system, is_packed, is_url
+from cache_schemas.packed_files import PackedFiles
 from cache_schemas.zarr_documents import LARGEST_DOCUMENT_BYTES, Text, read_local_files
+
+LISTS_AT_ONCE = 64
+"""A store answers a list with 1,000 objects at most, so the shards are listed one by one, many at once."""
 
 FileSizes = dict[str, int | None]
 """The bytes of files, by path; None for special files."""
@@ -82,6 +88,8 @@ class CacheFiles(Protocol):
 def files_at(url: str) -> CacheFiles:
     """Return the files of the cache at a path or URL."""
     fs, base = file_system(url)
+    if is_packed(url):
+        return PackedFiles(base)
     return StoredObjects(fs, base) if is_url(url) else LocalFiles(base)
 
 
@@ -180,12 +188,34 @@ class StoredObjects(CacheFiles):
     @override
     def sizes(self, folders: Iterable[str] | None = None) -> FileSizes:
         self._fs.invalidate_cache()
-        prefix = self._base.rstrip("/") + "/"
+        found: FileSizes = {}
+        if folders is None:
+            top = self._entries("")
+            shards = self._entries(SHARDS) if SHARDS in top else {}
+            found = {path: size for path, size in (top | shards).items() if size is not None}
+            folders = [path for path, size in (top | shards).items() if size is None and path != SHARDS]
+        with ThreadPoolExecutor(LISTS_AT_ONCE) as pool:
+            for sizes in pool.map(self._sizes_below, folders):
+                found |= sizes
+        return found
+
+    def _entries(self, folder: str) -> dict[str, int | None]:
+        """Return the bytes of the objects directly in a folder, and None for each folder there, by path."""
+        try:
+            entries = self._fs.ls(self._path(folder), detail=True)
+        except FileNotFoundError:
+            return {}
         return {
-            str(path).removeprefix(prefix): int(entry["size"])
-            for folder in ([""] if folders is None else folders)
-            for path, entry in self._fs.find(self._path(folder), detail=True).items()
+            self._inside(entry["name"]): None if entry["type"] == "directory" else int(entry["size"])
+            for entry in entries
         }
+
+    def _sizes_below(self, folder: str) -> FileSizes:
+        found = self._fs.find(self._path(folder), detail=True)
+        return {self._inside(path): int(entry["size"]) for path, entry in found.items()}
+
+    def _inside(self, path: str) -> str:
+        return str(path).removeprefix(self._base.rstrip("/") + "/")
 
     @override
     def folder_names(self, folder: str) -> list[str]:

@@ -14,6 +14,9 @@ LOCKS = (".run.lock", ".writers.lock")
 SUMMARY = "summary.json"
 """What the last run that did any work has counted and measured, at the top of a cache. No reader needs it."""
 
+CARD = ("README.md", "croissant.json")
+"""The card of a cache, at its top: what it holds, for people and for programs. No reader needs it."""
+
 NO_FOLDER_NAMES = frozenset({"", ".", ".."})
 """Names that lead to another folder; the names of objects in a store may have them between slashes."""
 

@@ -61,12 +61,22 @@ def _read_descriptor(descriptor: int, start: int, stop: int | None) -> bytearray
     size = status.st_size
     first = min(size, start if start >= 0 else max(0, size + start))
     last = size if stop is None else min(size, stop)
+    return read_at(descriptor, first, last)
+
+
+def read_at(descriptor: int, first: int, last: int) -> bytearray:
+    """Return the bytes `first`:`last` of an open file; none if `last` is not behind `first`.
+
+    Raises:
+        ValueError: if the file ends before.
+        OSError: if it cannot be read.
+    """
     content = bytearray(max(0, last - first))
     done, view = 0, memoryview(content)
     while done < len(content):
         count = os.preadv(descriptor, [view[done:]], first + done)
         if count == 0:
-            raise ValueError(f"it ended after {first + done} of {size} bytes while it was read")
+            raise ValueError(f"it ended after {first + done} of {last} bytes while it was read")
         done += count
     return content
 

@@ -1,4 +1,4 @@
-"""The location of a cache: a local path or the URL of an object store.
+"""The location of a cache: a local folder, a local file (a packed cache), or the URL of an object store.
 
 The failures of an object store or of a disk become `StoreError`, so that they are never taken for damage of the cache.
 """
@@ -15,7 +15,7 @@ from fsspec.config import conf as fsspec_settings
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 from zarr.abc.store import Store
-from zarr.storage import FsspecStore, LocalStore
+from zarr.storage import FsspecStore, LocalStore, ZipStore
 
 from cache_schemas.errors import CacheError
 
@@ -24,10 +24,10 @@ NO_LISTINGS_CACHE = {"use_listings_cache": False}
 
 S3_OPTIONS: dict[str, Any] = {
     "max_concurrency": 1,
-    "config_kwargs": {"max_pool_connections": 64} | fsspec_settings.get("s3", {}).get("config_kwargs", {}),
+    "config_kwargs": {"max_pool_connections": 128} | fsspec_settings.get("s3", {}).get("config_kwargs", {}),
 }
 """Read each object with one request. With more, s3fs first asks for the size and reads a large object in parts, and it
-does not retry a part whose body breaks off. Up to 64 requests are under way at once; botocore's default is 10, so that
+does not retry a part whose body breaks off. Up to 128 requests are under way at once; botocore's default is 10, so that
 the reads of a training step would wait for the latency of the store ten times."""
 
 
@@ -49,6 +49,11 @@ class StoreError(CacheError):
 def is_url(location: str) -> bool:
     """Return whether the location is the URL of an object store, and not a local path or a `file://` URL."""
     return "://" in location and not location.startswith(LOCAL_PROTOCOLS)
+
+
+def is_packed(location: str) -> bool:
+    """Return whether the location is a file, as a packed cache is, and not a folder or the URL of an object store."""
+    return not is_url(location) and Path(_local_path(location)).is_file()
 
 
 def canonical(location: str) -> str:
@@ -74,7 +79,8 @@ def file_system(location: str) -> tuple[Any, str]:
 def zarr_store(location: str) -> Store:
     """Return a store from which Zarr can read; that of a URL raises `StoreError`."""
     if not is_url(location):
-        return LocalStore(canonical(location), read_only=True)
+        path = canonical(location)
+        return ZipStore(path, mode="r") if is_packed(path) else LocalStore(path, read_only=True)
     _open_url(location)
     store = FsspecStore.from_url(location, storage_options=_options(location))
     return FsspecStore(_StoreErrors(store.fs, location), path=store.path)
@@ -101,7 +107,10 @@ def _open_url(location: str) -> tuple[Any, str]:
     if not protocol:
         raise CacheError(f"{location}: the URL names no protocol; give one such as s3://, or a folder")
     if "::" in location or protocol in ARCHIVES:
-        raise CacheError(f"{location}: a cache cannot be in an archive or behind another URL; unpack it into a folder")
+        raise CacheError(
+            f"{location}: a cache cannot be in an archive or behind another URL; give a file that `labelgen pack` "
+            "made, or unpack the archive into a folder"
+        )
     try:
         fs, path = url_to_fs(location, **_options(location))
     except Exception as error:  # whatever the package of a protocol raises for a URL that it does not understand

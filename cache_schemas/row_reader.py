@@ -6,7 +6,7 @@ chunk.
 
 import math
 import posixpath
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 from cache_schemas.array_storage import (
     METADATA,
     Stored,
+    checksum_of_parts,
     chunk_file,
     chunk_layout,
+    chunk_shapes,
     decode_chunk,
     decode_index,
     index_bytes,
@@ -26,27 +28,47 @@ from cache_schemas.array_storage import (
 from cache_schemas.documents import ArraySeal, GroupSeal
 from cache_schemas.errors import CacheError, DamagedGroupError
 from cache_schemas.group_path import GroupPath
-from cache_schemas.layout import AnyArray
+from cache_schemas.layout import AnyArray, group_spec
 from cache_schemas.local_files import read_range
-from cache_schemas.location import file_system, is_url
+from cache_schemas.location import file_system, is_packed, is_url
+from cache_schemas.packed_file import open_packed
 from cache_schemas.zarr_documents import LARGEST_DOCUMENT_BYTES, parse_document
 
 Range = tuple[str, int, int | None]
 """A file and the range of its bytes from start to stop; a negative start counts from the end, None is the end."""
 
+PART_BYTES = 2**24
+"""So many bytes of an array are in memory at once while its checksum is computed."""
+
+GAP_BYTES = 2**18
+"""Bytes of an object between two wanted ranges that cost less than another request would."""
+
 
 @dataclass(frozen=True)
-class StoredArray:
-    """The file of a sealed array, and where its inner chunks are.
-
-    Each chunk has `rows` rows; `chunks` (n, 2) are their offsets and sizes in bytes.
-    """
+class ArrayFile:
+    """The file of a sealed array, and how its values are stored there: in inner chunks of `rows` rows each."""
 
     file: str
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     rows: int
     compressed: bool
+
+    @property
+    def chunk_count(self) -> int:
+        """The number of inner chunks."""
+        return -(-self.shape[0] // self.rows)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the array has no values, and therefore no file."""
+        return 0 in self.shape
+
+
+@dataclass(frozen=True)
+class StoredArray(ArrayFile):
+    """An array's file, and where its inner chunks are: `chunks` (n, 2) are their offsets and sizes in bytes."""
+
     chunks: NDArray[np.int64]
 
 
@@ -66,6 +88,7 @@ class RowReader:
         """Refer to the cache; nothing is read yet."""
         self.url = url.rstrip("/")
         self._fs, self._base = file_system(self.url)
+        self._packed = open_packed(self._base) if is_packed(self.url) else None
 
     def locate(
         self, seals: Mapping[GroupPath, GroupSeal], names: Mapping[GroupPath, Sequence[str]]
@@ -78,19 +101,42 @@ class RowReader:
         """
         arrays = {f"{path}/{name}": seals[path].arrays[name] for path in seals for name in names[path]}
         texts = self._fetch([(self._path(path, METADATA), 0, LARGEST_DOCUMENT_BYTES + 1) for path in arrays])
-        layouts = [self._layout(path, sealed, text) for (path, sealed), text in zip(arrays.items(), texts, strict=True)]
-        files = [self._path(path, chunk_file(len(sealed.shape))) for path, sealed in arrays.items()]
-        counts = [-(-sealed.shape[0] // rows) for sealed, (rows, _) in zip(arrays.values(), layouts, strict=True)]
-        index_ranges: dict[str, Range] = {
-            path: (file, -index_bytes(count), None)
-            for (path, sealed), file, count in zip(arrays.items(), files, counts, strict=True)
-            if 0 not in sealed.shape
+        files = {
+            path: self._array_file(path, sealed, *self._layout(path, sealed, text))
+            for (path, sealed), text in zip(arrays.items(), texts, strict=True)
         }
-        indexes = dict(zip(index_ranges, self._fetch(list(index_ranges.values())), strict=True))
-        return {
-            path: self._stored_array(path, sealed, file, layout, indexes.get(path), count)
-            for (path, sealed), file, layout, count in zip(arrays.items(), files, layouts, counts, strict=True)
+        return self.open(files)[0]
+
+    def file_by_contract(self, group: GroupPath, name: str, sealed: ArraySeal) -> ArrayFile:
+        """Return the file of an array that is stored as the contract says; nothing is read."""
+        spec = group_spec(group).arrays[name]
+        return self._array_file(
+            f"{group}/{name}", sealed, chunk_shapes(spec, sealed.shape)[0][0], compressed=spec.compressed
+        )
+
+    def open(
+        self, files: Mapping[str, ArrayFile], whole: Collection[str] = ()
+    ) -> tuple[dict[str, StoredArray], dict[str, AnyArray]]:
+        """Return where the chunks of arrays are, and all values of those arrays that `whole` names.
+
+        Everything is fetched at once.
+
+        Raises:
+            DamagedGroupError: if a chunk index, or bytes of values, are damaged.
+            StoreError: if they cannot be read.
+        """
+        ranges: dict[str, Range] = {
+            key: (array.file, 0 if key in whole else -index_bytes(array.chunk_count), None)
+            for key, array in files.items()
+            if not array.is_empty
         }
+        fetched = dict(zip(ranges, self._fetch(list(ranges.values())), strict=True))
+        stored = {key: self._with_chunks(array, fetched.get(key)) for key, array in files.items()}
+        values = {}
+        for key in whole:
+            span = Span(stored[key], 0, stored[key].shape[0])
+            values[key] = self._decode(span, fetched[key], 0) if key in fetched else _empty(span)
+        return stored, values
 
     def read(self, spans: Sequence[Span]) -> list[AnyArray]:
         """Return the values of each span; all are fetched at once.
@@ -105,6 +151,30 @@ class RowReader:
             self._decode(span, next(fetched), part[1]) if part else _empty(span)
             for span, part in zip(spans, ranges, strict=True)
         ]
+
+    def checksum(self, array: StoredArray) -> str:
+        """Return the checksum of all values of an array, as its seal has it; they are read part by part.
+
+        Raises:
+            DamagedGroupError, StoreError: as `read` does.
+        """
+        row_bytes = math.prod(array.shape[1:]) * array.dtype.itemsize
+        rows = max(1, PART_BYTES // max(1, row_bytes) // array.rows) * array.rows
+        spans = (Span(array, start, min(start + rows, array.shape[0])) for start in range(0, array.shape[0], rows))
+        return checksum_of_parts(self.read([span])[0] for span in spans)
+
+    def copy_files(self, copies: Mapping[str, str]) -> None:
+        """Copy files of arrays, all at once, each to a path on the local disk.
+
+        Raises:
+            StoreError: if one cannot be read, or, caused by an OSError, not be written.
+            OSError: if one cannot be written.
+            CacheError: if one does not exist.
+        """
+        try:
+            self._fs.get(list(copies), list(copies.values()))
+        except FileNotFoundError as error:
+            raise CacheError(f"{self.url}: lacks a file that it had before ({error}); run `labelgen verify`") from error
 
     def _decode(self, span: Span, data: Stored, origin: int) -> AnyArray:
         """Return the rows of a span from the bytes of its file that begin at offset `origin`."""
@@ -142,29 +212,48 @@ class RowReader:
             raise self._damaged(path, message) from ValueError(message)
         return layout
 
-    def _stored_array(
-        self, path: str, sealed: ArraySeal, file: str, layout: tuple[int, bool], index: Stored | None, count: int
-    ) -> StoredArray:
-        (rows, compressed), dtype = layout, np.dtype(sealed.dtype)
-        largest = largest_chunk_bytes(rows * math.prod(sealed.shape[1:]) * dtype.itemsize, compressed)
+    def _array_file(self, path: str, sealed: ArraySeal, rows: int, compressed: bool) -> ArrayFile:
+        file = self._path(path, chunk_file(len(sealed.shape)))
+        return ArrayFile(file, sealed.shape, np.dtype(sealed.dtype), rows, compressed)
+
+    def _with_chunks(self, array: ArrayFile, tail: Stored | None) -> StoredArray:
+        """Return an array with its chunks, from bytes of its file that end with the index; None if it has no file."""
+        chunk_values = array.rows * math.prod(array.shape[1:]) * array.dtype.itemsize
+        largest, chunks = largest_chunk_bytes(chunk_values, array.compressed), np.zeros((0, 2), np.int64)
         try:
-            chunks = np.zeros((0, 2), np.int64) if index is None else decode_index(index, count, largest)
+            if tail is not None:
+                chunks = decode_index(tail[-index_bytes(array.chunk_count) :], array.chunk_count, largest)
         except ValueError as error:
-            raise self._damaged(path, str(error)) from error
-        return StoredArray(file, sealed.shape, dtype, rows, compressed, chunks)
+            raise self._damaged(array.file, str(error)) from error
+        return StoredArray(array.file, array.shape, array.dtype, array.rows, array.compressed, chunks)
 
     def _fetch(self, ranges: Sequence[Range]) -> list[Stored]:
         if not ranges:
             return []
         if is_url(self.url):
-            found = self._fs.cat_ranges(*map(list, zip(*ranges, strict=True)), on_error="return")
+            found = self._fetch_objects(ranges)
+        elif self._packed:
+            found = self._packed.read_ranges(ranges)
         else:
             found = [_read_local(*wanted) for wanted in ranges]
         for (file, _, _), data in zip(ranges, found, strict=True):
             if isinstance(data, Exception):
                 reason = f"{type(data).__name__}: {getattr(data, 'strerror', None) or data}"
                 raise self._damaged(file, reason) from data
-        return list(found)
+        return found  # type: ignore[return-value]  # exceptions have been raised
+
+    def _fetch_objects(self, ranges: Sequence[Range]) -> list[Stored | Exception]:
+        """Return the bytes of ranges of objects; ranges that lie close together are one request."""
+        requests, place = _join_close(ranges)
+        answers = self._fs.cat_ranges(*map(list, zip(*requests, strict=True)), on_error="return")
+        found: list[Stored | Exception] = []
+        for (_, start, stop), number in zip(ranges, place, strict=True):
+            answer, first = answers[number], requests[number][1]
+            if isinstance(answer, Exception) or stop is None:
+                found.append(answer)
+            else:
+                found.append(answer[start - first : stop - first])
+        return found
 
     def _path(self, *parts: str) -> str:
         return posixpath.join(self._base, *parts)
@@ -203,6 +292,24 @@ def _range(span: Span) -> Range | None:
         return None
     chunks = array.chunks[span.start // array.rows : -(-span.stop // array.rows)]
     return array.file, int(chunks[:, 0].min()), int(chunks.sum(axis=1).max())
+
+
+def _join_close(ranges: Sequence[Range]) -> tuple[list[Range], list[int]]:
+    """Return the ranges to ask for, and for each of `ranges` the number of the one that holds it.
+
+    Those of one file with at most `GAP_BYTES` between them become one.
+    """
+    requests: list[Range] = []
+    place = [0] * len(ranges)
+    for number in sorted(range(len(ranges)), key=lambda number: ranges[number][:2]):
+        file, start, stop = ranges[number]
+        last = requests[-1] if requests else ("", 0, None)
+        if file == last[0] and stop is not None and last[2] is not None and 0 <= start <= last[2] + GAP_BYTES:
+            requests[-1] = (file, last[1], max(stop, last[2]))
+        else:
+            requests.append((file, start, stop))
+        place[number] = len(requests) - 1
+    return requests, place
 
 
 def _empty(span: Span) -> AnyArray:

@@ -27,10 +27,11 @@ def validate(cache: Cache, manifest: CacheManifest) -> Iterator[Problem]:
     """
     for part in audit(cache, manifest):
         yield from part.problems
-        yield from _value_problems(cache, manifest, part)
+        yield from value_problems(cache, manifest, part)
 
 
-def _value_problems(cache: Cache, manifest: CacheManifest, part: Part) -> Iterator[Problem]:
+def value_problems(cache: Cache, manifest: CacheManifest, part: Part) -> Iterator[Problem]:
+    """Yield the problems of the values of a shard, or of the groups beside the shards, whose documents are audited."""
     groups: dict[str, dict[str, AnyArray]] = {}
     for path, seal in part.readable.items():
         values, problems = _read_sealed(cache, path, seal, {problem.path for problem in part.problems})

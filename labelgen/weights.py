@@ -19,6 +19,7 @@ from typing import BinaryIO
 
 from cache_schemas.extensions import registered
 from labelgen.errors import WeightsError
+from labelgen.licences import APACHE_OF_SAM, MIT_OF_CLIP, Licence
 
 FOLDER_VARIABLE = "LABELGEN_WEIGHTS"
 BLOCK_BYTES = 1 << 20
@@ -43,7 +44,7 @@ class Weights:
 
     `architecture` is the one network that it fits; an empty one is not checked. `mean` and `std` are those that CLIP
     networks expect of pictures; other networks have their own. `datasets` are the only data sets that the weights
-    are of use for; none stands for all.
+    are of use for; none stands for all. `licence` is None where it is not known.
     """
 
     url: str
@@ -55,6 +56,7 @@ class Weights:
     largest_mib: int = 4096
     """A download of more is stopped. It would otherwise fill the disk before its SHA-256 is checked."""
     datasets: tuple[str, ...] = ()
+    licence: Licence | None = None
 
     @property
     def path(self) -> Path:
@@ -82,6 +84,7 @@ class ShippedWeights:
     mean: Channels = OPENAI_MEAN
     std: Channels = OPENAI_STD
     datasets: tuple[str, ...] = ()
+    licence: Licence | None = None
 
     @property
     def origin(self) -> str:
@@ -105,9 +108,15 @@ REGISTRY: dict[str, Weights | ShippedWeights] = {
         "OpenAI CLIP ViT-B/16 (335 MiB)",
         "ViT-B-16-quickgelu",
         largest_mib=400,
+        licence=MIT_OF_CLIP,
     ),
     "clip-rn50": Weights(
-        f"{_CLIP}/{_RN50}/RN50.pt", _RN50, "OpenAI CLIP ResNet-50 (244 MiB)", "RN50-quickgelu", largest_mib=300
+        f"{_CLIP}/{_RN50}/RN50.pt",
+        _RN50,
+        "OpenAI CLIP ResNet-50 (244 MiB)",
+        "RN50-quickgelu",
+        largest_mib=300,
+        licence=MIT_OF_CLIP,
     ),
     "sam-vit-b": Weights(
         f"{_SAM}/sam_vit_b_01ec64.pth",
@@ -115,6 +124,7 @@ REGISTRY: dict[str, Weights | ShippedWeights] = {
         "Segment Anything ViT-B (358 MiB)",
         "vit_b",
         largest_mib=400,
+        licence=APACHE_OF_SAM,
     ),
     "sam-vit-l": Weights(
         f"{_SAM}/sam_vit_l_0b3195.pth",
@@ -122,6 +132,7 @@ REGISTRY: dict[str, Weights | ShippedWeights] = {
         "Segment Anything ViT-L (1.2 GiB)",
         "vit_l",
         largest_mib=1300,
+        licence=APACHE_OF_SAM,
     ),
     "sam-vit-h": Weights(
         f"{_SAM}/sam_vit_h_4b8939.pth",
@@ -129,6 +140,7 @@ REGISTRY: dict[str, Weights | ShippedWeights] = {
         "Segment Anything ViT-H (2.4 GiB)",
         "vit_h",
         largest_mib=2600,
+        licence=APACHE_OF_SAM,
     ),
 }
 """The weights that labelgen itself knows."""

@@ -24,6 +24,7 @@ from cache_schemas.plurals import counted
 from labelgen.errors import LabelgenError
 from pipelines.errors import PipelineError
 from pipelines.node_loss import MOST_LOSSES, is_node_loss, origin
+from pipelines.setbacks import TEACHER_FAILURES, Setbacks
 
 IN_FLIGHT = 2
 REMINDER_SECONDS = 60.0
@@ -58,17 +59,19 @@ class ActorPool:
         retries: int,
         say: Callable[[str], None],
         patience_seconds: float = float("inf"),
+        setbacks: Setbacks | None = None,
     ) -> None:
         """Start `actors` actors; a call that fails is retried `retries` times.
 
         Actors that are not ready are reported through `say`, at regular intervals. The pool fails if none is ready for
-        `patience_seconds`.
+        `patience_seconds`. Retries, losses and restarts are counted in `setbacks`.
         """
         self.name = name
         self._spawn = spawn
         self._retries = retries
         self._say = say
         self._patience_seconds = patience_seconds
+        self._setbacks = setbacks or Setbacks()
         self._workers = [_Worker(spawn()) for _ in range(actors)]
         self._reminder: asyncio.Task[None] | None = None
         self._failure: PipelineError | None = None
@@ -148,7 +151,9 @@ class ActorPool:
                         self._replace(worker, actor, error)
                     if is_node_loss(error) and losses < MOST_LOSSES:
                         losses += 1
+                        self._setbacks.node_losses += 1
                         continue
+                    self._setbacks.retries[TEACHER_FAILURES] += 1
                     if died and not suspect:
                         suspect = True
                         continue
@@ -265,6 +270,7 @@ class ActorPool:
                     break
                 if is_node_loss(error) and losses < MOST_LOSSES:
                     losses += 1
+                    self._setbacks.node_losses += 1
                 else:
                     deaths += 1
                 if deaths > self._retries:
@@ -274,6 +280,7 @@ class ActorPool:
                     )
                     break
                 worker.actor = self._spawn()
+                self._setbacks.actor_restarts += 1
         async with self._changed:
             self._changed.notify_all()
 
@@ -313,6 +320,7 @@ class ActorPool:
             ray.kill(dead)  # one that is only unreachable would keep its share of a GPU
             worker.ready = False
             worker.actor = self._spawn()
+            self._setbacks.actor_restarts += 1
             worker.loading = asyncio.create_task(self._load(worker))
 
     def _end(self, worker: _Worker) -> None:

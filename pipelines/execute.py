@@ -11,7 +11,7 @@ from typing import Any
 import ray
 from ray.exceptions import OutOfMemoryError, RayError, WorkerCrashedError
 
-from cache_schemas.documents import CacheManifest
+from cache_schemas.documents import CacheManifest, ShardRecord
 from cache_schemas.errors import CacheError
 from cache_schemas.group_path import GroupPath
 from cache_schemas.location import canonical
@@ -28,10 +28,12 @@ from pipelines.cluster import Cluster as RayCluster
 from pipelines.config import RaySettings
 from pipelines.errors import PipelineError
 from pipelines.in_flight import ShardGate, most_shards, shard_bytes
+from pipelines.metrics import MetricsPublisher
 from pipelines.node_loss import MOST_LOSSES, is_node_loss, origin
 from pipelines.order import Step, steps_of
 from pipelines.plan import SHARD_GROUPS, BadSample, GroupPlan, Planner, ShardPlan
 from pipelines.progress import Progress
+from pipelines.setbacks import BAD_SAMPLES, Setbacks
 from pipelines.tasks import Chunk, Job, Report
 from pipelines.teacher_pools import TeacherPools
 from pipelines.teaching import Teaching, count_calls
@@ -45,13 +47,14 @@ DEATHS = (WorkerCrashedError, OutOfMemoryError)
 
 @dataclass
 class Tally:
-    """What the run did, summed over its tasks."""
+    """What the run did, summed over its tasks; `records` are those of the shards that are done, by key."""
 
     seconds: dict[str, float] = field(default_factory=dict)
     peak_mib: dict[str, float] = field(default_factory=dict)
     sealed: dict[str, int] = field(default_factory=dict)
-    shards: int = 0
+    records: dict[str, ShardRecord] = field(default_factory=dict)
     warnings: FilesByText = field(default_factory=dict)
+    setbacks: Setbacks = field(default_factory=Setbacks)
 
     def add(self, report: Report) -> None:
         """Add the report of one task."""
@@ -63,6 +66,7 @@ class Tally:
             self.sealed[group] = self.sealed.get(group, 0) + 1
         for text, files in report.warnings.items():
             self.warnings.setdefault(text, set()).update(files)
+        self.setbacks.retries.update(report.retries)
 
 
 def execute(
@@ -98,15 +102,17 @@ class _Execution:
         self.cache = planner.cache
         self.tally = Tally()
         self.job_ref = ray.put(job)
-        self.pools = TeacherPools(settings, self.job_ref, cluster, progress)
+        self.pools = TeacherPools(settings, self.job_ref, cluster, progress, self.tally.setbacks)
         self.teaching = Teaching(self.pools, settings, self.tally.add, progress.add)
+        self.metrics = MetricsPublisher(job.resolved.settings.dataset, self.tally, progress)
         self.gate = ShardGate(self._most_shards)
         self.roots: dict[str, asyncio.Task[None]] = {}
         self.unusable: dict[str, BadSample] = {}
 
     async def run(self, plan: Sequence[ShardPlan], manifest: CacheManifest) -> Tally:
         """Load the teachers before the cache is touched, then make the groups outside the shards and all shards."""
-        keeping = [asyncio.create_task(self.progress.keep_printing()), asyncio.create_task(self.pools.keep_fitting())]
+        keepers = (self.progress.keep_printing, self.pools.keep_fitting, self.metrics.keep_publishing)
+        keeping = [asyncio.create_task(keep()) for keep in keepers]
         work: list[asyncio.Task[None]] = []
         try:
             due_roots = self.planner.due_roots()
@@ -118,6 +124,7 @@ class _Execution:
         finally:
             await _cancel([*keeping, *work])
             self.pools.close()
+            self.metrics.publish()
             self.progress.finish()
         self._report_unusable()
         return self.tally
@@ -201,7 +208,8 @@ class _Execution:
                     break
                 shard = await asyncio.to_thread(self.planner.without, shard, bad)
                 self.progress.quarantined += len(bad)
-            self.tally.shards += 1
+                self.tally.setbacks.retries[BAD_SAMPLES] += 1
+            self.tally.records[shard.key] = shard.record
             self.progress.shard_done()
 
     async def _make_groups(self, shard: ShardPlan) -> Bad:
@@ -280,6 +288,7 @@ class _Execution:
             except Exception as error:
                 if not left or not is_node_loss(error):
                     raise
+            self.tally.setbacks.node_losses += 1
             self.progress.note(f"{group.path}: answers of the teacher were lost with a node; asking again")
         raise AssertionError("unreachable")
 

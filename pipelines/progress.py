@@ -3,6 +3,7 @@
 import asyncio
 import sys
 import time
+from contextlib import suppress
 from typing import TextIO
 
 from rich.console import Console, Group
@@ -44,6 +45,21 @@ class Progress:
             if samples:
                 self._first.setdefault(stage, (time.monotonic(), self._done[stage]))
 
+    @property
+    def samples_done(self) -> dict[str, int]:
+        """The samples that each stage has worked on."""
+        return self._done
+
+    @property
+    def samples_due(self) -> dict[str, int]:
+        """The samples that each stage has still to work on."""
+        return {stage: count - self._done[stage] for stage, count in self._expected.items()}
+
+    @property
+    def shards_due(self) -> int:
+        """The shards that are not done."""
+        return self._shards - self._shards_done
+
     def shard_done(self) -> None:
         """Count a shard that is up to date."""
         self._shards_done += 1
@@ -62,10 +78,11 @@ class Progress:
             self._print()
 
     def finish(self) -> None:
-        """Print the last state."""
-        self._print()
-        if self._rows:
-            self._rows.stop()
+        """Print the last state. The work is done, so a log that cannot be written is no error any more."""
+        with suppress(OSError):
+            self._print()
+            if self._rows:
+                self._rows.stop()
 
     def line(self) -> str:
         """Return the progress as one line."""

@@ -25,6 +25,8 @@ from pipelines.local_cluster import sweep_dead_clusters
 from pipelines.manifest import manifest_after, open_for_run, update_manifest
 from pipelines.plan import Planner, ShardPlan, needs_work
 from pipelines.resolve import open_dataset, read_scenes, resolve, with_modalities_of
+from pipelines.setbacks import STORE_REQUESTS
+from pipelines.store_retries import count_retries, take_retries
 from pipelines.summary import SHARD_TEACHERS, RunSummary
 from pipelines.summary_file import write_summary
 from pipelines.user_name import ensure_user_name
@@ -95,18 +97,25 @@ def generate_labels(request: RunRequest, say: Callable[[str], None]) -> RunSumma
             say(line)
         refuse_incomplete(planner, due, scenes, adapter, request.only_complete)
         _complete_records([shard for shard in plan if shard not in due], records, cache, holder)
+        records_after = {shard.key: shard.record for shard in plan}
         if due or planner.due_roots():
-            _work(due, request, resolved, holder, planner, summary)
+            records_after |= _work(due, request, resolved, holder, planner, summary)
         else:
             update_manifest(cache, resolved)
-        summary.count_samples(cache, plan)
+        summary.count_samples(records_after.values())
         summary.seconds = time.monotonic() - start
         if summary.stage_seconds:
             try:
                 write_summary(summary, holder)
-            except OSError as error:  # all labels are sealed, so the run has succeeded
-                summary.warnings.append(f"{SUMMARY} cannot be written ({error.strerror or error})")
+            except Exception as error:
+                summary.warnings.append(_after_the_work(f"{SUMMARY} cannot be written", error))
     return summary
+
+
+def _after_the_work(what: str, error: Exception) -> str:
+    """Return the warning for an error that comes once all labels are sealed: the run has succeeded all the same."""
+    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return f"{what} ({reason.splitlines()[0]})"
 
 
 def _complete_records(kept: Sequence[ShardPlan], records: Mapping[str, ShardRecord], cache: Cache, holder: str) -> None:
@@ -124,24 +133,34 @@ def _work(
     holder: str,
     planner: Planner,
     summary: RunSummary,
-) -> None:
-    """Do the work that is due on a cluster, and add it to the summary."""
-    with cluster(request.ray_address) as running:
-        from pipelines.execute import execute
-        from pipelines.progress import Progress
-        from pipelines.tasks import Job
+) -> dict[str, ShardRecord]:
+    """Do the work that is due on a cluster, and add it to the summary; returns the records of its shards, by key."""
+    tally, late_warnings = None, []
+    count_retries()
+    try:
+        with cluster(request.ray_address) as running:
+            from pipelines.execute import execute
+            from pipelines.progress import Progress
+            from pipelines.tasks import Job
 
-        adapter = open_dataset(request.config.dataset, request.data.absolute())
-        job = Job(canonical(request.cache), adapter, resolved, holder)
-        samples = {name: sum(len(shard.samples) for shard in due if name in shard.todo) for name in STAGES}
-        progress = Progress(len(due), samples)
-        manifest = manifest_after(planner.cache, resolved)
-        tally = execute(due, job, request.config.ray, planner, running, progress, manifest)
-        summary.gpus = running.resources().get("GPU", 0.0)
-    summary.shards_done = tally.shards
+            adapter = open_dataset(request.config.dataset, request.data.absolute())
+            job = Job(canonical(request.cache), adapter, resolved, holder)
+            samples = {name: sum(len(shard.samples) for shard in due if name in shard.todo) for name in STAGES}
+            progress = Progress(len(due), samples)
+            manifest = manifest_after(planner.cache, resolved)
+            tally = execute(due, job, request.config.ray, planner, running, progress, manifest)
+            summary.gpus = running.resources().get("GPU", 0.0)
+    except Exception as error:
+        if tally is None:
+            raise
+        late_warnings.append(_after_the_work("the cluster failed after the work was done", error))
+    tally.setbacks.retries[STORE_REQUESTS] += take_retries()
+    summary.count_setbacks(tally.setbacks)
+    summary.shards_done = len(tally.records)
     summary.count_work(due)
     summary.teacher_recipes = {name: recipe_of(name, resolved) for name in SHARD_TEACHERS}
-    summary.warnings = describe(tally.warnings)
+    summary.warnings = describe(tally.warnings) + late_warnings
     summary.groups_sealed = dict(sorted(tally.sealed.items()))
     summary.stage_seconds = tally.seconds
     summary.stage_peak_mib = tally.peak_mib
+    return tally.records

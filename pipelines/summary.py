@@ -2,7 +2,7 @@
 
 import io
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -10,12 +10,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from cache_schemas.documents import ShardRecord
 from cache_schemas.names import printable
 from cache_schemas.plurals import counted
-from cache_schemas.store import Cache
 from labelgen.completeness import short_reason
 from labelgen.stages import STAGES
 from pipelines.plan import ShardPlan
+from pipelines.setbacks import Setbacks
 
 SHARD_TEACHERS = tuple(name for name, stage in STAGES.items() if stage.teacher and not stage.at_root)
 """The stages of a shard that a teacher computes."""
@@ -28,8 +29,9 @@ class RunSummary:
     `seconds` is the wall time. `stage_seconds` is the work summed over workers, and `stage_peak_mib` the largest
     resident memory of a process, both by kind of work. `stage_samples` and `stage_pictures` are what the stages worked
     on. `gpus` are those of the cluster at the end. `teacher_recipes` digest the settings of the teachers' stages.
-    `finished` is a time of day in UTC (ISO 8601). `wall_over_teachers` is the wall time divided by the work of
-    the teachers on shards: close to 1 on one GPU if all other work runs at the same time as theirs.
+    `finished` is a time of day in UTC (ISO 8601). `retries`, `node_losses`, `actor_restarts`: see `Setbacks`.
+    `wall_over_teachers` is the wall time divided by the work of the teachers on shards: close to 1 on one GPU if all
+    other work runs at the same time as theirs.
     """
 
     cache: str
@@ -49,6 +51,9 @@ class RunSummary:
     gpus: float = 0.0
     teacher_recipes: dict[str, str] = field(default_factory=dict)
     finished: str = ""
+    retries: dict[str, int] = field(default_factory=dict)
+    node_losses: int = 0
+    actor_restarts: int = 0
 
     @property
     def wall_over_teachers(self) -> float | None:
@@ -85,15 +90,19 @@ class RunSummary:
                 self.stage_samples[name] = self.stage_samples.get(name, 0) + len(shard.samples)
                 self.stage_pictures[name] = self.stage_pictures.get(name, 0) + pictures
 
-    def count_samples(self, cache: Cache, plan: Sequence[ShardPlan]) -> None:
-        """Count how many samples of the plan are in the cache, and how many are quarantined, by reason."""
-        records = cache.shard_records(shard.key for shard in plan)
-        quarantined = [entry for record in records.values() for entry in record.quarantined]
-        self.samples_labelled = sum(len(record.samples) for record in records.values())
+    def count_samples(self, records: Collection[ShardRecord]) -> None:
+        """Count how many samples of these shards are in the cache, and how many are quarantined, by reason."""
+        quarantined = [entry for record in records for entry in record.quarantined]
+        self.samples_labelled = sum(len(record.samples) for record in records)
         self.samples_quarantined = len(quarantined)
         self.quarantined_by_reason = dict(
             Counter(f"{entry.stage}: {short_reason(entry.stage, entry.reason)}" for entry in quarantined)
         )
+
+    def count_setbacks(self, found: Setbacks) -> None:
+        """Take over the counts that are not zero."""
+        self.retries = {reason: count for reason, count in found.retries.items() if count}
+        self.node_losses, self.actor_restarts = found.node_losses, found.actor_restarts
 
     def to_dict(self) -> dict[str, Any]:
         """Return the summary as a JSON-ready object."""
@@ -119,11 +128,13 @@ class RunSummary:
         return "\n".join(line.rstrip() for line in rendered.splitlines())
 
     def _lines(self) -> list[str]:
+        setbacks = str(Setbacks(Counter(self.retries), self.node_losses, self.actor_restarts))
         return [
             f"{self.cache}: {counted(self.shards_done, 'shard')} done, {self.shards_kept:,} up to date before",
             f"teachers: {self.teachers}",
             f"samples: {self.samples_labelled:,} labelled, {self.samples_quarantined:,} quarantined",
             *(f"  {count}x {reason}" for reason, count in self.quarantined_by_reason.items()),
+            *([f"setbacks: {setbacks}"] if setbacks else []),
             *(f"warning: {warning}" for warning in self.warnings),
         ]
 

@@ -4,6 +4,7 @@ import os
 import resource
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -20,6 +21,8 @@ from labelgen.stages import STAGES, TEACHERS
 from labelgen.stages.inputs import Arrays, BadSamplesError, ResolvedSettings, ShardInputs
 from labelgen.stages.stage import TeacherCall
 from pipelines.plan import GroupPlan
+from pipelines.setbacks import STORE_REQUESTS, WORKER_DEATHS
+from pipelines.store_retries import count_retries, take_retries
 from pipelines.user_name import ensure_user_name
 
 
@@ -47,7 +50,8 @@ class Chunk:
 class Report:
     """What a task did: seconds of work and peak resident MiB of its process by kind of work, groups, bad samples.
 
-    `warnings` are those about raw files that were used all the same.
+    `warnings` are those about raw files that were used all the same. `retries` are the
+    failed requests of this process since its last report and the failed tries of the task, by reason.
     """
 
     seconds: dict[str, float] = field(default_factory=dict)
@@ -55,14 +59,18 @@ class Report:
     sealed: list[str] = field(default_factory=list)
     bad_samples: dict[str, str] = field(default_factory=dict)
     warnings: FilesByText = field(default_factory=dict)
+    retries: Counter[str] = field(default_factory=Counter)
 
     @contextmanager
     def timed(self, work: str) -> Iterator[None]:
         """Measure one kind of work."""
+        count_retries()
         start = time.perf_counter()
         yield
         self.seconds[work] = self.seconds.get(work, 0.0) + time.perf_counter() - start
         self.peak_mib[work] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        self.retries[STORE_REQUESTS] += take_retries()
+        self.retries[WORKER_DEATHS] = _earlier_tries()
 
 
 @ray.remote
@@ -163,6 +171,12 @@ def _seal(job: Job, group: GroupPlan, arrays: Arrays, report: Report) -> None:
             counts = {**samples, **stage.counts(arrays)}
             cache.write_group(group.path, arrays, replace(provenance, counts=counts))
     report.sealed.append(stage.name)
+
+
+def _earlier_tries() -> int:
+    """Return how many workers died with the present task before this one; 0 outside a task. Ray has no public name."""
+    core_worker = getattr(ray._private.worker.global_worker, "core_worker", None)
+    return int(core_worker.get_current_task_attempt_number()) if core_worker else 0
 
 
 def _device(threads: int) -> str:

@@ -13,6 +13,7 @@ from pipelines.cluster import Cluster
 from pipelines.config import RaySettings
 from pipelines.errors import PipelineError
 from pipelines.progress import Progress
+from pipelines.setbacks import Setbacks
 from pipelines.tasks import Job, TeacherActor
 
 FIT_SECONDS = 10.0
@@ -24,13 +25,19 @@ class TeacherPools:
     """Pools by teacher, started when they are first needed. A teacher without calls is never loaded."""
 
     def __init__(
-        self, settings: RaySettings, job_ref: "ray.ObjectRef[Job]", cluster: Cluster, progress: Progress
+        self,
+        settings: RaySettings,
+        job_ref: "ray.ObjectRef[Job]",
+        cluster: Cluster,
+        progress: Progress,
+        setbacks: Setbacks,
     ) -> None:
         """Plan pools for `cluster`; actors read the job from `job_ref`."""
         self._settings = settings
         self._job_ref = job_ref
         self._cluster = cluster
         self._progress = progress
+        self._setbacks = setbacks
         self._pools: dict[str, ActorPool] = {}
         self._calls: dict[str, int] = {}
         self._threads = 1
@@ -182,5 +189,6 @@ class TeacherPools:
             self._settings.retries,
             self._progress.note,
             self._settings.placement_minutes * 60,
+            self._setbacks,
         )
         return self._pools[teacher]

@@ -23,6 +23,7 @@ RESUMABLE = {
     "optimiser.precision": "the precision of the coming steps",
     "optimiser.tf32": "the precision of the coming sparse convolutions",
     "stream.batch_samples": "the checkpoint checks the number of samples of a step on all ranks",
+    "stream.local_copy": "where arrays are copied to",
     "stream.workers": "which processes prepare batches",
 }
 """Settings that may be others when a run resumes, and what they change then."""

@@ -43,6 +43,8 @@ class StreamSettings(Settings):
         label_source: the labels of points. `instances`: the cached ones by instances (`labelgen run --set
             instances.enabled=true`); another name: imported ones (`labelgen import-labels`); None: the cached ones by
             pixels. Labels of pixels always are those of the cache.
+        local_copy: a folder on each node, where the arrays that the training reads are copied once, and then read from.
+            None: they are read from the cache in every epoch.
     """
 
     batch_samples: int = Field(ge=1)
@@ -52,6 +54,7 @@ class StreamSettings(Settings):
     workers: int = Field(ge=0)
     sweeps: int = Field(0, ge=0)
     label_source: str | None = Field(None, pattern="^[a-z0-9][a-z0-9_-]*$")
+    local_copy: Path | None = None
 
 
 class ClassSettings(Settings):

@@ -50,7 +50,10 @@ def test_a_file_or_folder_without_permission_is_not_damage(sound_folder: Path, p
     (line,) = repaired.stderr.splitlines()
     assert line.startswith(f"error: {sound_folder}/{path}") and "cannot be read (Permission denied)" in line
     assert "Traceback" not in repaired.stdout and "removed" not in repaired.stdout
-    assert "StoreError" in trained.stderr and "DamagedGroupError" not in trained.stderr
+    if path == METADATA:  # the trainer takes it from the contract
+        assert trained.returncode == 0, trained.stderr
+    else:
+        assert "StoreError" in trained.stderr and "DamagedGroupError" not in trained.stderr
     assert {file: text for file, text in files_of(sound_folder).items() if ".lock" not in file} == before
 
 
@@ -93,6 +96,8 @@ def test_every_reader_tells_an_error_of_the_disk_from_damage(
     for read in reads:
         with pytest.raises(StoreError, match="cannot be read"):
             read()
+    if place == METADATA:  # the trainer takes it from the contract
+        return
     with pytest.raises(StoreError, match="cannot be read"):
         stream = CacheStream(str(sound_folder), ["sam/features"])
         stream.read(stream.samples[0])

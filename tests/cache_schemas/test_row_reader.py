@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from cache_schemas.documents import CacheManifest, Provenance
 from cache_schemas.errors import DamagedGroupError
@@ -88,3 +89,27 @@ def test_another_storage_layout_is_refused(folder: Path) -> None:
     file.write_text(file.read_text().replace("zstd", "gzip"))
     with pytest.raises(DamagedGroupError, match="not stored as the contract says"):
         locate(str(folder), "labels")
+
+
+def test_ranges_of_an_object_that_lie_close_are_one_request(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = "memory://close/c"
+    made = Cache.create(url, cache.manifest())
+    rgb = np.arange(7 * 64 * 512 * 3, dtype=np.uint32).astype(np.uint8).reshape(7, 64, 512, 3)
+    small = np.zeros((7, 4, 4))
+    arrays = {"rgb": rgb, "intrinsics": small[:, :3, :3], "cam_from_cloud": small, "offsets": np.array([0, 7])}
+    made.write_group(GroupPath("s-000", "images"), arrays, Provenance("f"))
+    reader, stored = locate(url, "images")
+    asked: list[int] = []
+    real = MemoryFileSystem.cat_ranges
+
+    def reading(fs: MemoryFileSystem, paths: list[str], *rest: object, **options: object) -> list[object]:
+        asked.append(len(paths))
+        return real(fs, paths, *rest, **options)
+
+    monkeypatch.setattr(MemoryFileSystem, "cat_ranges", reading)
+    array = stored["shards/s-000/images/rgb"]
+    for rows, requests in (((5, 1, 3), 1), ((0, 6), 2), ((2, 2), 1)):  # a row is 98,304 bytes
+        found = reader.read([Span(array, row, row + 1) for row in rows])
+        assert asked.pop() == requests
+        for row, values in zip(rows, found, strict=True):
+            np.testing.assert_array_equal(values, rgb[row : row + 1])

@@ -20,6 +20,7 @@ def test_help_lists_all_commands_with_a_short_help() -> None:
     assert done.returncode == 0, done.stderr
     commands = dict(line.split(maxsplit=1) for line in done.stdout.partition("Commands:\n")[2].splitlines())
     own = [
+        "card",
         "check",
         "compare-labels",
         "export",
@@ -27,6 +28,7 @@ def test_help_lists_all_commands_with_a_short_help() -> None:
         "inspect",
         "merge",
         "migrate",
+        "pack",
         "plan",
         "query",
         "reprompt",

@@ -27,6 +27,7 @@ from cache_schemas.location import StoreError, file_system
 from cache_schemas.lock import run_lock
 from cache_schemas.store import Cache
 from cache_schemas.validate import validate
+from pipelines.store_retries import count_retries, take_retries
 from trainer.data.stream import CacheStream
 
 pytestmark = pytest.mark.s3
@@ -223,6 +224,7 @@ def test_a_run_on_a_failing_store_is_killed_goes_on_and_gives_what_a_local_run_g
     verified = labelgen("verify", url)
     assert (verified.returncode, verified.stdout) == (0, f"{url}: sound, 3 shards\n"), verified.stderr
     found = labelgen.inspect(url)
+    assert json.loads(file_system(url)[0].cat_file(f"{url}/summary.json"))["retries"]["store_requests"] >= 1
     assert store.injected["500"] >= 10
     assert store.injected["503"] >= 5
     assert store.injected["hang"] >= 3
@@ -372,6 +374,18 @@ def test_the_lease_of_a_killed_run_lapses_on_a_store(url: str, monkeypatch: pyte
     with run_lock(url):
         assert fs.exists(path)
     assert not fs.exists(path)
+
+
+def test_every_request_that_failed_and_was_sent_again_is_counted(store: FailingStore) -> None:
+    fs = file_system("s3://labels/counted")[0]
+    count_retries()
+    take_retries()
+    before = store.injected["500"] + store.injected["503"]
+    store.fail_a_share({INTERNAL: 0.08, SLOW_DOWN: 0.04}, hang=0)
+    for number in range(40):
+        fs.pipe_file(f"labels/counted/{number}", b"1")
+    store.heal()
+    assert take_retries() == store.injected["500"] + store.injected["503"] - before
 
 
 def test_a_lock_that_the_store_refuses_is_an_error(store: FailingStore, url: str) -> None:

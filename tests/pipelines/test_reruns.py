@@ -145,6 +145,8 @@ def test_samples_that_kill_or_fail_their_workers_are_left_out_and_the_run_goes_o
     assert done.returncode == 3, done.stderr
     summary = json.loads(done.stdout)
     assert (summary["samples_labelled"], summary["samples_quarantined"]) == (2, 3), summary["quarantined_by_reason"]
+    assert summary["retries"].keys() == {"teacher_failures", "bad_samples"}
+    assert summary["actor_restarts"] >= 2
     reasons = {entry["sample"]: entry for entry in labelgen.inspect(cache)["samples"]["reasons"]}
     assert reasons[kills_reader.token]["stage"] == "read"
     assert "kills the worker" in reasons[kills_reader.token]["reason"]

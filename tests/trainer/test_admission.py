@@ -110,9 +110,9 @@ DAMAGES = {
         "shards/scene-0-000/sam",
         lambda c: edit_attributes(c, "shards/scene-0-000/sam", arrays=1),
     ),
-    "another shape": (
+    "metadata that is missing": (
         "shards/scene-1-000/clip/logits",
-        lambda c: edit_document(c, "shards/scene-1-000/clip/logits", shape=[10**12, 3, 3, 4]),
+        lambda c: (Path(c) / "shards/scene-1-000/clip/logits/zarr.json").unlink(),
     ),
     "a file that is cut short": (
         "shards/scene-1-000/images/rgb",
@@ -124,7 +124,7 @@ DAMAGES = {
         lambda c: shutil.copytree(Path(c) / "shards/scene-1-000", Path(c) / "shards/scene-7-000"),
     ),
 }
-"""One of each kind that `labelgen verify` finds without reading values: its path, and how to make it.
+"""One of each kind that `labelgen verify` finds without reading values or metadata of arrays: its path, how to make it.
 
 tests/cache_schemas has all of them; the trainer refuses whatever that audit finds.
 """

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from cache_schemas.documents import Provenance
 from cache_schemas.errors import DamagedGroupError
@@ -90,7 +91,7 @@ def test_a_flipped_bit_in_the_text_embeddings_stops_too(own: str) -> None:
 
 
 def test_samples_of_several_shards_read_together_as_one_by_one(toy: str) -> None:
-    alone, together = CacheStream(toy, ARRAYS), CacheStream(toy, ARRAYS, open_shards=1)
+    alone, together = CacheStream(toy, ARRAYS), CacheStream(toy, ARRAYS)
     wanted = [(alone.samples[5], [1]), (alone.samples[0], None), (alone.samples[3], [0]), (alone.samples[0], [0])]
     assert len({ref.shard for ref, _ in wanted}) > 1
     assert together.image_counts([ref for ref, _ in wanted]) == [alone.image_count(ref) for ref, _ in wanted]
@@ -99,3 +100,36 @@ def test_samples_of_several_shards_read_together_as_one_by_one(toy: str) -> None
         assert found.keys() == expected.keys()
         for name, values in expected.items():
             np.testing.assert_array_equal(found[name], values)
+
+
+def test_a_shard_costs_one_round_of_requests_and_no_metadata_of_arrays(
+    make_cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = make_cache(f"memory://{uuid.uuid4().hex}/c")
+    calls: list[list[str]] = []
+    real = MemoryFileSystem.cat_ranges
+
+    def reading(fs: MemoryFileSystem, paths: list[str], *rest: object, **options: object) -> list[object]:
+        calls.append(list(paths))
+        return real(fs, paths, *rest, **options)
+
+    monkeypatch.setattr(MemoryFileSystem, "cat_ranges", reading)
+    stream = CacheStream(url, ARRAYS)
+    assert not [path for paths in calls for path in paths if any(path.endswith(f"{a}/zarr.json") for a in ARRAYS)]
+    calls.clear()
+    stream.image_counts(stream.samples)
+    assert len(calls) == 1
+    once = [
+        path
+        for (*_, group, array) in (name.split("/") for name in ARRAYS)
+        for path in calls[0]
+        if f"/{group}/{array}/" in path
+    ]
+    assert len(once) == len(set(once)) == 3 * len(ARRAYS)
+    calls.clear()
+    for ref in stream.samples:
+        stream.read(ref)
+    data = [paths for paths in calls if not paths[0].endswith("zarr.json")]
+    assert [len(paths) for paths in data] == [len(ARRAYS)] * len(stream.samples), "kept indices are not read again"
+    seals = [path for paths in calls if paths[0].endswith("zarr.json") for path in paths]
+    assert len(seals) == len(set(seals)), "a shard that was confirmed a moment ago is not asked for again"

@@ -2,20 +2,22 @@
 
 import hashlib
 import time
-from collections import OrderedDict
 from collections.abc import Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cache_schemas.documents import GroupSeal
 from cache_schemas.errors import CacheError
 from cache_schemas.group_path import GroupPath
 from cache_schemas.layout import AnyArray, group_spec
-from cache_schemas.row_reader import RowReader, Span, StoredArray
+from cache_schemas.row_reader import ArrayFile, RowReader, Span, StoredArray
 from cache_schemas.store import Cache
 from trainer.data.admission import admit
+from trainer.data.local_copy import LocalCopy
 from trainer.errors import UnfitCacheError
 
 OFFSETS = {"I": "images/offsets", "P": "points/offsets", "N": "pairs/offsets", "Q": "sweeps/offsets"}
@@ -47,24 +49,28 @@ class CacheStream:
         arrays: Sequence[str],
         *,
         optional: Sequence[str] = (),
-        open_shards: int = 16,
         only_their_groups: bool = False,
+        local_copy: Path | None = None,
     ) -> None:
         """Open the cache and check its documents and file sizes; values of arrays are read later.
 
-        `arrays` must be present in every shard; `optional` ones are read where they are present. The chunk indices of
-        the last `open_shards` shards are kept in memory. With `only_their_groups`, the cache may lack all other groups.
+        `arrays` must be present in every shard; `optional` ones are read where they are present. The chunk indices of a
+        shard are read when its first sample is, and kept: about 1 kB a sample. With `only_their_groups`, the cache may
+        lack all other groups. With a folder `local_copy`, arrays are copied there when the first sample of their shard
+        is read, and read from there.
 
         Raises:
             CacheError: if there is no cache at `url`, or it has another schema version.
             UnfitCacheError: if a group is unsealed, stale or not laid out as documented, or an array is missing.
+            TrainerError: if `local_copy` is not private, or cannot be written.
         """
         cache, self.manifest = Cache.open(url)
-        self.url, self._open_shards = url, open_shards
+        self.url = url
         self._arrays = sorted({*arrays, *optional, *_offsets([*arrays, *optional])})
         self._records, self._seals = admit(cache, self.manifest, arrays, only_their_groups=only_their_groups)
         self._reader = RowReader(url)
-        self._opened: OrderedDict[str, _OpenShard] = OrderedDict()
+        self._copy = LocalCopy(local_copy, self._reader, self._seals) if local_copy else None
+        self._opened: dict[str, _OpenShard] = {}
         self._confirmed_s: dict[str, float] = {}
         self.samples = [
             SampleRef(key, index, token, record.scene)
@@ -130,14 +136,16 @@ class CacheStream:
         Raises:
             DamagedGroupError, UnfitCacheError: as `read` does.
         """
-        keys = {ref.shard for ref, _ in wanted}
-        try:
+        if self._copy:  # what is copied has the content with which the stream started
+            return self._read(wanted, only)
+        keys, now = {ref.shard for ref, _ in wanted}, time.monotonic()
+        due = {key for key in keys if now - self._confirmed_s.get(key, -CONFIRM_SECONDS) >= CONFIRM_SECONDS}
+        if not due:
+            return self._read(wanted, only)
+        with ThreadPoolExecutor(1) as pool:  # no further wait for the store's latency
+            confirmed = pool.submit(self._refuse_changed, due)
             samples = self._read(wanted, only)
-        except CacheError:
-            self._refuse_changed(keys)
-            raise
-        now = time.monotonic()
-        self._refuse_changed({key for key in keys if now - self._confirmed_s[key] > CONFIRM_SECONDS})
+            confirmed.result()
         return samples
 
     def _read(
@@ -159,7 +167,9 @@ class CacheStream:
                 spans += [Span(shard.arrays[path], *run) for run in runs]
                 places += [(number, path)] * len(runs)
         parts: list[dict[str, list[AnyArray]]] = [{} for _ in wanted]
-        for (number, path), values in zip(places, self._reader.read(spans), strict=True):
+        with self._telling_changes(shards):
+            found_spans = (self._copy or self._reader).read(spans)
+        for (number, path), values in zip(places, found_spans, strict=True):
             parts[number].setdefault(path, []).append(values)
         return [
             _localise_pairs({name: _join_runs(runs) for name, runs in found.items()}, bounds, chosen)
@@ -198,47 +208,47 @@ class CacheStream:
         """Return these shards, by key; the files of those that are not open yet are read together."""
         missing = [key for key in dict.fromkeys(keys) if key not in self._opened]
         if missing:
-            self._opened |= self._read_layouts(missing)
-        for key in keys:
-            self._opened.move_to_end(key)
-        found = {key: self._opened[key] for key in keys}
-        while len(self._opened) > max(self._open_shards, len(found)):
-            self._opened.popitem(last=False)
-        return found
+            with self._telling_changes(missing):
+                self._opened |= self._read_indices(missing)
+        return {key: self._opened[key] for key in keys}
 
-    def _read_layouts(self, keys: Sequence[str]) -> dict[str, "_OpenShard"]:
-        present: dict[GroupPath, GroupSeal] = {}
-        names: dict[GroupPath, list[str]] = {}
+    def _read_indices(self, keys: Sequence[str]) -> dict[str, "_OpenShard"]:
+        files: dict[str, ArrayFile] = {}
         for key in keys:
-            for group, array in (name.split("/") for name in self._arrays):
+            for group, name in (array.split("/") for array in self._arrays):
                 path = GroupPath(key, group)
                 seal = self._seals.get(path)
-                if seal is not None and array in seal.arrays:
-                    present[path] = seal
-                    names.setdefault(path, []).append(array)
-        stored: dict[str, dict[str, StoredArray]] = {key: {} for key in keys}
-        for place, found in self._reader.locate(present, names).items():
-            _, key, name = place.split("/", 2)
-            stored[key][name] = found
-        ends = [(key, axis) for key in keys for axis, name in OFFSETS.items() if name in stored[key]]
-        arrays = [stored[key].pop(OFFSETS[axis]) for key, axis in ends]
-        offsets: dict[str, dict[str, AnyArray]] = {key: {} for key in keys}
-        values = self._reader.read([Span(array, 0, array.shape[0]) for array in arrays])
-        for (key, axis), read in zip(ends, values, strict=True):
-            offsets[key][axis] = read
-        self._refuse_changed(keys)
-        return {key: _OpenShard(stored[key], offsets[key]) for key in keys}
+                if seal is not None and name in seal.arrays:
+                    files[f"{key}/{group}/{name}"] = self._reader.file_by_contract(path, name, seal.arrays[name])
+        ends = [place for key in keys for name in OFFSETS.values() if (place := f"{key}/{name}") in files]
+        stored, offsets = (self._copy or self._reader).open(files, ends)
+        opened = {key: _OpenShard({}, {}) for key in keys}
+        axes = {name: axis for axis, name in OFFSETS.items()}
+        for place, array in stored.items():
+            key, name = place.split("/", 1)
+            if place in offsets:
+                opened[key].offsets[axes[name]] = offsets[place]
+            else:
+                opened[key].arrays[name] = array
+        return opened
+
+    @contextmanager
+    def _telling_changes(self, keys: Collection[str]) -> Iterator[None]:
+        """Raise the error of a shard that was made again, where this is why it cannot be read."""
+        try:
+            yield
+        except CacheError:
+            self._refuse_changed(keys)
+            raise
 
     def _refuse_changed(self, keys: Collection[str]) -> None:
-        """Check that groups of shards are those with which the stream started, so that what was just read is, too.
+        """Check that groups of shards are those with which the stream started.
 
         A group that is made again loses its seal before its files change.
 
         Raises:
             UnfitCacheError: if one was made again, or removed.
         """
-        if not keys:
-            return
         groups = sorted({name.split("/")[0] for name in self._arrays})
         paths = [GroupPath(key, group) for key in keys for group in groups]
         pinned = {path: self._seals[path] for path in paths if path in self._seals}

@@ -40,10 +40,11 @@ def open_training_stream(settings: RunSettings, url: str) -> TrainingCache:
 
     Raises:
         CacheError, UnfitCacheError: if the cache cannot be trained from.
+        TrainerError: if `stream.local_copy` is not private, or cannot be written.
         ConfigError: if the cache has no class of a name in `classes.seen`.
     """
     needed, optional = training_arrays(settings)
-    stream = CacheStream(url, needed, optional=optional, open_shards=2 * settings.stream.window_shards)
+    stream = CacheStream(url, needed, optional=optional, local_copy=settings.stream.local_copy)
     seen_class_ids(settings.classes.seen, stream.manifest.taxonomy)
     try:
         return TrainingCache(stream, split_scenes(stream.samples, settings.stream.hold_out)[0])

@@ -1,0 +1,1 @@
+"""The command `labelgen pack`: a cache in one file."""
