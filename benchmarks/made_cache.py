@@ -19,7 +19,7 @@ from cache_schemas.array_storage import encode_group
 from cache_schemas.documents import CacheManifest
 from cache_schemas.group_path import GroupPath
 from cache_schemas.store import Cache
-from labelgen.teachers.sam.quantisation import quantise
+from labelgen.teachers.quantisation import quantise
 
 TEXT = GroupPath.root("text")
 

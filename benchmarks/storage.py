@@ -11,8 +11,8 @@ from benchmarks.measure import Row, compare
 from cache_schemas.group_path import GroupPath
 from cache_schemas.store import Cache
 from labelgen.settings import SamSettings
+from labelgen.teachers.quantisation import quantise
 from labelgen.teachers.sam.preprocessing import resize_for_sam
-from labelgen.teachers.sam.quantisation import quantise
 from labelgen.teachers.sam.teacher import SamTeacher
 from trainer.data.stream import CacheStream, SampleArrays
 

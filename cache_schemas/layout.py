@@ -16,7 +16,7 @@ from cache_schemas.errors import LayoutError
 from cache_schemas.group_path import GroupPath
 
 SCHEMA_VERSION = 2
-SCHEMA_MINOR = 1
+SCHEMA_MINOR = 2
 """The version that this code writes. Minor versions only add optional groups, arrays and fields."""
 
 READABLE_VERSIONS = (1, SCHEMA_VERSION)
@@ -108,7 +108,14 @@ SHARD_GROUPS: dict[str, GroupSpec] = {
         {
             "logits": _per_image("C", "h", "w", dtypes=("float16",), meaning="cosines of patches to classes"),
             "features": ArraySpec(
-                ("I", "D", "h", "w"), ("float16",), "unit-norm CLIP features of patches", chunk=1, optional=True
+                ("I", "D", "h", "w"),
+                ("float16", "int8"),
+                "unit-norm CLIP features of patches",
+                chunk=1,
+                optional=True,
+            ),
+            "features_scale": ArraySpec(
+                ("I", "D"), ("float32",), "int8 features times this give the features", optional=True
             ),
         },
         teacher="clip",

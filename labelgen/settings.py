@@ -78,6 +78,8 @@ class ClipSettings(TeacherSettings):
         key_smoothing: threshold of MaskCLIP's key smoothing, whose own value is 1.0; null turns it off.
         prompt_denoising: threshold of MaskCLIP's prompt denoising, whose own value is 0.5; null turns it off.
         store_features: also store the features of the patches, `clip/features`.
+        features_dtype: how they are stored: float16, or int8 with one scale for each image and channel, which takes
+            half the bytes.
         size: height and width, in pixels, to which the pictures on disk are resized for CLIP; null: CLIP reads the
             pictures at training size.
         window: CLIP reads square windows of so many pixels, and the features where they overlap are averaged; null:
@@ -113,6 +115,7 @@ class ClipSettings(TeacherSettings):
     key_smoothing_released: float | None = Field(None, gt=0, le=1)
     purification: float | None = Field(None, gt=0, le=1)
     expert_templates: int | None = Field(None, ge=1)
+    features_dtype: Literal["float16", "int8"] = "float16"
 
     @model_validator(mode="after")
     def _settings_fit_each_other(self) -> Self:

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from cache_schemas.group_path import GroupPath
 from cache_schemas.names import printable
+from cache_schemas.past_run import PastRun
 from cache_schemas.plurals import counted
 from cache_schemas.store import Cache
 from labelgen.stages import STAGES
@@ -20,7 +21,6 @@ from pipelines.manifest import refuse_unfit
 from pipelines.plan import SHARD_GROUPS, Planner, ShardPlan, needs_work
 from pipelines.run import RunRequest, plan_request, read_dataset
 from pipelines.summary import SHARD_TEACHERS
-from pipelines.summary_file import PastRun
 
 SHARDS_WEIGHED = 16
 """The bytes of a sample are the mean of those in so many sealed shards."""

@@ -4,8 +4,8 @@
     python -m benchmarks.gpu_check --minutes 5 --device cpu --sizes tiny ... environment sam
 
 Each stage runs in a process of its own and rewrites its JSON file after every figure, so what was measured before an
-interruption counts. The stages, the most important first: environment, sam, clip, training, sparse, run. Only `run`
-needs Ray; none needs a network. `benchmarks/gpu_check.sh` prepares the packages on a machine without network.
+interruption counts. The stages, the most important first: environment, sam, clip, dense_clip, training, sparse, run.
+Only `run` needs Ray; none needs a network. `benchmarks/gpu_check.sh` prepares the packages where there is no network.
 """
 
 import argparse
@@ -19,7 +19,15 @@ from pathlib import Path
 from benchmarks.gpu_check.page import write_page
 from benchmarks.gpu_check.stage_record import mark_stopped
 
-SHARES = {"environment": 0.08, "sam": 0.38, "clip": 0.08, "training": 0.32, "sparse": 0.12, "run": 0.2}
+SHARES = {
+    "environment": 0.08,
+    "sam": 0.38,
+    "clip": 0.08,
+    "dense_clip": 0.08,
+    "training": 0.32,
+    "sparse": 0.12,
+    "run": 0.2,
+}
 """How the time that is left is divided among the stages that are left."""
 
 

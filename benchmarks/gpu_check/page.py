@@ -13,7 +13,7 @@ NUSCENES_PICTURES = 204_894
 """34,149 keyframes with six pictures each: train and val."""
 
 NOT_MEASURED = "not measured"
-STAGES = ("environment", "sam", "clip", "training", "sparse", "run")
+STAGES = ("environment", "sam", "clip", "dense_clip", "training", "sparse", "run")
 
 PUBLISHED = (
     ("SAM 2.1-L automatic masks, H100, stock", "863", "1"),
@@ -55,6 +55,7 @@ def _lines(stages: dict[str, Figures]) -> Iterator[str]:
     yield from _agreement(figures["sam"])
     yield from _memory(figures["sam"])
     yield from _clip(figures["clip"])
+    yield from _dense_clip(figures["dense_clip"], figures["sam"])
     yield from _projection(figures["sam"], figures["clip"])
     yield from _training(figures["training"])
     yield from _sparse(figures["sparse"])
@@ -139,6 +140,29 @@ def _clip(clip: Figures) -> Iterator[str]:
         for name, found in _measured(clip, "images_a_second")
     ]
     yield from _table(("pictures a call", "images/s", "ms an image", "peak memory"), rows)
+
+
+def _dense_clip(dense: Figures, sam: Figures) -> Iterator[str]:
+    yield from _heading("CLIP: windows and attention within SAM's masks")
+    yield "Random weights. The share is of the time that the first SAM network above takes for a picture."
+    yield ""
+    measured = _measured(dense, "ms_an_image")
+    alone = {found["network"]: found["ms_an_image"] for _, found in reversed(measured) if not found["settings"]}
+    teachers = [found["ms_an_image"] for _, found in _measured(sam, "stages_ms_an_image")]
+    rows = [
+        (
+            found["network"],
+            " x ".join(map(str, found["size"])),
+            f"`{found['settings']}`" if found["settings"] else "-",
+            _number(found["ms_an_image"], 2),
+            _number(found["ms_an_image"] / alone[found["network"]]),
+            f"{100 * found['ms_an_image'] / teachers[0]:.1f} %" if teachers else "-",
+            _memory_text(found["peak_memory_gb"]),
+        )
+        for _, found in measured
+    ]
+    header = ("network", "picture", "settings", "ms", "times one picture", "share of SAM", "peak memory")
+    yield from _table(header, rows)
 
 
 def _projection(sam: Figures, clip: Figures) -> Iterator[str]:

@@ -16,6 +16,7 @@ def compare_labels(caches: tuple[str, ...], as_json: bool) -> None:
 
     Each cache is scored on all its labels, and on the pixels and points that have a label in all of them. The
     calibration error tells how far confidence is from accuracy, where it is stored (--set labels.confidence=true).
+    Work is that of all stages that labels follow from, if the last run of the cache did all of them.
 
     \b
     Example:

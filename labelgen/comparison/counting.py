@@ -14,6 +14,7 @@ from cache_schemas.scoring import Scores, confusion_matrix, json_number, score
 from cache_schemas.store import Cache
 from cache_schemas.taxonomy import IGNORE, Taxonomy
 from labelgen.comparison.calibration import Calibration
+from labelgen.comparison.cost import seconds_per_sample
 from labelgen.export.shards import find_finished
 
 Target = Literal["image", "point"]
@@ -77,12 +78,20 @@ class ComparedCache:
     """The labels of one cache: `targets` has pixels ("image") and, in caches with points, points ("point").
 
     `label_bytes` and `bytes` are those on disk of the group `labels` and of all groups, for each sample.
+    `stage_seconds` is what `seconds_per_sample` returns.
     """
 
     url: str
     targets: Mapping[Target, TargetCounts]
+    stage_seconds: Mapping[str, float | None]
     label_bytes: float
     bytes: float
+
+    @property
+    def seconds(self) -> float | None:
+        """Seconds of work for a sample; None if the last run did not do all of it."""
+        known = [seconds for seconds in self.stage_seconds.values() if seconds is not None]
+        return sum(known) if len(known) == len(self.stage_seconds) else None
 
 
 @dataclass(frozen=True)
@@ -106,6 +115,8 @@ class ComparedLabels:
                     **{target: counts.to_dict(names) for target, counts in cache.targets.items()},
                     "label_bytes_per_sample": cache.label_bytes,
                     "bytes_per_sample": cache.bytes,
+                    "seconds_per_sample": cache.seconds,
+                    "stage_seconds_per_sample": dict(cache.stage_seconds),
                 }
                 for cache in self.caches
             ],
@@ -141,7 +152,12 @@ def compare(urls: Sequence[str]) -> ComparedLabels:
             _count_shard(caches, key, target, [own[target] for own in totals])
     samples = sum(len(records[0][key].samples) for key in shared)
     found = tuple(
-        ComparedCache(cache.url, own, *(size / samples for size in _stored_bytes(cache, shared)))
+        ComparedCache(
+            cache.url,
+            own,
+            seconds_per_sample(cache, shared[0], "labels"),
+            *(size / samples for size in _stored_bytes(cache, shared)),
+        )
         for cache, own in zip(caches, totals, strict=True)
     )
     return ComparedLabels(taxonomy, samples, len(set().union(*records)) - len(shared), found)

@@ -31,7 +31,10 @@ def _tables(found: ComparedLabels) -> Iterator[Table]:
         columns = ("mIoU", "accuracy", "coverage", "calibration\nerror", "mIoU,\ncommon", "accuracy,\ncommon")
         table = Table(
             Column("cache", overflow="fold"),
-            *(Column(name, justify="right", no_wrap=True) for name in (*columns, "labels\na sample", "all\na sample")),
+            *(
+                Column(name, justify="right", no_wrap=True)
+                for name in (*columns, "labels\na sample", "all\na sample", "work\na sample")
+            ),
             title=f"voted labels of {unit}; common: {unit} with a label in all caches",
             title_justify="left",
             title_style="",
@@ -41,7 +44,8 @@ def _tables(found: ComparedLabels) -> Iterator[Table]:
         )
         for cache in found.caches:
             sizes = (file_size(round(size)) for size in (cache.label_bytes, cache.bytes))
-            table.add_row(printable(cache.url), *_cells(cache.targets[target]), *sizes)
+            work = "-" if cache.seconds is None else f"{cache.seconds:.2f} s"
+            table.add_row(printable(cache.url), *_cells(cache.targets[target]), *sizes, work)
         yield table
 
 

@@ -21,11 +21,13 @@ def settings(resolved: ResolvedSettings) -> Any:
     """Return how pictures are read and scores refined, and the network, whose weights are known by their digest.
 
     The range of pictures that it expects is only named if it is not OpenAI's, so that other caches stay up to date.
+    How features are stored is only named if they are.
     """
     clip = resolved.settings.clip
+    change_nothing = {"weights", "mean", "std", *(() if clip.store_features else ("features_dtype",))}
     given = clip.mean or OPENAI_MEAN, clip.std or OPENAI_STD  # registered weights have theirs by their digest
     return [
-        shaping(clip, without={"weights", "mean", "std"}),
+        shaping(clip, without=change_nothing),
         resolved.teachers.networks[TEACHER.name].to_attrs(),
         *([given] if given != (OPENAI_MEAN, OPENAI_STD) else []),
     ]
@@ -106,12 +108,9 @@ def compute(model: "ClipTeacher", batch: Batch) -> "ClipScores":
 
 
 def gather(parts: "Sequence[ClipScores]") -> Arrays:
-    """Join the scores, and the features where they are stored."""
-    arrays: Arrays = {"logits": np.concatenate([part.logits for part in parts])}
-    features = [part.features for part in parts if part.features is not None]
-    if features:
-        arrays["features"] = np.concatenate(features)
-    return arrays
+    """Join the scores, and the features where they are stored, with their scales where they are int8."""
+    found = {name: [getattr(part, name) for part in parts] for name in ("logits", "features", "features_scale")}
+    return {name: np.concatenate(values) for name, values in found.items() if values[0] is not None}
 
 
 TEACHER = Teacher("clip", load)

@@ -55,6 +55,11 @@ def test_every_stage_measures_what_the_page_shows(results: Path) -> None:
     assert sam["agreement of float32"]["mean_iou"] == sam["agreement of float32"]["equal_pixels"] == 1
     assert 0.9 < sam["agreement of bfloat16"]["mean_iou"] <= 1
     assert _figures(results, "clip")["batch 2"]["images_a_second"] > 0
+    dense = _figures(results, "dense_clip")
+    assert [found["settings"] for found in dense.values()] == [
+        *("", "clip.scope=sam", ""),
+        *("clip.window=224 clip.stride=112", "clip.window=224 clip.stride=112 clip.scope=sam"),
+    ]
     training = _figures(results, "training")
     assert training["step"]["ms"]["whole step"] > training["step"]["ms"]["2D forward"]
     assert training["curves"]["within_tolerance"]
@@ -82,6 +87,20 @@ def test_an_interrupted_stage_keeps_its_figures_and_its_state_is_on_the_page(tmp
     assert "| clip | stopped after 9 s | 9 |" in page
     assert "| 6 | 500.0 | 2.00 | - |" in page
     assert "| CLIP ViT-B/16 | 0.1 | 205 |" in page  # 204,894 pictures of 2 ms and 1 MB
+
+
+def test_windows_are_shown_beside_one_picture_and_beside_sam(tmp_path: Path) -> None:
+    sam = {"ms_an_image": 80.0, "stages_ms_an_image": {}, "stock_ms_an_image": 1.0, "ratio": 1.0, "first_call_s": 1.0}
+    sam |= {"peak_memory_gb": None, "bytes_an_image": 1.0}
+    one = {"network": "b", "size": [224, 416], "settings": "", "ms_an_image": 2.0, "peak_memory_gb": None}
+    larger = {**one, "size": [448, 832], "ms_an_image": 8.0}
+    windows = {**larger, "settings": "clip.window=224", "ms_an_image": 20.0}
+    for stage, figures in (("sam", {"vit_h": sam}), ("dense_clip", {"a": one, "b": larger, "c": windows})):
+        (tmp_path / f"{stage}.json").write_text(json.dumps({"state": "done", "seconds": 9.0, "figures": figures}))
+    write_page(tmp_path, tmp_path / "gpu.md")
+    page = (tmp_path / "gpu.md").read_text()
+    assert "| b | 224 x 416 | - | 2.00 | 1.0 | 2.5 % | - |" in page
+    assert "| b | 448 x 832 | `clip.window=224` | 20.00 | 10.0 | 25.0 % | - |" in page
 
 
 def test_parts_share_a_transfer_as_long_as_they_fit() -> None:

@@ -99,6 +99,23 @@ def test_the_table_has_a_row_for_each_cache_and_says_which_shards_are_compared(
     assert "100.0%" in text and "20.0%" in text
 
 
+def test_work_is_that_of_the_stages_behind_labels_if_the_last_run_did_them_all(first: Path, second: Path) -> None:
+    """Labels follow from all groups but the truth, whose work is among that of points."""
+    seconds = {"images": 1.0, "clip": 2.0, "sam": 40.0, "points": 4.0, "labels": 8.0, "decode": 99.0, "write sam": 99.0}
+    samples = dict.fromkeys(("images", "clip", "sam", "points", "pairs", "labels", "truth"), 2)
+    run = {"finished": "", "gpus": 0, "teacher_recipes": {}, "stage_pictures": {}, "wall_over_teachers": None}
+    for place, done in ((first, samples), (second, {"labels": 4})):
+        (place / "summary.json").write_text(json.dumps({**run, "stage_seconds": seconds, "stage_samples": done}))
+    whole, part = compare_json(first, second)["caches"]
+    by_task = {"images": 0.5, "clip": 1.0, "sam": 20.0, "points": 2.0, "labels": 4.0}
+    behind = whole["stage_seconds_per_sample"]
+    assert behind == {task: by_task[task] for task in behind} and behind.keys() >= {"clip", "sam", "labels"}
+    assert whole["seconds_per_sample"] == sum(behind.values())
+    assert part["seconds_per_sample"] is None
+    assert part["stage_seconds_per_sample"] == {**dict.fromkeys(behind), "labels": 2.0}
+    assert f"{sum(behind.values()):.2f} s" in compare(first, second)
+
+
 def test_caches_of_other_classes_are_refused(first: Path, tmp_path: Path) -> None:
     other = Path(write_label_cache(str(tmp_path / "other.zarr"), "semantickitti19", points=20))
     assert f"{other}: its taxonomy semantickitti19 has other classes" in compare(first, other, fails=True)

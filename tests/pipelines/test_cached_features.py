@@ -15,6 +15,7 @@ from cache_schemas.store import Cache
 from labelgen.cli import main
 from labelgen.labelling import upsample_scores
 from labelgen.query.ranking import SMALLEST_MASK_PX
+from labelgen.teachers.clip.cached_features import decode_features
 from labelgen.teachers.clip.teacher import ClipTeacher
 from pipelines.config import RunConfig, load_config
 from pipelines.plan import Planner
@@ -25,7 +26,7 @@ from tests.pipelines.conftest import PROMPTS, small_settings
 from tests.pipelines.in_process import build_cache
 
 CLIP = ("clip.architecture=demo-vit-16", "clip.weights=demo-clip")
-FEATURES = "clip.store_features=true"
+FEATURES, INT8 = "clip.store_features=true", "clip.features_dtype=int8"
 
 
 def config_with(made: Path, *more: str) -> RunConfig:
@@ -100,11 +101,33 @@ def test_a_cache_without_features_is_refused_and_not_changed(made: Path, cache: 
     assert checksums(cache) == before and problems(cache) == []
 
 
+def test_features_as_int8_give_the_same_scores_within_their_rounding(
+    made: Path, featured: Path, prompts: Path, tmp_path: Path
+) -> None:
+    place = Path(shutil.copytree(featured, tmp_path / "compact.zarr"))
+    build_cache(config_with(made, FEATURES, INT8), made / "nuscenes", str(place))
+    before, after = checksums(featured), checksums(place)
+    exact, compact = Cache(str(featured)), Cache(str(place))
+    assert {path for path in before if after[path] != before[path]} == {
+        f"{key}/clip/features" for key in exact.shard_keys()
+    }
+    reprompt(str(place), str(prompts), say)
+    assert problems(place) == []
+    text = compact.read(GroupPath.root("text"))["embeddings"]
+    for key in exact.shard_keys():
+        found, wanted = (cache.read(GroupPath(key, "clip")) for cache in (compact, exact))
+        assert (found["features"].dtype, wanted["features"].dtype) == (np.int8, np.float16)
+        one, other = (decode_features(arrays).astype(np.float64) for arrays in (found, wanted))
+        cosine = (one * other).sum(axis=1) / np.linalg.norm(one, axis=1) / np.linalg.norm(other, axis=1)
+        assert 0.9995 < cosine.min() < 1
+        np.testing.assert_allclose(found["logits"], np.einsum("idhw,cd->ichw", other, text), atol=4e-3)
+
+
 def test_scores_that_are_not_the_cosines_of_the_features_are_refused(
     made: Path, featured: Path, prompts: Path, tmp_path: Path
 ) -> None:
     cache = Path(shutil.copytree(featured, tmp_path / "cache.zarr"))
-    build_cache(config_with(made, FEATURES, "clip.key_smoothing=1.0"), made / "nuscenes", str(cache))
+    build_cache(config_with(made, FEATURES, INT8, "clip.key_smoothing=1.0"), made / "nuscenes", str(cache))
     with pytest.raises(CacheError, match="a refinement that needs CLIP's image network"):
         reprompt(str(cache), str(prompts), say)
     assert problems(cache) == []

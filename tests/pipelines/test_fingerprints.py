@@ -105,6 +105,16 @@ def test_a_setting_that_format_1_did_not_know_counts_only_if_it_is_not_at_its_de
     assert shaping(newer(**weights, sharpness=2.0))["sharpness"] == 2.0
 
 
+def test_features_as_int8_are_other_content_only_where_features_are_stored(made: Path) -> None:
+    def recipe(*overrides: str) -> str:
+        return recipe_of("clip", resolve_nuscenes(made, *small_settings(made), *overrides))
+
+    stored, int8 = "clip.store_features=true", "clip.features_dtype=int8"
+    assert recipe() == recipe(int8)
+    assert recipe(stored) == recipe(stored, "clip.features_dtype=float16")
+    assert len({recipe(), recipe(stored), recipe(stored, int8)}) == 3
+
+
 def test_samples_without_clouds_have_labels_and_truth_of_pictures(resolved: ResolvedSettings) -> None:
     truth = replace(sample(truth=False).cameras[0], truth_path="a.png")
     plain = replace(sample(truth=False), cloud_path=None, cameras=(truth,))

@@ -6,10 +6,11 @@ import pytest
 
 from cache_schemas.errors import CacheError, CacheLockedError
 from cache_schemas.lock import run_lock
+from cache_schemas.past_run import PastRun
 from cache_schemas.store import Cache
 from cache_schemas.validate import validate
 from pipelines.summary import RunSummary
-from pipelines.summary_file import PastRun, write_summary
+from pipelines.summary_file import write_summary
 from tests.toy_cache import create_toy_cache, toy_manifest
 
 

@@ -104,6 +104,12 @@ def make_confidence(rng: np.random.Generator, labels: dict[str, np.ndarray]) -> 
     }
 
 
+def as_int8(features: np.ndarray) -> dict[str, np.ndarray]:
+    """Return CLIP's features (I, D, h, w) as int8, and their scale (I, D), by the names that the cache gives them."""
+    scale = (np.abs(features.astype(np.float32)).max(axis=(2, 3)) / 127).astype(np.float32)
+    return {"features": np.rint(features / scale[:, :, None, None]).astype(np.int8), "features_scale": scale}
+
+
 def make_instances(rng: np.random.Generator, samples: int) -> dict[str, dict[str, np.ndarray]]:
     """Return the groups of instances: one in each sample, and random labels of points."""
     points = samples * POINTS

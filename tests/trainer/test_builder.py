@@ -1,5 +1,8 @@
 """Batches: pairs, labels and features of augmented samples still belong together after they are joined."""
 
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -7,13 +10,18 @@ import torch
 from cache_schemas.documents import Provenance
 from cache_schemas.group_path import GroupPath
 from cache_schemas.store import Cache
+from tests.trainer.conftest import as_int8
 from trainer.data.batch import Batch
 from trainer.data.builder import BatchDataset, training_arrays
 from trainer.data.sampler import Step
 from trainer.data.stream import CacheStream
+from trainer.data.training_caches import BatchesOfCaches, open_training_stream
 from trainer.errors import UnfitCacheError
+from trainer.method_settings import Source
 from trainer.networks.bilinear import sample_bilinear
+from trainer.schedule import TargetSources
 from trainer.settings import RunSettings, load_settings
+from trainer.training.model import TrainingModel
 
 
 def toy_settings(*overrides: str) -> RunSettings:
@@ -70,6 +78,24 @@ def test_frozen_features_are_sampled_at_the_pairs_position_before_augmentation(b
     grid, scale = batch.features["sam"], batch.scales["sam"]
     found = sample_bilinear(grid, batch.pair_image, batch.pair_position) * scale[batch.pair_image]
     assert (found[:, :3].argmax(dim=1) == batch.point_labels[batch.pair_point]).float().mean() > 0.95
+
+
+def test_openscene_trains_on_int8_features_as_on_float16(rich_toy: str, tmp_path: Path) -> None:
+    compact = Cache(str(shutil.copytree(rich_toy, tmp_path / "compact")), "a")
+    for key in compact.shard_keys():
+        path = GroupPath(key, "clip")
+        seal, arrays = compact.seals([path])[path], compact.read(path)
+        compact.write_group(path, arrays | as_int8(arrays["features"]), seal.provenance)
+    settings = load_settings("demo", "openscene", overrides=["networks.image_weights=null", "networks.voxel_m=1.0"])
+    text, losses = torch.from_numpy(compact.read(GroupPath.root("text"))["embeddings"]), []
+    for url in (rich_toy, compact.url):
+        batch = BatchesOfCaches([open_training_stream(settings, url)], settings)[Step(0, 0, (0, 1))]
+        torch.manual_seed(0)
+        found = TrainingModel(settings, text, {"clip": 8})(batch, TargetSources(Source.CLIP_2D, Source.CLIP_3D))
+        losses.append({name: loss.total.item() for name, loss in found.losses.items()})
+    assert batch.features["clip"].dtype == torch.int8 and batch.scales["clip"].shape == (len(batch.rgb), 8)
+    assert set(losses[0]) == {"image_distillation", "cloud_distillation"}
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3) and losses[1] != losses[0]
 
 
 def test_first_pairs_are_exactly_one_of_each_point_and_pixel(batch: Batch) -> None:

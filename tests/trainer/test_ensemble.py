@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from cache_schemas.group_path import GroupPath
 from cache_schemas.store import Cache
-from tests.trainer.conftest import MakeCache
+from tests.trainer.conftest import MakeCache, as_int8
 from tests.trainer.runs import history, overrides, run_cli
 from trainer.errors import UnfitCacheError
 from trainer.evaluation.ensemble import ensemble_cosines, fused_cosines
@@ -33,6 +33,9 @@ def pictures_alone(rich_toy: str, tmp_path_factory: pytest.TempPathFactory) -> P
     more = ("networks.image=small", "networks.cloud=none", "optimiser.epochs=2", "score_epochs=1")
     run_cli("fit", rich_toy, "--out", out, "--recipe", "openscene", *overrides(*more))
     return out
+
+
+GROUPS = ("clip", "images", "points", "pairs")
 
 
 def test_three_points_by_hand() -> None:
@@ -61,10 +64,19 @@ def test_three_points_by_hand() -> None:
         fused_cosines(arrays, torch.eye(3))
 
 
+def test_features_as_int8_have_the_same_cosines(rich_toy: str) -> None:
+    cache, key = Cache(rich_toy), "scene-0-000"
+    arrays = {f"{group}/{n}": v for group in GROUPS for n, v in cache.read(GroupPath(key, group)).items()}
+    arrays |= {name: values.astype(np.int64) for name, values in arrays.items() if name.startswith("pairs/")}
+    exact, _ = fused_cosines(arrays, torch.eye(3, 8))
+    compact = {f"clip/{name}": values for name, values in as_int8(arrays["clip/features"]).items()}
+    found, _ = fused_cosines(arrays | compact, torch.eye(3, 8))
+    assert 0 < (found - exact).abs().max() < 0.01
+
+
 def test_blocks_of_points_do_not_change_the_cosines(rich_toy: str, monkeypatch: pytest.MonkeyPatch) -> None:
     cache, key = Cache(rich_toy), "scene-0-000"
-    names = ("clip", "images", "points", "pairs")
-    arrays = {f"{group}/{n}": v for group in names for n, v in cache.read(GroupPath(key, group)).items()}
+    arrays = {f"{group}/{n}": v for group in GROUPS for n, v in cache.read(GroupPath(key, group)).items()}
     arrays |= {name: values.astype(np.int64) for name, values in arrays.items() if name.startswith("pairs/")}
     whole, seen = fused_cosines(arrays, torch.eye(3, 8))
     monkeypatch.setattr("trainer.evaluation.ensemble.POINTS_AT_ONCE", 7)

@@ -75,7 +75,8 @@ def training_arrays(settings: RunSettings) -> tuple[list[str], list[str]]:
     needed += [f"{teacher}/features" for teacher in settings.terms.teachers]
     needed += ["labels/image_confidence", "labels/point_confidence"] if _reads_confidence(settings) else []
     of_points, optional = point_arrays(settings.networks)
-    optional += ["sam/features_scale", "sam/features_valid"] if "sam" in settings.terms.teachers else []
+    optional += [f"{teacher}/features_scale" for teacher in settings.terms.teachers]
+    optional += ["sam/features_valid"] if "sam" in settings.terms.teachers else []
     if settings.stream.sweeps:
         needed += ["sweeps/xyz", "sweeps/lag"]
         optional += ["sweeps/intensity"]

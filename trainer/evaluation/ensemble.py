@@ -4,12 +4,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from cache_schemas.stored_features import decode_features
 from trainer.data.stream import SampleArrays
 from trainer.errors import UnfitCacheError
 from trainer.networks.bilinear import sample_bilinear
 from trainer.terms.teacher_features import mean_over_views
 
 FEATURES = "clip/features"
+SCALE = "clip/features_scale"
 
 POINTS_AT_ONCE = 16384
 """Points whose features of all views are in memory together; a scan has too many for all of them."""
@@ -22,14 +24,15 @@ def fused_cosines(arrays: SampleArrays, text: Tensor) -> tuple[Tensor, Tensor]:
     has it. The cosines of a point that no camera sees are 0.
 
     Args:
-        arrays: of a sample, with `clip/features` (I, D, h, w) and the pairs.
+        arrays: of a sample, with `clip/features` (I, D, h, w), their scale where they are int8, and the pairs.
         text: (C, D) f32, the class embeddings, of unit norm.
 
     Raises:
         UnfitCacheError: if the features have another width D than the class embeddings.
     """
     device = text.device
-    grids = torch.from_numpy(arrays[FEATURES]).to(device).permute(0, 2, 3, 1).float()
+    decoded = decode_features(arrays[FEATURES], arrays.get(SCALE), channel_axis=1)
+    grids = torch.from_numpy(decoded).to(device).permute(0, 2, 3, 1)
     if grids.shape[3] != text.shape[1]:
         raise UnfitCacheError(
             f"{FEATURES}: {grids.shape[3]} channels, but the class embeddings of the run have {text.shape[1]}; use a "

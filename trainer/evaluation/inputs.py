@@ -8,7 +8,7 @@ from trainer.data.admission import refuse_without_points
 from trainer.data.point_features import point_arrays
 from trainer.data.stream import CacheStream, SampleRef
 from trainer.errors import TrainerError, UnfitCacheError
-from trainer.evaluation.ensemble import FEATURES
+from trainer.evaluation.ensemble import FEATURES, SCALE
 from trainer.run_record import RunRecord
 
 PICTURE_ARRAYS = ("images/rgb", "sam/mask_ids", "labels/image", "labels/image_raw")
@@ -38,6 +38,7 @@ def open_for_scoring(
         needed += [*of_points, *PAIR_ARRAYS]
         optional += [*more, POINT_TRUTH, "pairs/visible"]
         needed += [FEATURES] if ensemble else []
+        optional += [SCALE] if ensemble else []
     elif record.settings.networks.image == "none":
         raise UnfitCacheError(f"{cache}: holds pictures alone, and the run has no 2D network; use a cache with points")
     stream = CacheStream(cache, needed, optional=optional)

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from cache_schemas.documents import CacheManifest
 from cache_schemas.errors import ConfigError
+from cache_schemas.stored_features import decode_features as decode
 from labelgen.settings import ClipSettings
 from labelgen.teachers.checkpoints import identify
 
@@ -19,7 +20,7 @@ Features = NDArray[np.float32]
 
 def decode_features(stored: Mapping[str, NDArray[Any]]) -> Features:
     """Return the features (B, D, h, w) f32 of the arrays of a group `clip`."""
-    return stored["features"].astype(np.float32)
+    return decode(stored["features"], stored.get("features_scale"), channel_axis=1)
 
 
 def score_features(features: Features, text: NDArray[np.float32], settings: ClipSettings) -> NDArray[np.float16]:

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cache_schemas.stored_features import decode_features
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -32,11 +34,8 @@ def embedding_at_patches(sam: dict[str, NDArray[Any]], grid: tuple[int, int]) ->
     from torch.nn import functional
 
     embeddings = []
-    for number, features in enumerate(sam["features"]):
+    for number, features in enumerate(decode_features(sam["features"], sam.get("features_scale"), channel_axis=3)):
         rows, cols = sam["features_valid"][number] if "features_valid" in sam else features.shape[:2]
-        embedding = features[:rows, :cols].astype(np.float32)
-        if "features_scale" in sam:
-            embedding *= sam["features_scale"][number]
-        channels_first = torch.from_numpy(embedding).permute(2, 0, 1)[None]
+        channels_first = torch.from_numpy(features[:rows, :cols]).permute(2, 0, 1)[None]
         embeddings.append(functional.interpolate(channels_first, grid, mode="bilinear", antialias=True))
     return torch.cat(embeddings)

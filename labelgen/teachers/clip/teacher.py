@@ -19,6 +19,7 @@ from labelgen.teachers.clip.refinements import (
     smooth_by_keys_as_released,
 )
 from labelgen.teachers.clip.windows import dense_in_windows
+from labelgen.teachers.quantisation import quantise
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,11 +32,13 @@ class ClipScores:
     """Class scores of B images on the grid of CLIP's patches, h = H / patch, w = W / patch.
 
     `logits` (B, C, h, w) f16: cosines of image features and class embeddings, after the refinements. `features`
-    (B, D, h, w) f16 of unit norm, or None if the settings do not store them.
+    (B, D, h, w) of unit norm are f16, or i8 to be multiplied by `features_scale` (B, D) f32; both are None if the
+    settings do not store them.
     """
 
     logits: NDArray[np.float16]
-    features: NDArray[np.float16] | None
+    features: NDArray[np.float16] | NDArray[np.int8] | None
+    features_scale: NDArray[np.float32] | None
 
 
 class ClipTeacher:
@@ -111,8 +114,18 @@ class ClipTeacher:
             images = normalise_images(self.model.visual, torch.from_numpy(rgb).to(self.device))
             features, keys = self.dense(images, guides.to(self.device))
             logits = self._refine(self._cosines(features, torch.from_numpy(text).to(self.device)), keys)
-            stored = features.half().cpu().numpy() if self.settings.store_features else None
-            return ClipScores(logits.half().cpu().numpy(), stored)
+            return ClipScores(logits.half().cpu().numpy(), *self._to_store(features))
+
+    def _to_store(
+        self, features: "Tensor"
+    ) -> tuple[NDArray[np.float16] | NDArray[np.int8] | None, NDArray[np.float32] | None]:
+        """Return features (B, D, h, w) as the settings store them, and the scale (B, D) of those that are int8."""
+        if not self.settings.store_features:
+            return None, None
+        if self.settings.features_dtype == "float16":
+            return features.half().cpu().numpy(), None
+        rounded, scale = quantise(features.permute(0, 2, 3, 1))
+        return rounded.permute(0, 3, 1, 2).contiguous().cpu().numpy(), scale.cpu().numpy()
 
     def _cosines(self, features: "Tensor", text: "Tensor") -> "Tensor":
         """Return the cosines (B, C, h, w) of features to class embeddings (C, D), or to those of expert templates."""

@@ -10,7 +10,6 @@ Start with `teacher.SamTeacher`. In the order of work:
   (stability filter, non-maximum suppression), `mask_measures` and `box_bounds` (stability scores, areas and boxes at
   native size) and `small_regions`.
 - `mask_painting`: overlapping masks to one mask id for each pixel.
-- `quantisation`: embeddings to int8.
 
 `resampling` is nearest-neighbour sampling; `compilation` is torch.compile, for the parts that take it.
 """

@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelgen.settings import SamSettings
+from labelgen.teachers.quantisation import quantise
 from labelgen.teachers.sam.compilation import compile_with_torch, leave_uncompiled
 from labelgen.teachers.sam.image_encoder import apply_block, encode
 from labelgen.teachers.sam.mask_generator import MaskGenerator
 from labelgen.teachers.sam.mask_painting import Masks, paint_ids
 from labelgen.teachers.sam.network import build_sam
 from labelgen.teachers.sam.preprocessing import ResizedImage
-from labelgen.teachers.sam.quantisation import quantise
 
 if TYPE_CHECKING:
     import torch

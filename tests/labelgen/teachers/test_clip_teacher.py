@@ -10,6 +10,7 @@ import torch
 
 from cache_schemas.errors import ConfigError
 from labelgen.settings import ClipSettings
+from labelgen.teachers.clip.cached_features import decode_features
 from labelgen.teachers.clip.teacher import ClipTeacher
 from tests.labelgen.teachers.clip_reference import random_images, unit_rows, with_settings
 
@@ -43,6 +44,22 @@ def test_features_are_stored_only_if_asked_for_and_reproduce_the_logits(
     features = scores.features.astype(np.float64)
     np.testing.assert_allclose(np.linalg.norm(features, axis=1), 1, atol=2e-3)
     np.testing.assert_allclose(np.einsum("bdhw,cd->bchw", features, text), scores.logits, atol=2e-3)
+
+
+def test_features_as_int8_are_the_same_up_to_half_a_step(clip_teachers: dict[str, ClipTeacher]) -> None:
+    rgb, text = random_images(2, (32, 160)), unit_rows(3, 24)
+    exact, found = (
+        with_settings(clip_teachers["toy-vit"], store_features=True, features_dtype=dtype).score(rgb, text)
+        for dtype in ("float16", "int8")
+    )
+    assert exact.features is not None and exact.features_scale is None
+    assert found.features is not None and found.features_scale is not None
+    assert (found.features.shape, found.features.dtype) == ((2, 24, 2, 10), np.int8)
+    assert (found.features_scale.shape, found.features_scale.dtype) == ((2, 24), np.float32)
+    restored = found.features * found.features_scale[:, :, None, None]
+    assert np.all(np.abs(restored - exact.features) <= found.features_scale[:, :, None, None] * 0.5 + 5e-4)
+    np.testing.assert_array_equal(decode_features(vars(found)), restored)
+    np.testing.assert_array_equal(found.logits, exact.logits)
 
 
 @pytest.mark.parametrize(

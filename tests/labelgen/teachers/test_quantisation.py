@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from labelgen.teachers.sam.quantisation import quantise
+from labelgen.teachers.quantisation import quantise
 
 
 def quantise_numpy(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

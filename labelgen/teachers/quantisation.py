@@ -1,4 +1,4 @@
-"""SAM's image embeddings as int8, with a scale for each image and channel."""
+"""Features of a teacher as int8, with a scale for each image and channel."""
 
 from typing import TYPE_CHECKING
 

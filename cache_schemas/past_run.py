@@ -1,0 +1,48 @@
+"""What the summary of the last run in a cache, `summary.json`, says of its work. Readers need it for nothing else."""
+
+from collections.abc import Collection
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from cache_schemas.cache_files import files_at
+from cache_schemas.group_path import SUMMARY
+
+
+class PastRun(BaseModel):
+    """The work of the last run: seconds by kind of work, and the samples and pictures of each stage."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    finished: str
+    gpus: float
+    teacher_recipes: dict[str, str]
+    stage_seconds: dict[str, float]
+    stage_pictures: dict[str, int]
+    wall_over_teachers: float | None
+    stage_samples: dict[str, int] = {}
+
+    def seconds_per_picture(self, stage: str, recipe: str) -> float | None:
+        """Return the work of a teacher's stage for one picture; None if it was not done under these settings."""
+        pictures = self.stage_pictures.get(stage, 0)
+        if not pictures or self.teacher_recipes.get(stage) != recipe or stage not in self.stage_seconds:
+            return None
+        return self.stage_seconds[stage] / pictures
+
+    def seconds_per_sample(self, work: str, stages: Collection[str]) -> float | None:
+        """Return the work of a kind that makes the groups of `stages`, for one sample; None if one was not made."""
+        samples = [self.stage_samples.get(stage, 0) for stage in stages]
+        if not all(samples) or work not in self.stage_seconds:
+            return None
+        return self.stage_seconds[work] / max(samples)
+
+    @classmethod
+    def of(cls, url: str) -> Self | None:
+        """Return the summary in a cache; None if there is none, or it cannot be understood."""
+        text = files_at(url).texts([SUMMARY]).get(SUMMARY)
+        if text is None or isinstance(text, Exception):
+            return None
+        try:
+            return cls.model_validate_json(bytes(text))
+        except ValidationError:
+            return None
