@@ -1,6 +1,7 @@
 """The settings that decide what is in a cache. A change of one redoes the groups whose stage names it."""
 
-from collections.abc import Collection
+import math
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -78,8 +79,8 @@ class ClipSettings(TeacherSettings):
         key_smoothing: threshold of MaskCLIP's key smoothing, whose own value is 1.0; null turns it off.
         prompt_denoising: threshold of MaskCLIP's prompt denoising, whose own value is 0.5; null turns it off.
         store_features: also store the features of the patches, `clip/features`.
-        size: height and width, in pixels, to which the pictures on disk are resized for CLIP; null: CLIP reads the
-            pictures at training size.
+        size: height and width, in pixels, to which the pictures on disk are resized for CLIP, or a number: so many
+            times the training size; null: CLIP reads the pictures at training size.
         window: CLIP reads square windows of so many pixels, and the features where they overlap are averaged; null:
             the whole picture at once.
         stride: distance of neighbouring windows in pixels; null: half a window.
@@ -250,6 +251,17 @@ class InstanceSettings(Settings):
     things: tuple[str, ...] = ()
 
 
+def in_pixels(size: Any, images: Any) -> Any:
+    """Return `clip.size` as (height, width), in pixels, where it is a multiple of the training size `images`.
+
+    What is no number, or belongs to a training size that is none, is returned as it is.
+    """
+    if not isinstance(size, int | float) or isinstance(size, bool) or not math.isfinite(size):
+        return size
+    sides = [images.get(side) for side in ("height", "width")] if isinstance(images, Mapping) else []
+    return [round(size * side) for side in sides] if sides and all(isinstance(side, int) for side in sides) else size
+
+
 class LabelSettings(Settings):
     """All settings that decide what is in a cache: the part of the dataset, the names of files, one section a step.
 
@@ -287,6 +299,14 @@ class LabelSettings(Settings):
     labels: VoteSettings = VoteSettings()
     sweeps: SweepSettings = SweepSettings()
     instances: InstanceSettings = InstanceSettings()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _clip_size_in_pixels(cls, settings: Any) -> Any:
+        clip = settings.get("clip") if isinstance(settings, Mapping) else None
+        if not isinstance(clip, Mapping) or "size" not in clip:
+            return settings
+        return {**settings, "clip": {**clip, "size": in_pixels(clip["size"], settings.get("images"))}}
 
     def of_teacher(self, name: str) -> TeacherSettings:
         """Return the section of the teacher called `name`."""

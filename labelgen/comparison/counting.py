@@ -15,6 +15,7 @@ from cache_schemas.store import Cache
 from cache_schemas.taxonomy import IGNORE, Taxonomy
 from labelgen.comparison.calibration import Calibration
 from labelgen.export.shards import find_finished
+from labelgen.presets import preset_of
 
 Target = Literal["image", "point"]
 
@@ -76,10 +77,12 @@ class TargetCounts:
 class ComparedCache:
     """The labels of one cache: `targets` has pixels ("image") and, in caches with points, points ("point").
 
-    `label_bytes` and `bytes` are those on disk of the group `labels` and of all groups, for each sample.
+    `preset` is what the settings of its last run are. `label_bytes` and `bytes` are those on disk of the group `labels`
+    and of all groups, for each sample.
     """
 
     url: str
+    preset: str
     targets: Mapping[Target, TargetCounts]
     label_bytes: float
     bytes: float
@@ -103,6 +106,7 @@ class ComparedLabels:
             "caches": [
                 {
                     "cache": cache.url,
+                    "preset": cache.preset,
                     **{target: counts.to_dict(names) for target, counts in cache.targets.items()},
                     "label_bytes_per_sample": cache.label_bytes,
                     "bytes_per_sample": cache.bytes,
@@ -141,8 +145,10 @@ def compare(urls: Sequence[str]) -> ComparedLabels:
             _count_shard(caches, key, target, [own[target] for own in totals])
     samples = sum(len(records[0][key].samples) for key in shared)
     found = tuple(
-        ComparedCache(cache.url, own, *(size / samples for size in _stored_bytes(cache, shared)))
-        for cache, own in zip(caches, totals, strict=True)
+        ComparedCache(
+            cache.url, preset_of(manifest.config), own, *(size / samples for size in _stored_bytes(cache, shared))
+        )
+        for (cache, manifest), own in zip(opened, totals, strict=True)
     )
     return ComparedLabels(taxonomy, samples, len(set().union(*records)) - len(shared), found)
 

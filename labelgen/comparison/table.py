@@ -31,6 +31,7 @@ def _tables(found: ComparedLabels) -> Iterator[Table]:
         columns = ("mIoU", "accuracy", "coverage", "calibration\nerror", "mIoU,\ncommon", "accuracy,\ncommon")
         table = Table(
             Column("cache", overflow="fold"),
+            Column("preset", overflow="fold"),
             *(Column(name, justify="right", no_wrap=True) for name in (*columns, "labels\na sample", "all\na sample")),
             title=f"voted labels of {unit}; common: {unit} with a label in all caches",
             title_justify="left",
@@ -41,7 +42,7 @@ def _tables(found: ComparedLabels) -> Iterator[Table]:
         )
         for cache in found.caches:
             sizes = (file_size(round(size)) for size in (cache.label_bytes, cache.bytes))
-            table.add_row(printable(cache.url), *_cells(cache.targets[target]), *sizes)
+            table.add_row(printable(cache.url), cache.preset, *_cells(cache.targets[target]), *sizes)
         yield table
 
 
