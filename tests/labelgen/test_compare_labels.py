@@ -99,6 +99,17 @@ def test_the_table_has_a_row_for_each_cache_and_says_which_shards_are_compared(
     assert "100.0%" in text and "20.0%" in text
 
 
+def test_each_cache_has_the_preset_that_its_settings_are(first: Path, second: Path) -> None:
+    images = {"height": 64, "width": 112}
+    better = {"size": [128, 224], "window": 224, "scope": "sam"}
+    configs = [{"images": images, "clip": better, "labels": {"vote": vote}} for vote in ("mean", "counts")]
+    for place, config in zip((first, second), configs, strict=True):
+        content = json.loads((place / "zarr.json").read_text())
+        content["attributes"]["config"] = config
+        (place / "zarr.json").write_text(json.dumps(content))
+    assert [entry["preset"] for entry in compare_json(first, second)["caches"]] == ["better", "custom"]
+
+
 def test_caches_of_other_classes_are_refused(first: Path, tmp_path: Path) -> None:
     other = Path(write_label_cache(str(tmp_path / "other.zarr"), "semantickitti19", points=20))
     assert f"{other}: its taxonomy semantickitti19 has other classes" in compare(first, other, fails=True)
