@@ -258,8 +258,10 @@ def in_pixels(size: Any, images: Any) -> Any:
     """
     if not isinstance(size, int | float) or isinstance(size, bool) or not math.isfinite(size):
         return size
-    sides = [images.get(side) for side in ("height", "width")] if isinstance(images, Mapping) else []
-    return [round(size * side) for side in sides] if sides and all(isinstance(side, int) for side in sides) else size
+    height, width = (images.get("height"), images.get("width")) if isinstance(images, Mapping) else (None, None)
+    if not isinstance(height, int) or not isinstance(width, int):
+        return size
+    return [round(size * height), round(size * width)]
 
 
 class LabelSettings(Settings):

@@ -101,7 +101,7 @@ def test_the_table_has_a_row_for_each_cache_and_says_which_shards_are_compared(
 
 def test_each_cache_has_the_preset_that_its_settings_are(first: Path, second: Path) -> None:
     images = {"height": 64, "width": 112}
-    better = {"size": [128, 224], "window": 224, "scope": "sam"}
+    better = {"size": [128, 224], "window": 224}
     configs = [{"images": images, "clip": better, "labels": {"vote": vote}} for vote in ("mean", "counts")]
     for place, config in zip((first, second), configs, strict=True):
         content = json.loads((place / "zarr.json").read_text())

@@ -37,7 +37,7 @@ def test_the_default_is_the_paper_at_its_training_size() -> None:
 )
 def test_better_reads_twice_the_training_size_of_each_data_set(dataset: str, size: tuple[int, int]) -> None:
     clip = load_config(dataset, preset="better").clip
-    assert (clip.size, clip.window, clip.scope) == (size, 224, "sam")
+    assert (clip.size, clip.window) == (size, 224)
     assert load_config(dataset, preset="better", overrides=["images={height: 64, width: 112}"]).clip.size == (128, 224)
 
 
@@ -60,7 +60,7 @@ def test_a_preset_lies_under_the_settings_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("preset", "overrides", "name"),
     [
-        ("paper", ["clip.size=2", "clip.window=224", "clip.scope=sam", "labels.vote=mean"], "better"),
+        ("paper", ["clip.size=2", "clip.window=224", "labels.vote=mean"], "better"),
         ("better", ["clip.size=[448, 832]"], "better"),
         ("better", ["clip.size=[448, 816]"], CUSTOM),
         ("better", ["labels.vote=counts"], CUSTOM),
