@@ -77,7 +77,8 @@ def _teachers(adapter: Adapter, sample: Sample, cache: Cache, manifest: CacheMan
         [t.replace("{}", n) for n in names for t in prompts.templates] for names in prompts.class_names.values()
     ]
     rgb = cache.read(GroupPath(_shard_of(cache, sample), "images"), "rgb")["rgb"][: len(sample.cameras)]
-    yield from compare_clip(rgb, ClipSettings(**manifest.config["clip"]), sentences)
+    network = {name: manifest.config["clip"].get(name) for name in ("architecture", "weights", "mean", "std")}
+    yield from compare_clip(rgb, ClipSettings(**network), sentences)  # the paper's reading, whatever the cache has
 
 
 def _labels(adapter: Adapter, sample: Sample, cache: Cache) -> Iterator[Row]:

@@ -230,6 +230,7 @@ class RowReader:
     def _fetch(self, ranges: Sequence[Range]) -> list[Stored]:
         if not ranges:
             return []
+        found: Sequence[Stored | Exception]
         if is_url(self.url):
             found = self._fetch_objects(ranges)
         elif self._packed:

@@ -56,8 +56,9 @@ def settings_page() -> str:
     blocks = [
         SETTINGS_INTRODUCTION,
         "## labelgen run",
-        "Values are taken from the data set's YAML file (or `--config`), then from the teacher preset (`--teachers`),\n"
-        "then from `--set`. Each one overrides the ones before it.",
+        "Values are taken from the preset (`--preset`, or the key `preset` of the data set's YAML file, or `paper`),\n"
+        "then from that file (or `--config`), then from the teacher preset (`--teachers`), then from `--set`.\n"
+        "Each one overrides the ones before it.",
         *_section(RunConfig, "", labels),
         "## trainer fit",
         "Values are taken from the data set's YAML file, then from the recipe (`--recipe`), then from `--config`,\n"

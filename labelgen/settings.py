@@ -1,6 +1,7 @@
 """The settings that decide what is in a cache. A change of one redoes the groups whose stage names it."""
 
-from collections.abc import Collection
+import math
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -80,8 +81,8 @@ class ClipSettings(TeacherSettings):
         store_features: also store the features of the patches, `clip/features`.
         features_dtype: how they are stored: float16, or int8 with one scale for each image and channel, which takes
             half the bytes.
-        size: height and width, in pixels, to which the pictures on disk are resized for CLIP; null: CLIP reads the
-            pictures at training size.
+        size: height and width, in pixels, to which the pictures on disk are resized for CLIP, or a number: so many
+            times the training size; null: CLIP reads the pictures at training size.
         window: CLIP reads square windows of so many pixels, and the features where they overlap are averaged; null:
             the whole picture at once.
         stride: distance of neighbouring windows in pixels; null: half a window.
@@ -253,6 +254,19 @@ class InstanceSettings(Settings):
     things: tuple[str, ...] = ()
 
 
+def in_pixels(size: Any, images: Any) -> Any:
+    """Return `clip.size` as (height, width), in pixels, where it is a multiple of the training size `images`.
+
+    What is no number, or belongs to a training size that is none, is returned as it is.
+    """
+    if not isinstance(size, int | float) or isinstance(size, bool) or not math.isfinite(size):
+        return size
+    height, width = (images.get("height"), images.get("width")) if isinstance(images, Mapping) else (None, None)
+    if not isinstance(height, int) or not isinstance(width, int):
+        return size
+    return [round(size * height), round(size * width)]
+
+
 class LabelSettings(Settings):
     """All settings that decide what is in a cache: the part of the dataset, the names of files, one section a step.
 
@@ -290,6 +304,14 @@ class LabelSettings(Settings):
     labels: VoteSettings = VoteSettings()
     sweeps: SweepSettings = SweepSettings()
     instances: InstanceSettings = InstanceSettings()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _clip_size_in_pixels(cls, settings: Any) -> Any:
+        clip = settings.get("clip") if isinstance(settings, Mapping) else None
+        if not isinstance(clip, Mapping) or "size" not in clip:
+            return settings
+        return {**settings, "clip": {**clip, "size": in_pixels(clip["size"], settings.get("images"))}}
 
     def of_teacher(self, name: str) -> TeacherSettings:
         """Return the section of the teacher called `name`."""

@@ -9,6 +9,7 @@ from cache_schemas.plurals import counted
 from labelgen.completeness import are_many, describe_complete, describe_missing, missing_folders
 from labelgen.datasets.adapter import Adapter
 from labelgen.errors import DatasetError
+from labelgen.presets import preset_of
 from labelgen.samples import Scene
 from labelgen.settings import UNTRAINED
 from labelgen.stages import STAGES
@@ -25,7 +26,8 @@ def announce(plan: Sequence[ShardPlan], due: Sequence[ShardPlan], planner: Plann
     samples = sum(len(shard.samples) for shard in plan)
     lines = [
         f"{settings.dataset}, split {settings.split}: {counted(len(plan), 'shard')}, {counted(samples, 'sample')}; "
-        f"teachers {resolved.teachers.preset}, prompts {resolved.prompts.name}"
+        f"teachers {resolved.teachers.preset}, prompts {resolved.prompts.name}, "
+        f"preset {preset_of(settings.model_dump(mode='json'))}"
     ]
     if has_untrained_teacher(resolved):
         lines.append("WARNING: a teacher is untrained: geometry and files are real, but the labels mean nothing")

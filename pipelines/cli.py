@@ -40,6 +40,10 @@ class _Part(click.ParamType[tuple[int, int]]):
 )
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="One setting; may be repeated.")
 @click.option(
+    "--preset",
+    help="How CLIP reads pictures and masks vote: paper or better (default: the data set's own, see the guide).",
+)
+@click.option(
     "--teachers",
     help="Teacher preset: paper, demo, or untrained (random weights, to try a run).",
 )
@@ -72,6 +76,7 @@ def run(
     split: str | None,
     config_file: Path | None,
     overrides: tuple[str, ...],
+    preset: str | None,
     teachers: str | None,
     ray_address: str | None,
     shards: str,
@@ -90,6 +95,7 @@ def run(
     Examples:
       labelgen run --dataset nuscenes --data /data/nuscenes --cache out/n.zarr --split parametrize
       labelgen run --dataset nuscenes --data /data/nuscenes --cache out/n.zarr --set prompts=nuscenes-paper
+      labelgen run --dataset nuscenes --data /data/nuscenes --cache out/n.zarr --preset better
       labelgen run --dataset nuscenes --data /data/nuscenes --cache out/try.zarr --teachers untrained --limit 2
 
     \b
@@ -99,7 +105,7 @@ def run(
     from pipelines.config import load_config
     from pipelines.run import RunRequest, generate_labels
 
-    config = load_config(dataset, file=config_file, teachers=teachers, split=split, overrides=overrides)
+    config = load_config(dataset, file=config_file, preset=preset, teachers=teachers, split=split, overrides=overrides)
     request = RunRequest(config, data, cache, shards, part, limit, ray_address, retry_quarantined, only_complete)
     summary = generate_labels(request, say=say)
     if as_json:
@@ -110,7 +116,7 @@ def run(
 
 
 _CHOOSES_WORK = {
-    *("dataset", "data", "cache", "split", "config_file", "overrides", "teachers"),
+    *("dataset", "data", "cache", "split", "config_file", "overrides", "preset", "teachers"),
     *("shards", "part", "limit", "retry_quarantined", "only_complete", "as_json"),
 }
 PLAN_OPTIONS = [option for option in run.params if option.name in _CHOOSES_WORK]
@@ -126,6 +132,7 @@ def plan(
     split: str | None,
     config_file: Path | None,
     overrides: tuple[str, ...],
+    preset: str | None,
     teachers: str | None,
     shards: str,
     part: tuple[int, int],
@@ -151,7 +158,7 @@ def plan(
     from pipelines.forecast import forecast
     from pipelines.run import RunRequest
 
-    config = load_config(dataset, file=config_file, teachers=teachers, split=split, overrides=overrides)
+    config = load_config(dataset, file=config_file, preset=preset, teachers=teachers, split=split, overrides=overrides)
     found = forecast(
         RunRequest(
             config,

@@ -1,4 +1,4 @@
-"""The settings of a run: a YAML file for each dataset, a teacher preset, and overrides, checked together."""
+"""The settings of a run: a preset, a YAML file for each dataset, a teacher preset, and overrides, checked together."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,7 +7,9 @@ from typing import Any
 from pydantic import Field, create_model
 
 from cache_schemas.config_files import Settings, check, merge, override, read_shipped, read_yaml
+from cache_schemas.errors import ConfigError
 from labelgen.datasets import find_dataset
+from labelgen.presets import PAPER, read_preset
 from labelgen.settings import LabelSettings
 from labelgen.stages import TEACHERS
 
@@ -65,22 +67,31 @@ def load_config(
     dataset: str,
     *,
     file: Path | None = None,
+    preset: str | None = None,
     teachers: str | None = None,
     split: str | None = None,
     overrides: Sequence[str] = (),
 ) -> RunConfig:
-    """Return the effective settings: the dataset's YAML (or `file`), then the preset, then `key=value` overrides.
+    """Return the effective settings: preset, the dataset's YAML (or `file`), teachers, then `key=value` overrides.
+
+    Each one overrides those before it. `preset` and `teachers` replace the names that the YAML gives.
 
     Raises:
         ConfigError: quoting the key or value that is wrong, and the valid keys.
     """
-    settings = read_yaml(file or find_dataset(dataset).settings, EXAMPLE)
+    of_dataset = read_yaml(file or find_dataset(dataset).settings, EXAMPLE)
+    named = of_dataset.pop("preset", PAPER)
+    preset = preset or str(named)
+    settings = read_preset(preset)
+    merge(settings, of_dataset)
     settings["dataset"] = dataset
     if split is not None:
         settings["split"] = split
-    preset = teachers or settings.get("teachers", "paper")
-    settings["teachers"] = preset
-    merge(settings, read_shipped("pipelines", "configs/teachers", preset, "teachers preset"))
+    teachers = teachers or settings.get("teachers", "paper")
+    settings["teachers"] = teachers
+    merge(settings, read_shipped("pipelines", "configs/teachers", teachers, "teachers preset"))
     override(settings, overrides, "images.height=448")
-    sources = f"{file or dataset + '.yaml'}, teachers {preset}" + (", --set" if overrides else "")
+    if "preset" in settings:
+        raise ConfigError(f"--set preset={settings['preset']}: write --preset {settings['preset']}")
+    sources = f"preset {preset}, {file or dataset + '.yaml'}, teachers {teachers}" + (", --set" if overrides else "")
     return check(RunConfig, settings, sources)

@@ -14,6 +14,7 @@ from cache_schemas.names import printable
 from cache_schemas.past_run import PastRun
 from cache_schemas.plurals import counted
 from cache_schemas.store import Cache
+from labelgen.presets import preset_of
 from labelgen.stages import STAGES
 from pipelines.announcement import refuse_incomplete
 from pipelines.fingerprints import recipe_of
@@ -51,6 +52,7 @@ class Forecast:
     cache: str
     dataset: str
     split: str
+    preset: str
     teachers: str
     shards_due: int
     shards_up_to_date: int
@@ -84,7 +86,7 @@ class Forecast:
     def _lines(self) -> list[str]:
         return [
             f"{self.cache}: {counted(self.shards_due, 'shard')} to do, {self.shards_up_to_date:,} up to date",
-            f"{self.dataset}, split {self.split}, teachers {self.teachers}",
+            f"{self.dataset}, split {self.split}, teachers {self.teachers}, preset {self.preset}",
             f"{counted(self.samples, 'sample')}, {counted(self.pictures, 'picture')}; {self.quarantined:,} quarantined",
             *(f"{name}: to make once for the cache" for name in self.root_groups),
         ]
@@ -138,6 +140,7 @@ def forecast(request: RunRequest) -> Forecast:
         cache=request.cache,
         dataset=config.dataset,
         split=config.split,
+        preset=preset_of(config.model_dump(mode="json")),
         teachers=resolved.teachers.preset,
         shards_due=len(due),
         shards_up_to_date=len(plan) - len(due),

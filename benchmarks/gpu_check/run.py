@@ -13,6 +13,7 @@ from benchmarks.gpu_check.context import Context
 from benchmarks.gpu_check.stage_record import StageRecord
 from cache_schemas.group_path import GroupPath
 from cache_schemas.store import Cache
+from labelgen.presets import CUSTOM, preset_of
 
 
 def measure(context: Context, record: StageRecord) -> None:
@@ -24,6 +25,8 @@ def measure(context: Context, record: StageRecord) -> None:
     shutil.rmtree(cache, ignore_errors=True)
     command = [sys.executable, "-m", "labelgen.cli", "run", "--dataset", "demo", "--data", str(context.world)]
     command += ["--cache", str(cache), "--limit", str(context.sizes.scenes), "--json"]
+    preset = preset_of(Cache.open(context.cache.as_posix())[1].config)
+    command += [] if preset == CUSTOM else ["--preset", preset]
     with record.part("run"):
         done = subprocess.run(command, capture_output=True, text=True, timeout=max(1.0, record.left_s))
         if done.returncode:

@@ -16,6 +16,7 @@ from cache_schemas.taxonomy import IGNORE, Taxonomy
 from labelgen.comparison.calibration import Calibration
 from labelgen.comparison.cost import seconds_per_sample
 from labelgen.export.shards import find_finished
+from labelgen.presets import preset_of
 
 Target = Literal["image", "point"]
 
@@ -77,11 +78,12 @@ class TargetCounts:
 class ComparedCache:
     """The labels of one cache: `targets` has pixels ("image") and, in caches with points, points ("point").
 
-    `label_bytes` and `bytes` are those on disk of the group `labels` and of all groups, for each sample.
-    `stage_seconds` is what `seconds_per_sample` returns.
+    `preset` is what the settings of its last run are. `label_bytes` and `bytes` are those on disk of the group `labels`
+    and of all groups, for each sample. `stage_seconds` is what `seconds_per_sample` returns.
     """
 
     url: str
+    preset: str
     targets: Mapping[Target, TargetCounts]
     stage_seconds: Mapping[str, float | None]
     label_bytes: float
@@ -112,6 +114,7 @@ class ComparedLabels:
             "caches": [
                 {
                     "cache": cache.url,
+                    "preset": cache.preset,
                     **{target: counts.to_dict(names) for target, counts in cache.targets.items()},
                     "label_bytes_per_sample": cache.label_bytes,
                     "bytes_per_sample": cache.bytes,
@@ -154,11 +157,12 @@ def compare(urls: Sequence[str]) -> ComparedLabels:
     found = tuple(
         ComparedCache(
             cache.url,
+            preset_of(manifest.config),
             own,
             seconds_per_sample(cache, shared[0], "labels"),
             *(size / samples for size in _stored_bytes(cache, shared)),
         )
-        for cache, own in zip(caches, totals, strict=True)
+        for (cache, manifest), own in zip(opened, totals, strict=True)
     )
     return ComparedLabels(taxonomy, samples, len(set().union(*records)) - len(shared), found)
 

@@ -31,6 +31,7 @@ def _tables(found: ComparedLabels) -> Iterator[Table]:
         columns = ("mIoU", "accuracy", "coverage", "calibration\nerror", "mIoU,\ncommon", "accuracy,\ncommon")
         table = Table(
             Column("cache", overflow="fold"),
+            Column("preset", overflow="fold"),
             *(
                 Column(name, justify="right", no_wrap=True)
                 for name in (*columns, "labels\na sample", "all\na sample", "work\na sample")
@@ -45,7 +46,7 @@ def _tables(found: ComparedLabels) -> Iterator[Table]:
         for cache in found.caches:
             sizes = (file_size(round(size)) for size in (cache.label_bytes, cache.bytes))
             work = "-" if cache.seconds is None else f"{cache.seconds:.2f} s"
-            table.add_row(printable(cache.url), *_cells(cache.targets[target]), *sizes, work)
+            table.add_row(printable(cache.url), cache.preset, *_cells(cache.targets[target]), *sizes, work)
         yield table
 
 

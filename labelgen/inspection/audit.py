@@ -31,6 +31,7 @@ from labelgen.inspection.report import (
     Verdict,
 )
 from labelgen.inspection.selection import count_selection
+from labelgen.presets import preset_of
 from labelgen.weights import registered_as
 
 LISTED_SAMPLES = 50
@@ -95,6 +96,7 @@ def _make_report(
         split=", ".join(manifest.splits),
         taxonomy=manifest.taxonomy.name,
         prompts=manifest.prompts.name,
+        preset=preset_of(manifest.config),
         teachers=_teacher_networks(manifest, inventory.untrained),
         config_digest=manifest.config_digest,
         software=manifest.software,

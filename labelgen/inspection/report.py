@@ -309,6 +309,8 @@ class Report(ReportPart):
     split: str
     taxonomy: str
     prompts: str
+    preset: str
+    """How CLIP read pictures and masks voted in the last run: a preset, or `custom`."""
     teachers: TeacherNetworks
     config_digest: str
     software: dict[str, str]

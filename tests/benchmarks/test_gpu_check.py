@@ -24,7 +24,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = [*LABELGEN, "run", "--dataset", "demo", "--data", str(world), "--cache", str(cache)]
     for command in (
         [*LABELGEN, "demo", "make", "--out", str(world), "--scenes", "2"],
-        [*run, "--set", "sam.points_per_side=4"],
+        [*run, "--preset", "paper", "--set", "sam.points_per_side=4"],
         [sys.executable, "-m", "benchmarks.gpu_check", "--minutes", "10", "--device", "cpu", "--sizes", "tiny"]
         + ["--world", str(world), "--cache", str(cache), "--out", str(found)],
     ):

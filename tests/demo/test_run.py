@@ -31,6 +31,7 @@ def test_a_demo_world_is_made_labelled_and_scored(tmp_path: Path, labelgen: Comm
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["dataset"] == "demo"
+    assert found["preset"] == "better"
     assert found["teachers"]["preset"] == "demo" and not found["teachers"]["untrained"]
     assert set(found["truth"]["image"]["refined"]["iou"]) == set(found["labels"]["image"]["raw"]) - {"ignore"}
     # Chance is 1 / 16 of the pixels; docs/results/demo.md has the figures of whole worlds.

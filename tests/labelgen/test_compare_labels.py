@@ -116,6 +116,17 @@ def test_work_is_that_of_the_stages_behind_labels_if_the_last_run_did_them_all(f
     assert f"{sum(behind.values()):.2f} s" in compare(first, second)
 
 
+def test_each_cache_has_the_preset_that_its_settings_are(first: Path, second: Path) -> None:
+    images = {"height": 64, "width": 112}
+    better = {"size": [128, 224], "window": 224}
+    configs = [{"images": images, "clip": better, "labels": {"vote": vote}} for vote in ("mean", "counts")]
+    for place, config in zip((first, second), configs, strict=True):
+        content = json.loads((place / "zarr.json").read_text())
+        content["attributes"]["config"] = config
+        (place / "zarr.json").write_text(json.dumps(content))
+    assert [entry["preset"] for entry in compare_json(first, second)["caches"]] == ["better", "custom"]
+
+
 def test_caches_of_other_classes_are_refused(first: Path, tmp_path: Path) -> None:
     other = Path(write_label_cache(str(tmp_path / "other.zarr"), "semantickitti19", points=20))
     assert f"{other}: its taxonomy semantickitti19 has other classes" in compare(first, other, fails=True)

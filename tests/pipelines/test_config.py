@@ -7,14 +7,17 @@ import pytest
 from cache_schemas.config_files import shipped_names
 from cache_schemas.errors import ConfigError
 from labelgen.datasets import dataset_names
+from labelgen.presets import CUSTOM, preset_of
 from pipelines.config import load_config
 
 
 @pytest.mark.parametrize("dataset", dataset_names())
-@pytest.mark.parametrize("preset", shipped_names("pipelines", "configs/teachers"))
-def test_every_shipped_combination_is_valid(dataset: str, preset: str) -> None:
-    config = load_config(dataset, teachers=preset)
-    assert (config.dataset, config.teachers) == (dataset, preset)
+@pytest.mark.parametrize("teachers", shipped_names("pipelines", "configs/teachers"))
+@pytest.mark.parametrize("preset", shipped_names("labelgen", "presets"))
+def test_every_shipped_combination_is_valid(dataset: str, teachers: str, preset: str) -> None:
+    config = load_config(dataset, preset=preset, teachers=teachers)
+    assert (config.dataset, config.teachers) == (dataset, teachers)
+    assert preset_of(config.model_dump(mode="json")) == preset
 
 
 def test_the_default_is_the_paper_at_its_training_size() -> None:
@@ -27,6 +30,53 @@ def test_the_default_is_the_paper_at_its_training_size() -> None:
         0.88,
         0.95,
     )
+
+
+@pytest.mark.parametrize(
+    ("dataset", "size"), [("nuscenes", (448, 832)), ("scannet", (480, 640)), ("semantickitti", (448, 1472))]
+)
+def test_better_reads_twice_the_training_size_of_each_data_set(dataset: str, size: tuple[int, int]) -> None:
+    clip = load_config(dataset, preset="better").clip
+    assert (clip.size, clip.window) == (size, 224)
+    assert load_config(dataset, preset="better", overrides=["images={height: 64, width: 112}"]).clip.size == (128, 224)
+
+
+def test_the_paper_is_the_preset_of_all_data_sets_but_the_demo() -> None:
+    found = {name: preset_of(load_config(name).model_dump(mode="json")) for name in dataset_names()}
+    assert found.pop("demo") == "better"
+    assert set(found.values()) == {"paper"}
+
+
+def test_a_preset_lies_under_the_settings_file(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    text = Path("labelgen/datasets/nuscenes/settings.yaml").read_text().replace("preset: paper", "preset: better")
+    file.write_text(text + "clip: {window: 448}\n")
+    config = load_config("nuscenes", file=file)
+    assert (config.clip.size, config.clip.window, config.labels.vote) == ((448, 832), 448, "mean")
+    config = load_config("nuscenes", file=file, preset="paper")
+    assert (config.clip.size, config.clip.window, config.labels.vote) == (None, 448, "counts")
+
+
+@pytest.mark.parametrize(
+    ("preset", "overrides", "name"),
+    [
+        ("paper", ["clip.size=2", "clip.window=224", "labels.vote=mean"], "better"),
+        ("better", ["clip.size=[448, 832]"], "better"),
+        ("better", ["clip.size=[448, 816]"], CUSTOM),
+        ("better", ["labels.vote=counts"], CUSTOM),
+        ("paper", ["clip.key_smoothing=1.0"], CUSTOM),
+        ("paper", ["clip.store_features=true", "labels.confidence=true", "sam.points_per_side=16"], "paper"),
+    ],
+)
+def test_the_name_of_a_preset_follows_from_the_settings(preset: str, overrides: list[str], name: str) -> None:
+    config = load_config("nuscenes", preset=preset, overrides=overrides)
+    assert preset_of(config.model_dump(mode="json")) == name
+
+
+def test_settings_of_older_caches_without_a_choice_are_those_of_the_paper() -> None:
+    assert preset_of({"clip": {"key_smoothing": None}, "images": {"height": 224, "width": 416}}) == "paper"
+    assert preset_of({"clip": {"key_smoothing": 1.0}}) == CUSTOM
+    assert preset_of({}) == CUSTOM
 
 
 def test_overrides_beat_the_preset_which_beats_the_file(tmp_path: Path) -> None:
@@ -59,6 +109,9 @@ def test_scientific_notation_is_a_number() -> None:
         ("images.height=3", "images.height = 3: input should be greater than or equal to 16"),
         ("shard_samples=1001", "shard_samples = 1001"),
         ("sam.features=int4", "sam.features = 'int4'"),
+        ("clip.size=.inf", "clip.size = inf: input should be a valid tuple"),
+        ("clip.size=-1", "clip.size.0 = -224: input should be greater than or equal to 14"),
+        ("preset=better", "--set preset=better: write --preset better"),
         ("images.height", "--set 'images.height': write key=value"),
         ("prompts=[", "--set 'prompts=['"),
     ],
@@ -74,6 +127,8 @@ def test_unknown_dataset_and_preset_list_the_valid_ones() -> None:
         load_config("nuscene")
     with pytest.raises(ConfigError, match=r"no teachers preset 'papr'; choose .*paper"):
         load_config("nuscenes", teachers="papr")
+    with pytest.raises(ConfigError, match=r"no preset 'bettr'; choose better, paper"):
+        load_config("nuscenes", preset="bettr")
 
 
 def test_a_bad_config_file_is_named(tmp_path: Path) -> None:

@@ -40,7 +40,11 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def cache(made: Path, world: Path, tmp_path_factory: pytest.TempPathFactory) -> Cache:
     url = str(tmp_path_factory.mktemp("cache") / "cache.zarr")
-    build_cache(load_config("demo", teachers="untrained", overrides=[*small_settings(made), ENABLED]), world, url)
+    build_cache(
+        load_config("demo", preset="paper", teachers="untrained", overrides=[*small_settings(made), ENABLED]),
+        world,
+        url,
+    )
     return Cache(url)
 
 
@@ -129,7 +133,7 @@ def test_asking_for_instances_redoes_nothing_else_and_prompts_redo_only_their_la
     made: Path, world: Path, cache: Cache, tmp_path: Path
 ) -> None:
     def todo(*more: str) -> frozenset[str]:
-        config = load_config("demo", teachers="untrained", overrides=[*small_settings(made), *more])
+        config = load_config("demo", preset="paper", teachers="untrained", overrides=[*small_settings(made), *more])
         adapter = open_dataset("demo", world)
         (shard,) = Planner(world, cache, resolve(config, adapter)).plan(adapter.scenes("all", None))
         return shard.todo
@@ -143,7 +147,10 @@ def test_asking_for_instances_redoes_nothing_else_and_prompts_redo_only_their_la
 
 def test_a_thing_that_is_no_class_is_refused(made: Path, world: Path, cache: Cache) -> None:
     config = load_config(
-        "demo", teachers="untrained", overrides=[*small_settings(made), ENABLED, "instances.things=[cra]"]
+        "demo",
+        preset="paper",
+        teachers="untrained",
+        overrides=[*small_settings(made), ENABLED, "instances.things=[cra]"],
     )
     adapter = open_dataset("demo", world)
     with pytest.raises(ConfigError, match=r"instances.things: 'cra' is not a class of nuscenes16"):

@@ -28,7 +28,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_sweeps_are_stored_in_the_frame_of_the_keyframe(made: Path, world: Path, tmp_path: Path) -> None:
     more = [*small_settings(made), "shard_samples=1", "sweeps.count=2"]
-    build_cache(load_config("demo", teachers="untrained", overrides=more), world, str(tmp_path / "cache.zarr"))
+    build_cache(
+        load_config("demo", preset="paper", teachers="untrained", overrides=more), world, str(tmp_path / "cache.zarr")
+    )
     cache = Cache(str(tmp_path / "cache.zarr"))
     adapter = NuScenes(world)
     adapter.sweeps = 2
@@ -47,12 +49,14 @@ def test_a_run_without_sweeps_has_no_such_group_and_asking_redoes_nothing_else(
     made: Path, world: Path, tmp_path: Path
 ) -> None:
     few = small_settings(made)
-    build_cache(load_config("demo", teachers="untrained", overrides=few), world, str(tmp_path / "cache.zarr"))
+    build_cache(
+        load_config("demo", preset="paper", teachers="untrained", overrides=few), world, str(tmp_path / "cache.zarr")
+    )
     cache = Cache(str(tmp_path / "cache.zarr"))
     (key,) = cache.shard_keys()
     assert not cache.seals([GroupPath(key, "sweeps")])
 
-    config = load_config("demo", teachers="untrained", overrides=[*few, "sweeps.count=2"])
+    config = load_config("demo", preset="paper", teachers="untrained", overrides=[*few, "sweeps.count=2"])
     adapter = open_dataset("demo", world, 2)
     (shard,) = Planner(world, cache, resolve(config, adapter)).plan(adapter.scenes("all", None))
     assert shard.todo == {"sweeps"}

@@ -87,6 +87,7 @@ def _head(report: Report) -> RenderableType:
     rows = _headed_rows()
     _add_verdict(rows, report.verdict)
     rows.add_row("teachers", describe_teachers(report.teachers))
+    rows.add_row("preset", report.preset)
     rows.add_row("prompts", f"{report.prompts}; taxonomy {report.taxonomy}")
     shards, samples = report.shards, report.samples
     rows.add_row(

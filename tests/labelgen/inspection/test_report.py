@@ -16,6 +16,7 @@ KEYS = [
     "split",
     "taxonomy",
     "prompts",
+    "preset",
     "teachers",
     "config_digest",
     "software",
