@@ -16,7 +16,7 @@ from cache_schemas.errors import LayoutError
 from cache_schemas.group_path import GroupPath
 
 SCHEMA_VERSION = 2
-SCHEMA_MINOR = 1
+SCHEMA_MINOR = 2
 """The version that this code writes. Minor versions only add optional groups, arrays and fields."""
 
 READABLE_VERSIONS = (1, SCHEMA_VERSION)
@@ -229,6 +229,17 @@ SHARD_GROUPS: dict[str, GroupSpec] = {
             "instance_raw": _per_point("K", dtype="uint8", meaning="class with the highest score", compressed=True),
             "instance": _per_point("K", dtype="uint8", meaning="class after affinity", compressed=True),
             "point": _per_point("P", dtype="uint8", meaning="label of the point", compressed=True),
+        },
+        optional=True,
+        of_points=True,
+    ),
+    "time": GroupSpec(
+        {
+            "point": _per_point("P", dtype="uint8", meaning="label by the vote of the keyframes", compressed=True),
+            "point_confidence": _per_point(
+                "P", dtype="uint8", meaning="255 times the agreement of the keyframes", compressed=True
+            ),
+            "image": _per_image("H", "W", dtypes=("uint8",), meaning="the same for pixels", compressed=True),
         },
         optional=True,
         of_points=True,

@@ -250,6 +250,18 @@ class InstanceSettings(Settings):
     things: tuple[str, ...] = ()
 
 
+class TimeSettings(Settings):
+    """Labels on which the keyframes of a shard agree, in a group of their own.
+
+    Attributes:
+        enabled: whether the group `time` is made. It needs the poses of all clouds.
+        voxel_m: side of the voxels of the world in which points vote, in metres.
+    """
+
+    enabled: bool = False
+    voxel_m: float = Field(0.2, ge=0.01)
+
+
 class LabelSettings(Settings):
     """All settings that decide what is in a cache: the part of the dataset, the names of files, one section a step.
 
@@ -271,6 +283,7 @@ class LabelSettings(Settings):
         labels: the vote, and the confidence of labels.
         sweeps: clouds between keyframes.
         instances: instances of points, and their labels.
+        time: labels on which keyframes agree.
     """
 
     dataset: str
@@ -287,6 +300,7 @@ class LabelSettings(Settings):
     labels: VoteSettings = VoteSettings()
     sweeps: SweepSettings = SweepSettings()
     instances: InstanceSettings = InstanceSettings()
+    time: TimeSettings = TimeSettings()
 
     def of_teacher(self, name: str) -> TeacherSettings:
         """Return the section of the teacher called `name`."""

@@ -26,13 +26,15 @@ def render(found: ComparedLabels, width: int) -> str:
 
 
 def _tables(found: ComparedLabels) -> Iterator[Table]:
+    groups = {cache.labels for cache in found.caches}
+    kind = "voted labels" if groups == {"labels"} else "labels"
     for target in found.caches[0].targets:
         unit = UNITS[target]
         columns = ("mIoU", "accuracy", "coverage", "calibration\nerror", "mIoU,\ncommon", "accuracy,\ncommon")
         table = Table(
             Column("cache", overflow="fold"),
             *(Column(name, justify="right", no_wrap=True) for name in (*columns, "labels\na sample", "all\na sample")),
-            title=f"voted labels of {unit}; common: {unit} with a label in all caches",
+            title=f"{kind} of {unit}; common: {unit} with a label in all rows",
             title_justify="left",
             title_style="",
             box=box.SIMPLE_HEAD,
@@ -41,7 +43,8 @@ def _tables(found: ComparedLabels) -> Iterator[Table]:
         )
         for cache in found.caches:
             sizes = (file_size(round(size)) for size in (cache.label_bytes, cache.bytes))
-            table.add_row(printable(cache.url), *_cells(cache.targets[target]), *sizes)
+            name = printable(cache.url) if len(groups) == 1 else f"{printable(cache.url)} {cache.labels}"
+            table.add_row(name, *_cells(cache.targets[target]), *sizes)
         yield table
 
 

@@ -37,6 +37,7 @@ KEYS = [
     "outliers",
     "classes",
     "instances",
+    "over_time",
     "bytes",
     "verdict",
 ]
