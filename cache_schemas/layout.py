@@ -235,11 +235,11 @@ SHARD_GROUPS: dict[str, GroupSpec] = {
     ),
     "time": GroupSpec(
         {
-            "point": _per_point("P", dtype="uint8", meaning="label by the vote of the keyframes", compressed=True),
+            "point": _per_point("P", dtype="uint8", meaning="label on which the keyframes agree", compressed=True),
             "point_confidence": _per_point(
-                "P", dtype="uint8", meaning="255 times the agreement of the keyframes", compressed=True
+                "P", dtype="uint8", meaning="255 times the confidence of point", compressed=True
             ),
-            "image": _per_image("H", "W", dtypes=("uint8",), meaning="the same for pixels", compressed=True),
+            "image": _per_image("H", "W", dtypes=("uint8",), meaning="the same of pixels", compressed=True),
         },
         optional=True,
         of_points=True,

@@ -255,11 +255,13 @@ class TimeSettings(Settings):
 
     Attributes:
         enabled: whether the group `time` is made. It needs the poses of all clouds.
-        voxel_m: side of the voxels of the world in which points vote, in metres.
+        voxel_m: side of the voxels of the world in which keyframes agree, in metres.
+        rounds: how often scores spread from the voxels over the masks of all keyframes and back.
     """
 
     enabled: bool = False
-    voxel_m: float = Field(0.2, ge=0.01)
+    voxel_m: float = Field(0.3, ge=0.01)
+    rounds: int = Field(4, ge=0, le=20)
 
 
 class LabelSettings(Settings):

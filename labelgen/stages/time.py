@@ -6,37 +6,40 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cache_schemas.taxonomy import IGNORE
-from labelgen.confidence import SCALE, as_bytes
+from labelgen.confidence import as_bytes
 from labelgen.errors import DatasetError
 from labelgen.geometry import invert_rigid
 from labelgen.stages.inputs import Arrays, ResolvedSettings, ShardInputs
 from labelgen.stages.stage import Stage
-from labelgen.time_agreement.pixels import PointVotes, label_picture
-from labelgen.time_agreement.votes import vote_in_cells
+from labelgen.time_agreement.agreement import agree
+from labelgen.time_agreement.labels import confidence_of_cells, label_cells, label_pictures
+from labelgen.time_agreement.views import find_views
 from labelgen.time_agreement.voxels import cells_of_points
 from labelgen.visibility import visible_pairs
 
 
 def settings(resolved: ResolvedSettings) -> Any:
-    """Return the side of the voxels."""
+    """Return the side of the voxels and the rounds."""
     chosen = resolved.settings.time
-    return chosen.voxel_m if chosen.enabled else None
+    return [chosen.voxel_m, chosen.rounds] if chosen.enabled else None
 
 
 def build(inputs: ShardInputs) -> Arrays:
-    """Let the labelled points vote in voxels of the world, and carry the result to masks and pixels.
+    """Let the views of all keyframes agree in voxels of the world and in masks, and label points and pixels.
 
     Raises:
         DatasetError: if the points have no poses.
     """
-    voted = inputs.read("labels", "point")["point"]
-    weight = np.ones(len(voted))
-    if "point_confidence" in inputs.array_names("labels"):
-        weight = inputs.read("labels", "point_confidence")["point_confidence"] / SCALE
-    point, confidence = vote_in_cells(_cells(inputs), voted, weight, len(inputs.resolved.taxonomy.names))
-    image = _label_pictures(inputs, point, confidence)
-    return {"point": point, "point_confidence": as_bytes(confidence), "image": image}
+    cell, mask_ids = _cells(inputs), inputs.read("sam", "mask_ids")["mask_ids"]
+    views = find_views(visible_pairs(inputs.read("pairs")), inputs.read("clip", "logits")["logits"], mask_ids)
+    agreement = agree(views, cell, inputs.settings.time.rounds)
+    labels = label_cells(agreement)
+    voted = inputs.read("labels", "image")["image"]
+    return {
+        "point": labels[cell],
+        "point_confidence": as_bytes(confidence_of_cells(labels, views, cell))[cell],
+        "image": label_pictures(agreement, views, labels[cell], mask_ids, voted),
+    }
 
 
 def _cells(inputs: ShardInputs) -> NDArray[np.int64]:
@@ -53,30 +56,11 @@ def _cells(inputs: ShardInputs) -> NDArray[np.int64]:
     return cells_of_points(clouds, invert_rigid(poses[0]) @ poses, inputs.settings.time.voxel_m)
 
 
-def _label_pictures(
-    inputs: ShardInputs, point: NDArray[np.uint8], confidence: NDArray[np.float32]
-) -> NDArray[np.uint8]:
-    """Return the labels (I, H, W) of all pictures."""
-    pairs, classes = visible_pairs(inputs.read("pairs")), len(inputs.resolved.taxonomy.names)
-    labels, mask_ids = inputs.read("labels", "image_raw", "image"), inputs.read("sam", "mask_ids")["mask_ids"]
-    of_pair = point[pairs["point"]]
-    labelled = np.flatnonzero(of_pair != IGNORE)
-    # Pairs are sorted by image.
-    ends = np.searchsorted(pairs["image"][labelled], np.arange(len(labels["image"]) + 1))
-    found = np.empty_like(labels["image"])
-    for number, (start, stop) in enumerate(itertools.pairwise(ends)):
-        own = labelled[start:stop]
-        seen = PointVotes(pairs["row"][own], pairs["col"][own], of_pair[own], confidence[pairs["point"][own]])
-        picture = labels["image_raw"][number], labels["image"][number], mask_ids[number]
-        found[number] = label_picture(*picture, seen, classes)
-    return found
-
-
 TIME = Stage(
     name="time",
     description="labels on which keyframes agree",
     version=1,
     build=build,
     settings=settings,
-    made_from=("points", "pairs", "sam", "labels"),
+    made_from=("points", "pairs", "clip", "sam", "labels"),
 )

@@ -1,4 +1,5 @@
-"""Agreement over time: the keyframes of a shard vote on the labels of one another, in voxels of the world.
+"""Agreement over time: the keyframes of a shard share what their pictures say, in voxels of the world and in masks.
 
-Start with `voxels.cells_of_points`, which tells which points vote together; `votes` counts, `pixels` labels pictures.
+`voxels` says which points lie in one place, `views` what the pictures say of them, `agreement` averages both, and
+`labels` chooses classes.
 """

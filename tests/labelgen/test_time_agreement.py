@@ -1,16 +1,15 @@
-"""Agreement over time: voxels, free space, votes, and pictures, against values computed by hand or by another way."""
+"""Agreement over time: voxels, free space, scores and labels, against values computed by hand or in another way."""
 
 import numpy as np
 from numpy.testing import assert_allclose
 
 from cache_schemas.taxonomy import IGNORE
 from labelgen.geometry import invert_rigid
+from labelgen.time_agreement.agreement import agree
 from labelgen.time_agreement.free_space import RangeImage
-from labelgen.time_agreement.pixels import PointVotes, label_picture
-from labelgen.time_agreement.votes import vote_in_cells
+from labelgen.time_agreement.labels import confidence_of_cells, label_cells, label_pictures
+from labelgen.time_agreement.views import Views, find_views
 from labelgen.time_agreement.voxels import cells_of_points
-
-NONE = IGNORE
 
 
 def pose(x: float = 0.0, y: float = 0.0, yaw: float = 0.0) -> np.ndarray:
@@ -52,17 +51,56 @@ def test_no_clouds_and_a_sample_without_a_cloud() -> None:
     assert cells_of_points([one, none, one], np.stack([pose()] * 3), 0.2).tolist() == [0, 0]
 
 
-# Votes
+# Views
 
 
-def test_votes_are_weighted_and_points_without_a_label_take_part_in_the_result_alone() -> None:
-    """Cell 0: class 1 has 0.5 + 0.25, class 2 has 0.7, of three votes. Cell 1: one. Cell 2: a tie. Cell 3: none."""
-    cell = np.array([0, 0, 0, 0, 1, 1, 2, 2, 3])
-    labels = np.array([1, 2, 1, NONE, NONE, 0, 2, 1, NONE], np.uint8)
-    weight = np.array([0.5, 0.7, 0.25, 0.9, 0.1, 0.4, 0.5, 0.5, 1.0])
-    found, confidence = vote_in_cells(cell, labels, weight, 3)
-    assert found.tolist() == [1, 1, 1, 1, 0, 0, 1, 1, NONE]
-    assert_allclose(confidence, [0.25, 0.25, 0.25, 0.25, 0.4, 0.4, 0.25, 0.25, 0])
+def test_a_view_has_the_mean_score_of_its_mask_or_that_of_its_pixel() -> None:
+    """Scores of columns 0..3 at width 4 from two patches, class 0: 1, 0.75, 0.25, 0. Mask 1 covers columns 0 and 1."""
+    logits = np.array([[[[1.0, 0.0]], [[0.0, 1.0]]]] * 2, np.float32)
+    masks = np.array([[[1, 1, 0, 0], [1, 1, 0, 2]], [[1, 0, 0, 0], [0, 0, 0, 0]]], np.uint16)
+    rows = {"point": [0, 1, 2, 2], "image": [0, 0, 0, 1], "row": [0, 0, 1, 1], "col": [0, 2, 3, 1]}
+    views = find_views({name: np.array(values) for name, values in rows.items()}, logits, masks)
+    assert_allclose(views.scores, [[0.875, 0.125], [0.25, 0.75], [0, 1], [0.75, 0.25]])
+    assert views.first_mask.tolist() == [0, 3, 5]
+    assert views.mask.tolist() == [1, 0, 2, 3] and views.in_mask.tolist() == [True, False, True, False]
+
+
+# Agreement: two keyframes, a picture each. Mask 1 of the first sees points 0 and 1, mask 1 of the second sees point 2,
+# and point 3 is in no mask. Points 0 and 2 share a cell. No picture sees point 4.
+
+CELL = np.array([0, 1, 0, 2, 3])
+VIEWS = Views(
+    point=np.array([0, 1, 2, 3]),
+    image=np.array([0, 0, 1, 1]),
+    row=np.array([0, 0, 0, 1]),
+    col=np.array([0, 1, 0, 1]),
+    first_mask=np.array([0, 2, 4]),
+    mask=np.array([1, 1, 3, 2]),
+    in_mask=np.array([True, True, True, False]),
+    scores=np.array([[1, 0], [1, 0], [0, 0.5], [0.2, 0.4]], np.float32),
+)
+NAN = [np.nan, np.nan]
+
+
+def test_scores_are_averaged_in_cells_and_spread_over_masks() -> None:
+    """One round: the first mask has the mean of (0.5, 0.25) and (1, 0), the second one that of its only cell."""
+    without = agree(VIEWS, CELL, 0)
+    assert_allclose(without.cells, [[0.5, 0.25], [1, 0], [0.2, 0.4], NAN])
+    assert_allclose(without.masks[[1, 3]], [[0.75, 0.125], [0.5, 0.25]])
+    once = agree(VIEWS, CELL, 1)
+    assert_allclose(once.cells, [[0.625, 0.1875], [0.75, 0.125], [0.2, 0.4], NAN])
+    assert_allclose(once.masks[[1, 3]], [[0.6875, 0.15625], [0.625, 0.1875]])
+
+
+def test_labels_confidence_and_pictures_follow_from_agreed_scores() -> None:
+    """The second keyframe alone calls mask 1 class 1; over time it is class 0, on which half of the views agree."""
+    agreement = agree(VIEWS, CELL, 0)
+    labels = label_cells(agreement)
+    assert labels.tolist() == [0, 0, 1, IGNORE]
+    assert confidence_of_cells(labels, VIEWS, CELL).tolist() == [0.5, 1, 1, 0]
+    masks, voted = np.array([[[1, 1], [0, 0]], [[1, 1], [0, 0]]], np.uint16), np.full((2, 2, 2), 2, np.uint8)
+    found = label_pictures(agreement, VIEWS, labels[CELL], masks, voted)
+    assert found.tolist() == [[[0, 0], [2, 2]], [[0, 0], [2, 1]]]
 
 
 # What moved: rays of a lidar against boxes, cast here by the slab method
@@ -121,28 +159,3 @@ def test_a_ray_passes_a_place_if_all_points_around_its_direction_are_clearly_beh
     both, _ = cast(np.array([WALL, box(14, 0)]), pose())
     assert RangeImage.of(both).passes(places[:1], 0.5).tolist() == [True]
     assert RangeImage.of(both).passes(np.array([[16.0, 1.1, 0]]), 0.5).tolist() == [False], "beside the edge of the box"
-
-
-# Pictures
-
-
-def test_a_mask_takes_the_class_of_its_points_where_they_agree_better_than_its_pixels() -> None:
-    """Four masks in columns of 4 pixels; mask 0 is no mask.
-
-    Mask 1: 3 of 4 pixels had the voted class 0; its points agree on 2 with (1 + 1) / 2 = 1, more than 0.75.
-    Mask 2: all pixels had class 0; its point has 0.9. Mask 3: 2 of 4 had 1; its points differ, each has 0.8 / 2 = 0.4.
-    No mask: the pixel of the point takes its label.
-    """
-    masks = np.repeat(np.array([[1, 2, 3, 0]], np.uint16), 4, axis=0)
-    raw = np.array([[0, 0, 1, 0], [0, 0, 1, 0], [0, 0, 2, 0], [2, 0, 2, 0]], np.uint8)
-    voted = np.repeat(np.array([[0, 0, 1, 0]], np.uint8), 4, axis=0)
-    points = PointVotes(
-        row=np.array([0, 1, 0, 0, 1, 3]),
-        col=np.array([0, 0, 1, 2, 2, 3]),
-        label=np.array([2, 2, 1, 1, 2, 1], np.uint8),
-        confidence=np.array([1, 1, 0.9, 0.8, 0.8, 0.1], np.float32),
-    )
-    expected = np.array([[2, 0, 1, 0], [2, 0, 1, 0], [2, 0, 1, 0], [2, 0, 1, 1]])
-    np.testing.assert_array_equal(label_picture(raw, voted, masks, points, 3), expected)
-    nothing = PointVotes(*(values[:0] for values in (points.row, points.col, points.label, points.confidence)))
-    np.testing.assert_array_equal(label_picture(raw, voted, masks, nothing, 3), voted)

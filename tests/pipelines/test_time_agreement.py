@@ -1,7 +1,6 @@
 """The stage `time` on caches with made labels: what it writes, who reads it, and what it says without poses."""
 
 import json
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ from labelgen.cli import main
 from labelgen.errors import DatasetError
 from labelgen.inspection.audit import inspect_cache
 from labelgen.inspection.showing.terminal import render_text
+from labelgen.labelling import upsample_scores
 from labelgen.stages import STAGES
 from labelgen.stages.inputs import Arrays, ShardInputs
 from pipelines.resolve import open_dataset
@@ -28,7 +28,7 @@ VOXEL_M = 8.0
 
 def build(url: str, key: str) -> Arrays:
     """Return what the stage makes for a shard."""
-    chosen = resolved("time.enabled=true", f"time.voxel_m={VOXEL_M}")
+    chosen = resolved("time.enabled=true", f"time.voxel_m={VOXEL_M}", "time.rounds=0")
     function = STAGES["time"].build
     assert callable(function)
     made: Arrays = function(ShardInputs(chosen, open_dataset("nuscenes", Path(url).parent), (), Cache(url), key))
@@ -54,24 +54,27 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> str:
     return place
 
 
-def test_points_of_a_shard_of_one_keyframe_vote_in_its_voxels(url: str) -> None:
-    """A second count of the votes, point by point. The frame of the first cloud is that of the voxels."""
+def test_points_of_a_shard_of_one_keyframe_agree_in_its_voxels(url: str) -> None:
+    """The same computed view by view, without rounds. The frame of the first cloud is that of the voxels."""
     cache = Cache(url)
     (key,) = [key for key, record in cache.shard_records(cache.shard_keys()).items() if len(record.samples) == 1]
-    voted, found = cache.read(GroupPath(key, "labels"))["point"].tolist(), cache.read(GroupPath(key, "time"))
+    pairs, masks = cache.read(GroupPath(key, "pairs")), cache.read(GroupPath(key, "sam"))["mask_ids"][0]
+    planes = upsample_scores(cache.read(GroupPath(key, "clip"))["logits"], (8, 12))[0]
     xyz = cache.read(GroupPath(key, "points"))["xyz"]
     voxels = [tuple(voxel) for voxel in np.floor(xyz / VOXEL_M).astype(int).tolist()]
-    votes: dict[tuple[int, ...], Counter[int]] = {voxel: Counter() for voxel in voxels}
-    for voxel, label in zip(voxels, voted, strict=True):
-        if label != 255:
-            votes[voxel][label] += 1
+    scores: dict[tuple[int, ...], list[np.ndarray]] = {voxel: [] for voxel in voxels}
+    for point, row, col in zip(pairs["point"], pairs["row"], pairs["col"], strict=True):
+        mask = masks[row, col]
+        scores[voxels[point]].append(planes[:, masks == mask].mean(axis=1) if mask else planes[:, row, col])
     expected = []
     for voxel in voxels:
-        most = max(votes[voxel].values(), default=0)
-        winner = min((label for label, count in votes[voxel].items() if count == most), default=255)
-        expected.append((winner, round(255 * most / max(1, votes[voxel].total()))))
+        winner = int(np.mean(scores[voxel], axis=0).argmax()) if scores[voxel] else 255
+        share = sum(int(own.argmax()) == winner for own in scores[voxel]) / max(1, len(scores[voxel]))
+        expected.append((winner, round(255 * share)))
+    found = cache.read(GroupPath(key, "time"))
     assert list(zip(found["point"].tolist(), found["point_confidence"].tolist(), strict=True)) == expected
-    assert 0 < sum(label == 255 for label, _ in expected) < voted.count(255), "voxels label some points"
+    unlabelled = (cache.read(GroupPath(key, "labels"))["point"] == 255).sum()
+    assert 0 < sum(label == 255 for label, _ in expected) < unlabelled, "voxels label some points"
 
 
 def test_the_group_is_sound_and_is_scored_beside_the_voted_labels(url: str) -> None:
@@ -111,5 +114,5 @@ def test_a_cache_without_poses_is_refused_with_the_remedy(tmp_path: Path) -> Non
 def test_only_the_group_itself_depends_on_the_setting() -> None:
     off, on = resolved(), resolved("time.enabled=true")
     assert STAGES["time"].settings(off) is None
-    assert STAGES["time"].settings(on) != STAGES["time"].settings(resolved("time.enabled=true", "time.voxel_m=0.5"))
+    assert STAGES["time"].settings(on) != STAGES["time"].settings(resolved("time.enabled=true", "time.rounds=9"))
     assert all(stage.settings(off) == stage.settings(on) for name, stage in STAGES.items() if name != "time")
