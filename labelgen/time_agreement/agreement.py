@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from labelgen.time_agreement.views import Views
 
-Floats = NDArray[np.float64]
+Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -15,8 +15,8 @@ class Agreement:
     """Mean scores after the exchange.
 
     Attributes:
-        cells: (K, C) of the cells of points; NaN for a cell that no picture sees.
-        masks: (M, C) of the masks; NaN for a mask without a point. The masks that stand for no mask mean nothing.
+        cells: (K, C) f32 of the cells of points; NaN for a cell that no picture sees.
+        masks: (M, C) f32 of the masks; NaN for a mask without a point. The masks that stand for no mask mean nothing.
     """
 
     cells: Floats
@@ -42,10 +42,10 @@ def agree(views: Views, cell: NDArray[np.int64], rounds: int) -> Agreement:
     return Agreement(cells, _means(views.mask, cells[of_view], int(views.first_mask[-1])))
 
 
-def _means(group: NDArray[np.int64], scores: NDArray[np.floating], groups: int) -> Floats:
+def _means(group: NDArray[np.int64], scores: Floats, groups: int) -> Floats:
     """Return the mean (G, C) of scores (N, C) by group (N,); NaN for a group without any."""
-    counts = np.bincount(group, minlength=groups)
-    sums = np.stack([np.bincount(group, own, groups) for own in scores.T], axis=1)
+    counts, means = np.bincount(group, minlength=groups), np.empty((groups, scores.shape[1]), np.float32)
     with np.errstate(invalid="ignore"):
-        means: Floats = sums / counts[:, None]
+        for number, own in enumerate(scores.T):
+            means[:, number] = np.bincount(group, own, groups) / counts
     return means
