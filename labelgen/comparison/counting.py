@@ -196,5 +196,5 @@ def scores_of(confusion: NDArray[np.int64] | None) -> Scores | None:
 def describe(found: ComparedLabels) -> str:
     """Return a sentence on what was compared."""
     rest = f"; {counted(found.left_out, 'shard')} not in all caches left out" if found.left_out else ""
-    caches = len({cache.url for cache in found.caches})
-    return f"{counted(found.samples, 'sample')} in all {caches} caches{rest}"
+    caches = counted(len({cache.url for cache in found.caches}), "cache")
+    return f"{counted(found.samples, 'sample')} in all {caches}{rest}"
