@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from labelgen.geometry import transform_points
+from labelgen.geometry import invert_rigid, transform_points
 from labelgen.time_agreement.free_space import RangeImage
 
 Cells = NDArray[np.int64]
@@ -31,8 +31,8 @@ def cells_of_points(clouds: Sequence[NDArray[np.float32]], poses: NDArray[np.flo
     return np.unique(voxel * (len(clouds) + 1) + apart, return_inverse=True)[1]
 
 
-def _voxels(world: NDArray[np.floating], voxel_m: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the indices (V, 3) of the voxels that hold points (P, 3), and the voxel (P,) of each point."""
+def _voxels(world: NDArray[np.float32], voxel_m: float) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Return the whole-numbered places (V, 3) of the voxels that hold points (P, 3), and the voxel (P,) of each."""
     axes = [np.unique(np.floor(axis / voxel_m), return_inverse=True) for axis in world.T]
     sizes = [len(values) for values, _ in axes]
     key, voxel = np.unique(np.ravel_multi_index([rank for _, rank in axes], sizes), return_inverse=True)
@@ -41,7 +41,7 @@ def _voxels(world: NDArray[np.floating], voxel_m: float) -> tuple[NDArray[np.int
 
 
 def _moved(
-    centres: NDArray[np.float64],
+    centres: NDArray[np.float32],
     occupied: NDArray[np.bool_],
     clouds: Sequence[NDArray[np.float32]],
     poses: NDArray[np.float64],
@@ -56,5 +56,5 @@ def _moved(
     for number, (cloud, pose) in enumerate(zip(clouds, poses, strict=True)):
         asked = np.flatnonzero(several & ~moved & ~occupied[:, number])
         if len(cloud) and len(asked):
-            moved[asked] = RangeImage.of(cloud).passes(transform_points(centres[asked], np.linalg.inv(pose)), voxel_m)
+            moved[asked] = RangeImage.of(cloud).passes(transform_points(centres[asked], invert_rigid(pose)), voxel_m)
     return moved
