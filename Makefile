@@ -9,6 +9,8 @@ WORLD   := out/demo$(if $(filter-out 0,$(SEED)),-$(SEED))$(if $(filter-out 40,$(
 DATA    ?= $(if $(filter demo,$(DATASET)),$(WORLD))
 CACHE   ?= $(if $(filter demo,$(DATASET)),$(WORLD),out/$(DATASET)).zarr
 RUN     ?= out/$(basename $(notdir $(CACHE)))-run
+# More streets than those of the quick demo need fewer epochs.
+CONFIG  ?= $(if $(filter demo,$(DATASET)),$(shell test "$(SCENES)" -gt 40 && echo demo/configs/trainer-full.yaml))
 UV_PIN  := uv==0.13.9
 BIN     := .venv/bin
 PARITY  ?= $(WORLD)
@@ -24,8 +26,9 @@ PYTEST  := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 
 help:
 	@echo "make labels [SEED=1] [SCENES=120]    the demo: render street scenes, label them, score the labels"
 	@echo "make labels DATASET=nuscenes DATA=<folder> [CACHE=<folder or URL>] [SPLIT=..] [TEACHERS=..] [ARGS='..']"
-	@echo "make fit [CACHE=..] [RUN=<folder>] [ARGS=--resume]"
-	@echo "                                     co-train a 2D and a 3D network from a cache, and score them"
+	@echo "make fit [SCENES=120] [CACHE=..] [RUN=<folder>] [CONFIG=<file>] [ARGS=--resume]"
+	@echo "                                     co-train a 2D and a 3D network from a cache, and score them; more than 40"
+	@echo "                                     scenes of the demo take the settings of demo/configs/trainer-full.yaml"
 	@echo "make table [CACHE=..] [ARGS='--rows baseline,cns --set optimiser.epochs=12']"
 	@echo "                                     train and score the rows of the paper's tables"
 	@echo "make inspect CACHE=<folder or URL>   what is in a cache"
@@ -62,7 +65,7 @@ endif
 
 fit: setup
 	@test "$(CACHE)" != "$(WORLD).zarr" -o -e "$(CACHE)/zarr.json" || $(MAKE) labels ARGS=
-	@$(BIN)/trainer fit "$(CACHE)" --out "$(RUN)" $(ARGS)
+	@$(BIN)/trainer fit "$(CACHE)" --out "$(RUN)" $(if $(CONFIG),--config "$(CONFIG)") $(ARGS)
 	@$(BIN)/trainer evaluate "$(RUN)" "$(CACHE)"
 
 table: setup

@@ -282,7 +282,7 @@ def recipes() -> None:
 
 
 @main.command(short_help="Train and score the rows of the paper's tables.")
-@click.argument("cache")
+@click.argument("caches", nargs=-1, required=True, metavar="CACHE...")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the runs and of the table.")
 @click.option("--rows", help="Names of rows, such as baseline,without-ct,cns; by default all.")
 @click.option("--seeds", default="0", show_default=True, help="Seeds, such as 0,1,2: mean and spread are over them.")
@@ -291,26 +291,33 @@ def recipes() -> None:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @reports_errors("run the same command again; finished runs are kept")
-def table(cache: str, out: Path, rows: str | None, seeds: str, overrides: tuple[str, ...], as_json: bool) -> None:
-    """Make tables 1 and 2 of the CNS paper on a cache with truth, and write table.txt, table.md and table.json.
+def table(
+    caches: tuple[str, ...], out: Path, rows: str | None, seeds: str, overrides: tuple[str, ...], as_json: bool
+) -> None:
+    """Make tables 1 and 2 of the CNS paper on caches with truth, and write table.txt, table.md and table.json.
 
     A row whose training has finished is only scored. A stopped training resumes from its last checkpoint. The labels of
     the rows baseline and without-cns are scored beside the first trained row.
+
+    With several caches, which must have the same classes and prompts, each row is trained on all of them with equal
+    shares of the steps, and scored on the held-out scenes of each; the table has columns for each cache.
 
     \b
     Examples:
       trainer table out/demo.zarr --out runs/table --rows baseline,without-cns,without-ct,cns
       trainer table out/scannet.zarr --out runs/table --seeds 0,1,2
+      trainer table out/a.zarr out/b.zarr --out runs/both --rows baseline,cns
     """
-    from trainer.table import TableRequest, make_table, render
+    from trainer.table import TableRequest, make_table
+    from trainer.table_report import render
 
     try:
         numbers = tuple(int(seed) for seed in seeds.split(","))
     except ValueError:
         raise click.BadParameter(f"{seeds!r} are no whole numbers with commas between", param_hint="--seeds") from None
     chosen = tuple(rows.split(",")) if rows else ()
-    results = make_table(TableRequest(cache, out, chosen, numbers, overrides), say)
-    click.echo((out / "table.json").read_text() if as_json else render(results, max(text_width(), 110)))
+    made = make_table(TableRequest(caches, out, chosen, numbers, overrides), say)
+    click.echo((out / "table.json").read_text() if as_json else render(made, max(text_width(), 40 + 70 * len(caches))))
 
 
 if __name__ == "__main__":

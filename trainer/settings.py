@@ -245,6 +245,19 @@ def load_settings(
     return check(RunSettings, settings, sources)
 
 
+def differences(settings: Settings, reference: Settings, without: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the settings that have other values than in `reference`, JSON-ready, by keys such as `stream.images`."""
+    found: dict[str, Any] = {}
+    values = settings.model_dump(mode="json")
+    for name in type(settings).model_fields:
+        own, other = getattr(settings, name), getattr(reference, name)
+        if isinstance(own, Settings):
+            found |= {f"{name}.{key}": value for key, value in differences(own, other).items()}
+        elif own != other and name not in without:
+            found[name] = values[name]
+    return found
+
+
 def recipes() -> dict[str, str]:
     """Return the recipes that come with the package, with one line about each."""
     names = shipped_names("trainer", "recipes")

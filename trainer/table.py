@@ -1,252 +1,185 @@
-"""The paper's tables on one cache: train the rows that are missing, score all, and print them side by side."""
+"""The paper's tables on caches with truth: train the rows that are missing, and score all side by side."""
 
-import io
-import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean, stdev
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from cache_schemas.errors import ConfigError
+from cache_schemas.documents import CacheManifest
 from cache_schemas.plurals import counted
-from cache_schemas.scoring import json_number
 from cache_schemas.store import Cache
-from trainer.errors import UnfitCacheError
-from trainer.settings import RunSettings, load_settings
+from trainer.settings import RunSettings, differences, load_settings
+from trainer.table_report import CacheBlock, RowResult, Scores, Table, write
+from trainer.table_rows import Row, choose_rows
 
-
-@dataclass(frozen=True)
-class Row:
-    """A row of table 1 or 2 of the CNS paper, or of another method beside them.
-
-    Attributes:
-        name: how `--rows` calls it.
-        title: how its paper calls it.
-        labels: the cached labels that the row scores, `raw` or `refined`; None for a row that is trained.
-        recipe: the recipe of a row that is trained.
-        overrides: settings besides the recipe.
-        refine: predictions are voted within SAM's masks before they are scored (Post-Refine).
-        paper: 2D and 3D mIoU on ScanNet val in the CNS paper, percent.
-    """
-
-    name: str
-    title: str
-    labels: str | None = None
-    recipe: str = ""
-    overrides: tuple[str, ...] = ()
-    refine: bool = False
-    paper: tuple[float, float] | None = None
-
-    @property
-    def run_name(self) -> str:
-        """The name of the run that the row scores; rows may share one."""
-        return "-".join([self.recipe, *(text.replace("stream.images=", "images-") for text in self.overrides)])
-
-
-ROWS = (
-    Row("baseline", "MaskCLIP (Baseline)", labels="raw", paper=(17.3, 14.2)),
-    Row("maskclip++", "MaskCLIP++", recipe="maskclip++", paper=(20.3, 21.6)),
-    Row("openscene", "OpenScene", recipe="openscene", paper=(14.2, 16.8)),
-    Row("clip2scene", "CLIP2Scene (sweeps)", recipe="clip2scene"),
-    Row("clip2scene-rooms", "CLIP2Scene", recipe="clip2scene-rooms", paper=(23.7, 25.6)),
-    Row("without-cns", "w/o CNS", labels="refined", paper=(24.5, 19.4)),
-    Row("without-refine", "w/o Refine", recipe="cns-without-refine", paper=(23.7, 30.6)),
-    Row("post-refine", "Post-Refine", recipe="cns-without-refine", refine=True, paper=(28.1, 33.2)),
-    Row("without-ct", "w/o CT", recipe="cns-without-ct", paper=(27.7, 31.0)),
-    Row("without-sct", "w/o SCT", recipe="cns-without-sct", paper=(24.7, 30.6)),
-    Row("without-clip", "w/o CLIP", recipe="cns-without-clip", paper=(4.7, 5.1)),
-    Row("latent-clip", "latent CLIP", recipe="cns-latent-clip", paper=(27.3, 32.4)),
-    Row("latent-sam-clip", "latent SAM+CLIP", recipe="cns-latent-sam-clip", paper=(27.8, 32.5)),
-    Row("latent-none", "latent None", recipe="cns-latent-none", paper=(27.1, 32.0)),
-    Row("images-8", "8 images", recipe="cns", overrides=("stream.images=8",), paper=(27.9, 33.0)),
-    Row("images-16", "16 images", recipe="cns", overrides=("stream.images=16",), paper=(28.4, 33.5)),
-    Row("images-32", "32 images", recipe="cns", overrides=("stream.images=32",), paper=(28.3, 33.3)),
-    Row("cns", "CNS (full)", recipe="cns", paper=(28.4, 33.5)),
-    Row("cns-instances", "CNS, instance labels", recipe="cns-instances"),
-    Row("affinity3d", "Affinity3D", recipe="affinity3d"),
-)
-"""The rows of both tables. CLIP2Scene has one for lidar with sweeps, and one for ScanNet."""
+if TYPE_CHECKING:
+    from trainer.data.stream import CacheStream
 
 OPTIONAL = ("clip/features", "sweeps", "instance_labels")
 """What a cache may lack; rows that need it are left out then."""
 
-HEADS = ["", "2D mIoU", "3D mIoU", "2D - baseline", "3D - baseline", "paper 2D", "paper 3D"]
+NOT_SCORED = float("nan")
+
+CacheReports = list[Mapping[str, Any]]
+"""The reports of one run, one for each cache."""
 
 
 @dataclass(frozen=True)
 class TableRequest:
-    """Which rows to make of which cache, into which folder, and settings for all of them."""
+    """Which rows to make of which caches, into which folder, and settings for all of them.
 
-    cache: str
+    With several caches, rows are trained on all of them with equal shares of the steps.
+    """
+
+    caches: tuple[str, ...]
     out: Path
     rows: Sequence[str] = ()
     seeds: Sequence[int] = (0,)
     overrides: Sequence[str] = ()
 
 
-@dataclass(frozen=True)
-class RowResult:
-    """A row of the table: mIoU in 0..1 for each seed, or why it was left out, and which scenes were scored."""
-
-    row: Row
-    image: tuple[float, ...] = ()
-    point: tuple[float, ...] = ()
-    left_out: str = ""
-    scenes: str = ""
-
-
-def make_table(request: TableRequest, say: Callable[[str], None]) -> list[RowResult]:
-    """Train what is missing, score every row on the held-out scenes, and write the table to `request.out`.
+def make_table(request: TableRequest, say: Callable[[str], None]) -> Table:
+    """Train what is missing, score every row on the held-out scenes of each cache, and write the table.
 
     A run that was stopped goes on from its last checkpoint, and a finished one is only scored.
 
     Raises:
         ConfigError: if a row is unknown, no row is trained, or a setting is wrong.
-        TrainerError, CacheError: as `trainer.fit.fit` and `trainer.evaluate.evaluate`.
+        TrainerError, CacheError: as `trainer.fit.fit` and `trainer.evaluate.evaluate`; caches that cannot be trained on
+            together are refused before the first training.
     """
-    chosen = _choose(request.rows)
-    labels: dict[str, tuple[float, float]] = {}
-    results: dict[str, RowResult] = {}
-    for row in (row for row in chosen if not row.labels):
-        reason = _reason_to_leave_out(row, request)
-        reports = [] if reason else [_train_and_score(row, request, seed, say) for seed in request.seeds]
-        for kind, scores in reports[0]["labels"].items() if reports else ():
-            labels[kind] = (_miou(scores.get("image")), _miou(scores.get("point_seen")))
-        results[row.name] = RowResult(
-            row,
-            tuple(_miou(report.get("image")) for report in reports),
-            tuple(_miou(report.get("point")) for report in reports),
-            reason,
-            str(reports[0]["scenes"]) if reports else "",
-        )
-    for row in (row for row in chosen if row.labels):
-        image, point = labels.get(str(row.labels), (float("nan"), float("nan")))
-        results[row.name] = RowResult(row, (image,), (point,))
-    ordered = [results[row.name] for row in chosen]
-    _write(ordered, request)
-    return ordered
+    chosen = choose_rows(request.rows)
+    manifests = [Cache.open(cache)[1] for cache in request.caches]
+    trained = [row for row in chosen if row.recipe]
+    settings = {row.name: _settings(row, manifests[0], request, request.seeds[0]) for row in trained}
+    left_out = _reasons_to_leave_out(trained, settings, request)
+    reports: dict[str, list[CacheReports]] = {}
+    for row in (row for row in trained if row.name not in left_out):
+        if _scores_of(row) not in reports:
+            ensemble = any(_scores_of(other) == _scores_of(row) and other.points != "point" for other in trained)
+            reports[_scores_of(row)] = [
+                _train_and_score(row, _settings(row, manifests[0], request, seed), request, say, ensemble=ensemble)
+                for seed in request.seeds
+            ]
+    first = next(iter(reports.values()))[0] if reports else None
+    reference = load_settings(manifests[0].dataset, "cns", None, [*request.overrides, f"seed={request.seeds[0]}"])
+    table = Table(
+        caches=tuple(
+            CacheBlock(cache, str(first[number]["scenes"]) if first else "", label_settings(manifest))
+            for number, (cache, manifest) in enumerate(zip(request.caches, manifests, strict=True))
+        ),
+        seeds=tuple(request.seeds),
+        overrides=tuple(request.overrides),
+        rows=tuple(
+            RowResult(
+                row,
+                _label_scores(row, first) if row.labels else _network_scores(row, reports.get(_scores_of(row))),
+                differences(settings[row.name], reference, without=("recipe",)) if row.recipe else {},
+                left_out.get(row.name, ""),
+            )
+            for row in chosen
+        ),
+    )
+    write(table, request.out)
+    return table
 
 
-def render(results: Sequence[RowResult], width: int) -> str:
-    """Return the table for people, in percent, at most `width` columns wide."""
-    from rich.console import Console
-    from rich.table import Table
+def label_settings(manifest: CacheManifest) -> dict[str, Any]:
+    """Return by which teachers, prompts and settings the labels of a cache were made; what was off is left out.
 
-    table = Table(box=None)
-    for name in HEADS:
-        table.add_column(name, justify="left" if not name else "right")
-    for cells in _cells(results):
-        table.add_row(*cells)
-    text = io.StringIO()
-    Console(file=text, width=width, highlight=False, markup=False).print(table)
-    lines = [line.rstrip() for line in text.getvalue().splitlines()]
-    return "\n".join([*lines, "", *_notes(results)])
+    The settings are those of the last run that changed the cache.
+    """
+    found: dict[str, Any] = {"teachers": manifest.teachers.preset, "prompts": manifest.prompts.name}
+    for section, left_out in (("clip", {"architecture", "weights", "store_features"}), ("labels", set())):
+        values = manifest.config.get(section, {})
+        found |= {f"{section}.{name}": value for name, value in values.items() if name not in left_out}
+    for section, name in (("points", "visibility"), ("instances", "enabled")):
+        found[f"{section}.{name}"] = manifest.config.get(section, {}).get(name)
+    return {name: value for name, value in found.items() if value not in (None, False, "none")}
 
 
-def _choose(names: Sequence[str]) -> list[Row]:
-    known = {row.name: row for row in ROWS}
-    if unknown := [name for name in names if name not in known]:
-        raise ConfigError(f"no row {unknown[0]!r}; choose {', '.join(known)}")
-    chosen = [row for row in ROWS if row.name in names or not names]
-    if all(row.labels for row in chosen):
-        raise ConfigError("rows of labels are scored beside a trained row; add one, such as --rows cns")
-    return chosen
+def _settings(row: Row, manifest: CacheManifest, request: TableRequest, seed: int) -> RunSettings:
+    return load_settings(manifest.dataset, row.recipe, None, [*request.overrides, *row.overrides, f"seed={seed}"])
 
 
-def _settings(row: Row, request: TableRequest, seed: int) -> RunSettings:
-    dataset = Cache.open(request.cache)[1].dataset
-    return load_settings(dataset, row.recipe, None, [*request.overrides, *row.overrides, f"seed={seed}"])
+def _reasons_to_leave_out(
+    rows: Sequence[Row], settings: Mapping[str, RunSettings], request: TableRequest
+) -> dict[str, str]:
+    """Return by name of a row why the caches cannot give it.
+
+    Raises:
+        CacheError, UnfitCacheError: if a cache cannot be trained from, or not together with the others.
+    """
+    from trainer.data.builder import training_arrays
+    from trainer.data.stream import CacheStream
+    from trainer.data.training_caches import open_training_caches
+
+    needed = {row.name: training_arrays(settings[row.name])[0] for row in rows}
+    every = sorted({array for arrays in needed.values() for array in arrays})
+    streams = [CacheStream(cache, [], optional=every) for cache in request.caches]
+    most = max((count for stream in streams for count in stream.image_counts(stream.samples)), default=0)
+    reasons: dict[str, str] = {}
+    for row in rows:
+        if lacking := _lacking(streams, needed[row.name]):
+            reasons[row.name] = lacking
+        elif row.overrides and settings[row.name].stream.images > most:
+            reasons[row.name] = f"samples have {counted(most, 'image')}"
+    for row in [row for row in rows if row.name not in reasons][:1]:
+        open_training_caches(settings[row.name], request.caches)
+    return reasons
 
 
-def _reason_to_leave_out(row: Row, request: TableRequest) -> str:
-    """Return why a cache cannot give a row, or an empty text."""
-    from trainer.data.training_caches import open_training_stream
-
-    settings = _settings(row, request, 0)
-    try:
-        stream, samples = open_training_stream(settings, request.cache)
-    except UnfitCacheError as error:
-        if lacking := [name for name in OPTIONAL if f"/{name}" in str(error)]:
-            return f"the cache has no {lacking[0]}"
-        raise
-    most = max(stream.image_count(ref) for ref in samples)
-    return f"samples have {counted(most, 'image')}" if row.overrides and settings.stream.images > most else ""
+def _lacking(streams: Sequence["CacheStream"], needed: Sequence[str]) -> str:
+    """Return which cache lacks which of the `OPTIONAL` arrays, as a clause, or an empty text."""
+    for stream in streams:
+        for name in OPTIONAL:
+            wanted = [array for array in needed if f"{array}/".startswith(f"{name}/")]
+            if not all(stream.has(ref, array) for array in wanted for ref in stream.samples):
+                return f"{'the cache' if len(streams) == 1 else stream.url} has no {name}"
+    return ""
 
 
-def _train_and_score(row: Row, request: TableRequest, seed: int, say: Callable[[str], None]) -> dict[str, Any]:
-    """Return the report of a row's run, which is trained or resumed first if it is not finished."""
+def _scores_of(row: Row) -> str:
+    """Return the name under which rows share reports: their run, and whether predictions are voted."""
+    return f"{row.run_name}-refine" if row.refine else row.run_name
+
+
+def _train_and_score(
+    row: Row, settings: RunSettings, request: TableRequest, say: Callable[[str], None], *, ensemble: bool
+) -> CacheReports:
+    """Return the reports of a row's run, one a cache; it is trained or resumed first if it is not finished."""
     from trainer.evaluate import EvaluationOptions, evaluate
     from trainer.fit import FitRequest, fit
     from trainer.run_folder import RunFolder
 
-    settings, folder = _settings(row, request, seed), request.out / "runs" / f"{row.run_name}-seed-{seed}"
-    say(f"{row.title}, seed {seed}: {folder}")
-    fit(FitRequest(settings, request.cache, folder, resume=(folder / "run.json").exists()), say)
-    return dict(evaluate(RunFolder(folder), request.cache, EvaluationOptions(refine=row.refine)))
+    folder = request.out / "runs" / f"{row.run_name}-seed-{settings.seed}"
+    say(f"{row.title}, seed {settings.seed}: {folder}")
+    cache, *more = request.caches
+    shares = (1,) * len(request.caches) if more else ()
+    resume = (folder / "run.json").exists()
+    fit(FitRequest(settings, cache, folder, resume, more_caches=tuple(more), shares=shares), say)
+    options = EvaluationOptions(refine=row.refine, ensemble=ensemble)
+    return [dict(evaluate(RunFolder(folder), cache, options)) for cache in request.caches]
+
+
+def _network_scores(row: Row, reports: Sequence[CacheReports] | None) -> tuple[Scores, ...]:
+    """Return a row's scores on each cache; none of them if it was left out."""
+    if not reports:
+        return ()
+    return tuple(
+        Scores(
+            tuple(_miou(report.get("image")) if row.points == "point" else NOT_SCORED for report in of_cache),
+            tuple(_miou(report.get(row.points)) for report in of_cache),
+        )
+        for of_cache in zip(*reports, strict=True)
+    )
+
+
+def _label_scores(row: Row, reports: CacheReports | None) -> tuple[Scores, ...]:
+    """Return the scores of the labels of a row on each cache, as the reports of a run have them."""
+    labels = [report["labels"][row.labels] for report in reports or ()]
+    return tuple(Scores((_miou(found.get("image")),), (_miou(found.get("point_seen")),)) for found in labels)
 
 
 def _miou(scores: Mapping[str, Any] | None) -> float:
-    return float("nan") if scores is None or scores["miou"] is None else float(scores["miou"])
-
-
-def _cells(results: Sequence[RowResult]) -> list[list[str]]:
-    baseline = next((result for result in results if result.row.name == "baseline"), None)
-    lines = []
-    for result in results:
-        paper = result.row.paper or (float("nan"), float("nan"))
-        gains = ["", ""]
-        if baseline and result is not baseline and result.image:
-            gains = [_signed(fmean(result.image) - baseline.image[0]), _signed(fmean(result.point) - baseline.point[0])]
-        numbers = [
-            _mean(result.image),
-            _mean(result.point),
-            *gains,
-            *(f"{value:.1f}" if value == value else "-" for value in paper),
-        ]
-        lines.append([result.row.title, *numbers])
-    return lines
-
-
-def _mean(values: Sequence[float]) -> str:
-    if not values:
-        return "-"
-    spread = f" ± {100 * stdev(values):.1f}" if len(values) > 1 else ""
-    return f"{100 * fmean(values):.1f}{spread}"
-
-
-def _signed(difference: float) -> str:
-    return f"{100 * difference:+.1f}"
-
-
-def _notes(results: Sequence[RowResult]) -> list[str]:
-    seeds = max((len(result.image) for result in results), default=1)
-    scenes = next((result.scenes for result in results if result.scenes), "no")
-    return [
-        f"mIoU in percent on {scenes} scenes, {'one seed' if seeds == 1 else f'mean ± spread of {seeds} seeds'}. "
-        "3D: all points; rows of labels have only points that a camera sees.",
-        "Paper: ScanNet val, where the baseline has 17.3 and 14.2.",
-        *(f"left out: {result.row.title}, since {result.left_out}" for result in results if result.left_out),
-    ]
-
-
-def _write(results: Sequence[RowResult], request: TableRequest) -> None:
-    """Write table.txt, table.md and table.json, whose mIoU are in 0..1; null where there is no truth."""
-    request.out.mkdir(parents=True, exist_ok=True)
-    (request.out / "table.txt").write_text(render(results, 160) + "\n", encoding="utf-8")
-    lines = [HEADS, ["---"] * len(HEADS), *_cells(results)]
-    markdown = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-    (request.out / "table.md").write_text("\n".join([markdown, "", *_notes(results), ""]), encoding="utf-8")
-    document = {
-        "cache": request.cache,
-        "seeds": list(request.seeds),
-        "scenes": next((result.scenes for result in results if result.scenes), None),
-        "settings": list(request.overrides),
-        "rows": [
-            asdict(result.row)
-            | {"image": list(map(json_number, result.image)), "point": list(map(json_number, result.point))}
-            | {"left_out": result.left_out}
-            for result in results
-        ],
-    }
-    (request.out / "table.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    return NOT_SCORED if scores is None or scores["miou"] is None else float(scores["miou"])

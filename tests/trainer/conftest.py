@@ -79,7 +79,7 @@ def make_shard(rng: np.random.Generator, samples: int, classes: int = 3) -> dict
 def add_optional(
     groups: dict[str, dict[str, np.ndarray]], rng: np.random.Generator
 ) -> dict[str, dict[str, np.ndarray]]:
-    """Return the groups of a shard with CLIP's features, which show the truth, two sweeps, and labels by instances."""
+    """Return the groups of a shard with CLIP's features, which show the truth, sweeps, instances, and confidence."""
     truth, ends = groups["truth"]["image"], groups["points"]["offsets"]
     features = 0.3 * rng.normal(size=(len(truth), 8, 3, 4))
     features[:, :3] += np.moveaxis(np.eye(3)[truth[:, 8::16, 8::16]], 3, 1)
@@ -93,6 +93,14 @@ def add_optional(
             "offsets": ends,
         },
         **make_instances(rng, len(ends) - 1),
+        "labels": groups["labels"] | make_confidence(rng, groups["labels"]),
+    }
+
+
+def make_confidence(rng: np.random.Generator, labels: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return a random confidence of each voted label of a shard."""
+    return {
+        f"{name}_confidence": rng.integers(0, 256, labels[name].shape).astype(np.uint8) for name in ("image", "point")
     }
 
 
@@ -149,7 +157,7 @@ def toy(tmp_path_factory: pytest.TempPathFactory, make_cache: MakeCache) -> str:
 
 @pytest.fixture(scope="session")
 def rich_toy(tmp_path_factory: pytest.TempPathFactory, make_cache: MakeCache) -> str:
-    """A toy cache like `toy`, with CLIP's features, sweeps and labels by instances, which some recipes need."""
+    """A toy cache like `toy`, with CLIP's features, sweeps, labels by instances and confidence."""
     return make_cache(tmp_path_factory.mktemp("rich") / "cache", scenes=5, rich=True)
 
 
