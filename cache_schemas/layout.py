@@ -240,6 +240,17 @@ SHARD_GROUPS: dict[str, GroupSpec] = {
         optional=True,
         of_points=True,
     ),
+    "time": GroupSpec(
+        {
+            "point": _per_point("P", dtype="uint8", meaning="label on which the keyframes agree", compressed=True),
+            "point_confidence": _per_point(
+                "P", dtype="uint8", meaning="255 times the confidence of point", compressed=True
+            ),
+            "image": _per_image("H", "W", dtypes=("uint8",), meaning="the same of pixels", compressed=True),
+        },
+        optional=True,
+        of_points=True,
+    ),
 }
 """The groups of a shard. Each is written and sealed by one task."""
 

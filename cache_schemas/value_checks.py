@@ -84,7 +84,7 @@ def _bad_points(groups: Groups) -> dict[str, str]:
 
 def _bad_ids(taxonomy: Taxonomy, groups: Groups) -> dict[str, str]:
     bad = {}
-    for group in (name for name in groups if name in ("labels", "truth") or name.startswith(SOURCE_PREFIX)):
+    for group in (name for name in groups if name in ("labels", "truth", "time") or name.startswith(SOURCE_PREFIX)):
         for name, ids in groups[group].items():
             if name == "segments" or name.endswith("_confidence"):  # these are no ids of classes
                 continue

@@ -254,6 +254,20 @@ class InstanceSettings(Settings):
     things: tuple[str, ...] = ()
 
 
+class TimeSettings(Settings):
+    """Labels on which the keyframes of a shard agree, in a group of their own.
+
+    Attributes:
+        enabled: whether the group `time` is made. It needs the poses of all clouds.
+        voxel_m: side of the voxels of the world in which keyframes agree, in metres.
+        rounds: how often scores spread from the voxels over the masks of all keyframes and back.
+    """
+
+    enabled: bool = False
+    voxel_m: float = Field(0.3, ge=0.01)
+    rounds: int = Field(4, ge=0, le=20)
+
+
 def in_pixels(size: Any, images: Any) -> Any:
     """Return `clip.size` as (height, width), in pixels, where it is a multiple of the training size `images`.
 
@@ -288,6 +302,7 @@ class LabelSettings(Settings):
         labels: the vote, and the confidence of labels.
         sweeps: clouds between keyframes.
         instances: instances of points, and their labels.
+        time: labels on which keyframes agree.
     """
 
     dataset: str
@@ -304,6 +319,7 @@ class LabelSettings(Settings):
     labels: VoteSettings = VoteSettings()
     sweeps: SweepSettings = SweepSettings()
     instances: InstanceSettings = InstanceSettings()
+    time: TimeSettings = TimeSettings()
 
     @model_validator(mode="before")
     @classmethod

@@ -15,6 +15,9 @@ EXAMPLE = "trainer/configs/nuscenes.yaml"
 INSTANCES = "instances"
 """The value of `stream.label_source` for the cached labels of points by instances."""
 
+TIME = "time"
+"""The value of `stream.label_source` for the cached labels of points and pixels on which keyframes agree."""
+
 RENAMED_KEYS = {
     "stream.samples": "stream.batch_samples",
     "optimiser.clip_norm": "optimiser.max_gradient_norm",
@@ -41,8 +44,9 @@ class StreamSettings(Settings):
         workers: processes that prepare batches ahead of time; 0: the training process prepares them itself.
         sweeps: sweeps that join each cloud, drawn at random from those in the cache; their points have no labels.
         label_source: the labels of points. `instances`: the cached ones by instances (`labelgen run --set
-            instances.enabled=true`); another name: imported ones (`labelgen import-labels`); None: the cached ones by
-            pixels. Labels of pixels always are those of the cache.
+            instances.enabled=true`); `time`: those on which keyframes agree (`--set time.enabled=true`); another name:
+            imported ones (`labelgen import-labels`); None: the cached ones by pixels. Labels of pixels are those on
+            which keyframes agree with `time`, and else the cached ones.
         local_copy: a folder on each node, where the arrays that the training reads are copied once, and then read from.
             None: they are read from the cache in every epoch.
     """

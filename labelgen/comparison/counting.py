@@ -1,4 +1,4 @@
-"""Score the voted labels of several caches against truth: each alone, and where all of them have a label."""
+"""Score the labels of several caches against truth: each alone, and where all of them have a label."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -78,12 +78,13 @@ class TargetCounts:
 class ComparedCache:
     """The labels of one cache: `targets` has pixels ("image") and, in caches with points, points ("point").
 
-    `preset` is what the settings of its last run are. `label_bytes` and `bytes` are those on disk of the group `labels`
-    and of all groups, for each sample. `stage_seconds` is what `seconds_per_sample` returns.
+    `preset` is what the settings of its last run are. `labels` is the group of the labels. `label_bytes` and `bytes` are
+    those on disk of this group and of all groups, for each sample. `stage_seconds` is what `seconds_per_sample` returns.
     """
 
     url: str
     preset: str
+    labels: str
     targets: Mapping[Target, TargetCounts]
     stage_seconds: Mapping[str, float | None]
     label_bytes: float
@@ -115,6 +116,7 @@ class ComparedLabels:
                 {
                     "cache": cache.url,
                     "preset": cache.preset,
+                    "labels": cache.labels,
                     **{target: counts.to_dict(names) for target, counts in cache.targets.items()},
                     "label_bytes_per_sample": cache.label_bytes,
                     "bytes_per_sample": cache.bytes,
@@ -126,8 +128,10 @@ class ComparedLabels:
         }
 
 
-def compare(urls: Sequence[str]) -> ComparedLabels:
+def compare(urls: Sequence[str], groups: Sequence[str] = ("labels",)) -> ComparedLabels:
     """Score the labels of the caches at `urls` on the shards that all of them have with the same samples.
+
+    Each of `groups` of labels, `labels` or `time`, is scored alone.
 
     Raises:
         CacheError: if a cache is missing or damaged, the caches have other classes, or they share no shard.
@@ -140,7 +144,8 @@ def compare(urls: Sequence[str]) -> ComparedLabels:
                 f"{cache.url}: its taxonomy {manifest.taxonomy.name} has other classes than that of {caches[0].url} "
                 f"({taxonomy.name}); compare caches of one taxonomy"
             )
-    records = [find_finished(cache, ("labels",)).records for cache in caches]
+    rows = [(cache, group) for cache in caches for group in groups]
+    records = [find_finished(cache, (group,)).records for cache, group in rows]
     shared = [
         key
         for key, record in records[0].items()
@@ -149,27 +154,29 @@ def compare(urls: Sequence[str]) -> ComparedLabels:
     if not shared:
         raise CacheError(f"{', '.join(urls)}: no shard with the same samples has labels in all; compare the same data")
     targets = TARGETS if all("point" in manifest.modalities for _, manifest in opened) else TARGETS[:1]
-    totals = [{target: TargetCounts(len(taxonomy.classes)) for target in targets} for _ in caches]
+    totals = [{target: TargetCounts(len(taxonomy.classes)) for target in targets} for _ in rows]
     for key in shared:
         for target in targets:
-            _count_shard(caches, key, target, [own[target] for own in totals])
+            _count_shard(rows, key, target, [own[target] for own in totals])
     samples = sum(len(records[0][key].samples) for key in shared)
+    presets = {cache.url: preset_of(manifest.config) for cache, manifest in opened}
     found = tuple(
         ComparedCache(
             cache.url,
-            preset_of(manifest.config),
+            presets[cache.url],
+            group,
             own,
-            seconds_per_sample(cache, shared[0], "labels"),
-            *(size / samples for size in _stored_bytes(cache, shared)),
+            seconds_per_sample(cache, shared[0], group),
+            *(size / samples for size in _stored_bytes(cache, group, shared)),
         )
-        for (cache, manifest), own in zip(opened, totals, strict=True)
+        for (cache, group), own in zip(rows, totals, strict=True)
     )
     return ComparedLabels(taxonomy, samples, len(set().union(*records)) - len(shared), found)
 
 
-def _count_shard(caches: Sequence[Cache], key: str, target: Target, totals: Sequence[TargetCounts]) -> None:
-    """Add the labels of one shard of all caches to the `totals` of each."""
-    read = [_read(cache, key, target) for cache in caches]
+def _count_shard(rows: Sequence[tuple[Cache, str]], key: str, target: Target, totals: Sequence[TargetCounts]) -> None:
+    """Add the labels of one shard of all `rows`, a cache and a group each, to the `totals` of each."""
+    read = [_read(cache, GroupPath(key, group), target) for cache, group in rows]
     for total, (ids, truth, confidence) in zip(totals, read, strict=True):
         total.add(ids, truth, confidence)
     alike = len({ids.shape for ids, _, _ in read}) == 1
@@ -182,10 +189,10 @@ def _count_shard(caches: Sequence[Cache], key: str, target: Target, totals: Sequ
 
 
 def _read(
-    cache: Cache, key: str, target: Target
+    cache: Cache, labels: GroupPath, target: Target
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None, NDArray[np.uint8] | None]:
-    """Return the voted labels of a shard, the truth, and the confidence; None for what the cache does not have."""
-    labels, truth = GroupPath(key, "labels"), GroupPath(key, "truth")
+    """Return the labels of a group of a shard, the truth, and the confidence; None for what the cache does not have."""
+    truth = GroupPath(labels.shard, "truth")
     seals = cache.seals([labels, truth])
     name = f"{target}_confidence"
     return (
@@ -195,11 +202,11 @@ def _read(
     )
 
 
-def _stored_bytes(cache: Cache, keys: Sequence[str]) -> tuple[int, int]:
-    """Return the bytes on disk of the groups `labels` of some shards, and of all their groups."""
+def _stored_bytes(cache: Cache, group: str, keys: Sequence[str]) -> tuple[int, int]:
+    """Return the bytes on disk of one group of some shards, and of all their groups."""
     sizes = {file: size or 0 for file, size in cache.file_sizes().items()}
     of_shards = {file: size for file, size in sizes.items() if file.startswith(tuple(f"shards/{key}/" for key in keys))}
-    return sum(size for file, size in of_shards.items() if file.split("/")[2] == "labels"), sum(of_shards.values())
+    return sum(size for file, size in of_shards.items() if file.split("/")[2] == group), sum(of_shards.values())
 
 
 def scores_of(confusion: NDArray[np.int64] | None) -> Scores | None:
@@ -210,4 +217,5 @@ def scores_of(confusion: NDArray[np.int64] | None) -> Scores | None:
 def describe(found: ComparedLabels) -> str:
     """Return a sentence on what was compared."""
     rest = f"; {counted(found.left_out, 'shard')} not in all caches left out" if found.left_out else ""
-    return f"{counted(found.samples, 'sample')} in all {len(found.caches)} caches{rest}"
+    caches = counted(len({cache.url for cache in found.caches}), "cache")
+    return f"{counted(found.samples, 'sample')} in all {caches}{rest}"

@@ -26,6 +26,8 @@ def render(found: ComparedLabels, width: int) -> str:
 
 
 def _tables(found: ComparedLabels) -> Iterator[Table]:
+    groups = {cache.labels for cache in found.caches}
+    kind = "voted labels" if groups == {"labels"} else "labels"
     for target in found.caches[0].targets:
         unit = UNITS[target]
         columns = ("mIoU", "accuracy", "coverage", "calibration\nerror", "mIoU,\ncommon", "accuracy,\ncommon")
@@ -36,7 +38,7 @@ def _tables(found: ComparedLabels) -> Iterator[Table]:
                 Column(name, justify="right", no_wrap=True)
                 for name in (*columns, "labels\na sample", "all\na sample", "work\na sample")
             ),
-            title=f"voted labels of {unit}; common: {unit} with a label in all caches",
+            title=f"{kind} of {unit}; common: {unit} with a label in all rows",
             title_justify="left",
             title_style="",
             box=box.SIMPLE_HEAD,
@@ -46,7 +48,8 @@ def _tables(found: ComparedLabels) -> Iterator[Table]:
         for cache in found.caches:
             sizes = (file_size(round(size)) for size in (cache.label_bytes, cache.bytes))
             work = "-" if cache.seconds is None else f"{cache.seconds:.2f} s"
-            table.add_row(printable(cache.url), cache.preset, *_cells(cache.targets[target]), *sizes, work)
+            name = printable(cache.url) if len(groups) == 1 else f"{printable(cache.url)} {cache.labels}"
+            table.add_row(name, cache.preset, *_cells(cache.targets[target]), *sizes, work)
         yield table
 
 

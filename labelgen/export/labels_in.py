@@ -26,8 +26,8 @@ from labelgen.export.labels_out import Track
 from labelgen.export.shards import FinishedShards, cloud_names, find_finished
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
-RESERVED = "instances"
-"""With this name, trainings choose the cached labels by instances."""
+RESERVED = {"instances": "by instances", "time": "over time"}
+"""With these names, trainings choose cached labels of another kind."""
 
 
 @dataclass
@@ -85,8 +85,8 @@ def import_labels(
         raise LabelFileError(
             f"--name {name!r}: not a name for a source; use at most 64 lower-case letters, digits, - and _"
         )
-    if name == RESERVED:
-        raise LabelFileError(f"--name {name}: reserved for the cached labels by instances; choose another one")
+    if name in RESERVED:
+        raise LabelFileError(f"--name {name}: reserved for the cached labels {RESERVED[name]}; choose another one")
     Cache.open(url)
     with run_lock(url):
         cache, manifest = Cache.open(url, "a")

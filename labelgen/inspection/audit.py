@@ -12,6 +12,7 @@ from labelgen.inspection.counting.instances import count_instances
 from labelgen.inspection.counting.inventory import Inventory, take_inventory
 from labelgen.inspection.counting.label_changes import count_label_changes
 from labelgen.inspection.counting.measures import Measurements
+from labelgen.inspection.counting.over_time import count_over_time
 from labelgen.inspection.counting.streaming import CountedSamples
 from labelgen.inspection.counting.summary import summarize, summarize_sample, summarize_shard
 from labelgen.inspection.declarations import smallest_seen_share
@@ -30,6 +31,7 @@ from labelgen.inspection.report import (
     TeacherNetworks,
     Verdict,
 )
+from labelgen.inspection.report_over_time import OverTimeReport
 from labelgen.inspection.selection import count_selection
 from labelgen.presets import preset_of
 from labelgen.weights import registered_as
@@ -61,8 +63,10 @@ def _inspect_one(url: str, selection: Selection | None, scoring: Scoring) -> Rep
     if scoring.source is not None:
         _check_source(cache, finished, scoring.source)
     counted, ranked = count_selection(url, manifest, finished, selection or Selection(), scoring)
-    instances = count_instances(cache, finished, len(manifest.taxonomy.names), scoring)
-    return _make_report(url, manifest, selection, scoring, inventory, counted, ranked, instances)
+    classes = len(manifest.taxonomy.names)
+    instances = count_instances(cache, finished, classes, scoring)
+    over_time = count_over_time(cache, finished, classes, scoring)
+    return _make_report(url, manifest, selection, scoring, inventory, counted, ranked, instances, over_time)
 
 
 def _check_source(cache: Cache, keys: Iterable[str], name: str) -> None:
@@ -83,6 +87,7 @@ def _make_report(
     counted: CountedSamples,
     ranked: Sequence[Measurements],
     instances: InstanceReport | None,
+    over_time: OverTimeReport | None,
 ) -> Report:
     names = manifest.taxonomy.names
     shards, samples = inventory.count_shards(), inventory.count_samples()
@@ -114,6 +119,7 @@ def _make_report(
         outliers=outliers,
         classes=diagnose_classes(counted.total, counted.shards, names, scoring.rule) if counted.total else (),
         instances=instances,
+        over_time=over_time,
         bytes=inventory.stored_bytes,
         verdict=Verdict(
             complete=judge_completeness(shards, samples),

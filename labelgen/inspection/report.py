@@ -14,6 +14,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from cache_schemas.documents import TeacherIdentity
 from cache_schemas.scoring import Absent, ScoringRule, Unlabelled
+from labelgen.inspection.report_over_time import OverTimeReport
 from labelgen.inspection.report_statistics import ByTarget, LabelStatistics, ReportPart, Value
 
 
@@ -337,6 +338,8 @@ class Report(ReportPart):
     """With truth: each class, worst first."""
     instances: InstanceReport | None
     """`null` where no shard has instances."""
+    over_time: OverTimeReport | None
+    """`null` where no shard has labels over time."""
     bytes: dict[str, int]
     """Bytes on disk by array, such as `sam/features`, summed over shards."""
     verdict: Verdict

@@ -11,11 +11,12 @@ from labelgen.stages.sam import SAM
 from labelgen.stages.stage import Stage, Teacher
 from labelgen.stages.sweeps import SWEEPS
 from labelgen.stages.text import TEXT
+from labelgen.stages.time import TIME
 from labelgen.stages.truth import TRUTH
 
 STAGES: dict[str, Stage] = {
     stage.name: stage
-    for stage in (TEXT, IMAGES, CLIP, SAM, POINTS, PAIRS, LABELS, TRUTH, SWEEPS, INSTANCES, INSTANCE_LABELS)
+    for stage in (TEXT, IMAGES, CLIP, SAM, POINTS, PAIRS, LABELS, TRUTH, SWEEPS, INSTANCES, INSTANCE_LABELS, TIME)
 }
 """All stages by the name of the group that they make."""
 

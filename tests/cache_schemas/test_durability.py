@@ -70,7 +70,7 @@ def test_the_seal_of_a_group_that_is_written_again_goes_first(
     assert disk.events == [("sync", "shards/toy-000/points")]
 
 
-OFF_BY_DEFAULT = ("sweeps", "instances", "instance_labels")
+OFF_BY_DEFAULT = ("sweeps", "instances", "instance_labels", "time")
 
 
 @pytest.mark.parametrize("group", [name for name in SHARD_GROUPS if name not in OFF_BY_DEFAULT])

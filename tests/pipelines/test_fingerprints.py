@@ -31,6 +31,7 @@ RECIPES = {
     "sweeps": "34aab59df7e71dc0",
     "instances": "879f727ab34a6316",
     "instance_labels": "ba35df174c7746ae",
+    "time": "2f3cfdb9dfaff370",
 }
 
 FINGERPRINTS = {

@@ -38,6 +38,7 @@ def test_raw_files_are_read_first_then_teachers_work_side_by_side_then_labels() 
         "labels": {"clip", "sam", "points"},
         "instances": {"points"},
         "instance_labels": {"labels", "clip", "points", "instances", "sam"},
+        "time": {"labels", "clip", "points", "sam"},
     }
     assert [name for name, step in steps.items() if step.reads_raw_files] == ["images", "points", "sweeps"]
     assert steps["clip"].roots == {"text"}

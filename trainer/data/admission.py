@@ -101,6 +101,8 @@ def _remedy(name: str) -> str:
         return (
             "make it with `labelgen run --set instances.enabled=true`, or train without stream.label_source=instances"
         )
+    if name.startswith("time/"):
+        return "make it with `labelgen run --set time.enabled=true`, or train without stream.label_source=time"
     if name.startswith(SOURCE_PREFIX):
         return "import labels for every shard with `labelgen import-labels`, or train without stream.label_source"
     return "run `labelgen verify` to see what else is missing"

@@ -23,7 +23,7 @@ from trainer.data.stream import CacheStream, SampleArrays, SampleRef
 from trainer.data.sweeps import join_sweeps
 from trainer.data.voxels import grid_position, voxelise
 from trainer.errors import UnfitCacheError
-from trainer.settings import INSTANCES, AugmentSettings, NetworkSettings, RunSettings
+from trainer.settings import INSTANCES, TIME, AugmentSettings, NetworkSettings, RunSettings
 
 HEIGHT_SCALE_M = 10.0
 """Heights, in metres, are divided by this before they enter the 3D network."""
@@ -84,7 +84,9 @@ def training_arrays(settings: RunSettings) -> tuple[list[str], list[str]]:
 
 
 def pixel_labels(settings: RunSettings) -> str:
-    """Return the array with the labels of pixels to train on."""
+    """Return the array with the labels of pixels to train on; see `StreamSettings.label_source`."""
+    if settings.stream.label_source == TIME:
+        return "time/image"
     return f"labels/image{_label_suffix(settings)}"
 
 
@@ -93,7 +95,7 @@ def point_labels(settings: RunSettings) -> str:
     source = settings.stream.label_source
     if source is None:
         return f"labels/point{_label_suffix(settings)}"
-    return "instance_labels/point" if source == INSTANCES else f"{SOURCE_PREFIX}{source}/point"
+    return {INSTANCES: "instance_labels/point", TIME: "time/point"}.get(source, f"{SOURCE_PREFIX}{source}/point")
 
 
 @dataclass(frozen=True)

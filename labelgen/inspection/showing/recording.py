@@ -21,6 +21,7 @@ _RECORDED_ARRAYS = {
     "sam": ("mask_ids",),
     "instances": ("point",),
     "instance_labels": ("point",),
+    "time": ("point",),
 }
 _GREY = (150, 150, 150)
 _PICTURE_DISTANCE_M = 2.0
@@ -60,7 +61,7 @@ def write_recording(url: str, samples: Sequence[SampleId], file: Path, source: s
 
 
 def _record_cloud(recording: "RecordingStream", sample: Sample, classes: int) -> None:
-    """Record the points by voted label, by raw label and by truth, and by instance and its label if the cache has them.
+    """Record the points by voted and raw label and by truth, and over time and by instance if the cache has these.
 
     Points without a label are separate, in grey.
     """
@@ -68,6 +69,8 @@ def _record_cloud(recording: "RecordingStream", sample: Sample, classes: int) ->
 
     xyz, labels = sample["points"]["xyz"], sample["labels"]
     ids_by_name = {"voted": labels["point"], "raw": labels["point_raw"]}
+    if "time" in sample.groups:
+        ids_by_name["over_time"] = sample["time"]["point"]
     if "point" in sample["truth"]:
         ids_by_name["truth"] = sample["truth"]["point"]
     if "instance_labels" in sample.groups:

@@ -24,6 +24,7 @@ DRAWN_ARRAYS = {
     "points": ("xyz",),
     "instances": ("point",),
     "instance_labels": ("point",),
+    "time": ("point", "image"),
 }
 """The arrays that `draw_sample` needs, by group; no names stand for all arrays of the group."""
 
@@ -42,10 +43,11 @@ _WRONG, _NO_TRUTH = (230, 0, 0), (255, 255, 255)
 def write_pictures(url: str, samples: Sequence[SampleId], folder: Path, source: str | None = None) -> list[Path]:
     """Write `<shard>-<nn>.png` for each sample of the cache at `url`, nn being its index in the shard.
 
-    A file has a column for each image, or for some of many. Its rows are: picture, raw labels, masks, voted labels;
-    where pixels have truth, the truth, and what is wrong (red; white has no truth); then points, if there are any, over
-    the picture by voted label, by truth where points have it, and, if the cache has instances, in the colour of their
-    instance and by the label that they get with instances. Labels of an imported `source` take the place of truth.
+    A file has a column for each image, or for some of many. Its rows are: picture, raw labels, masks, voted labels,
+    labels over time if the cache has them; where pixels have truth, the truth, and what is wrong with the voted labels
+    (red; white has no truth); then points, if there are any, over the picture by the same labels, by truth where points
+    have it, and, if the cache has instances, in the colour of their instance and by the label that they get with
+    instances. Labels of an imported `source` take the place of truth.
 
     Raises:
         OSError: if the folder cannot be written.
@@ -96,12 +98,16 @@ def draw_sample(sample: Sample, manifest: CacheManifest) -> dict[str, list[Pictu
         "masks": [blend(p, mask_colours(ids)) for p, ids in zip(rgb, sample["sam"]["mask_ids"], strict=True)],
         "voted labels": over_pictures(labels["image"]),
     }
+    if "time" in sample.groups:
+        layers["labels over time"] = over_pictures(sample["time"]["image"])
     if "image" in truth:
         both = zip(truth["image"], labels["image"], strict=True)
         layers["truth"] = over_pictures(truth["image"])
         layers["wrong"] = [blend(p, _wrong(*ids)) for p, ids in zip(rgb, both, strict=True)]
     if sample.has_points:
         layers["points, voted"] = _points_over(rgb, sample["pairs"], colours[labels["point"]])
+    if "time" in sample.groups:
+        layers["points, over time"] = _points_over(rgb, sample["pairs"], colours[sample["time"]["point"]])
     if "point" in truth:
         layers["points, truth"] = _points_over(rgb, sample["pairs"], colours[truth["point"]])
     if "instances" in sample.groups:

@@ -13,6 +13,7 @@ from cache_schemas.plurals import counted
 from labelgen.inspection.formatting import decimal, percent
 from labelgen.inspection.judging.verdict import STALE
 from labelgen.inspection.report import InstanceReport, Report, Verdict
+from labelgen.inspection.report_over_time import OverTimeReport
 from labelgen.inspection.report_statistics import LabelStatistics
 from labelgen.inspection.showing import tables
 from labelgen.inspection.showing.groups import group_rows
@@ -66,6 +67,8 @@ def _sections(report: Report) -> Iterator[RenderableType]:
         yield from tables.label_shares(statistics, class_name, report.scoring.title)
     if report.instances:
         yield _instances(report.instances)
+    if report.over_time:
+        yield _over_time(report.over_time)
     if report.outliers:
         yield tables.outliers(report.outliers)
     if diagnoses := [d for d in report.classes if class_name in (None, d.name)]:
@@ -151,6 +154,23 @@ def _instances(found: InstanceReport) -> RenderableType:
             f"mIoU of points: {percent(truth.point_miou_by_pixels)} by pixels, "
             f"{percent(truth.point_miou_by_instances)} with instances",
         )
+    return rows
+
+
+def _over_time(found: OverTimeReport) -> RenderableType:
+    rows = _headed_rows()
+    rows.add_row("over time", "voted labels of each keyframe -> labels on which keyframes agree")
+    for unit, labels in found.labels.by_unit:
+        labelled, miou, accuracy = (
+            f"{percent(kind.voted)} -> {percent(kind.over_time)}"
+            for kind in (labels.labelled, labels.miou, labels.accuracy)
+        )
+        rows.add_row("", f"{unit}: {labelled} have a label, mIoU {miou}, accuracy {accuracy}")
+        miou, accuracy = (
+            f"{percent(kind.voted)} -> {percent(kind.over_time)}"
+            for kind in (labels.common_miou, labels.common_accuracy)
+        )
+        rows.add_row("", f"{unit} with a label of both kinds: mIoU {miou}, accuracy {accuracy}")
     return rows
 
 

@@ -15,11 +15,13 @@ _NO_LABEL = (205, 205, 205)
 
 
 def draw_top_views(sample: Sample, taxonomy: Taxonomy) -> dict[str, Picture]:
-    """Draw the sample's cloud by voted label, by truth if there is any, and by instance; nothing without a cloud."""
+    """Draw the sample's cloud by voted label, over time, by truth and by instance; nothing without a cloud."""
     if not sample.has_points:
         return {}
     reach_m = top_view_reach_m(sample.dataset)
     labels = {"voted labels": sample["labels"]["point"]}
+    if "time" in sample.groups:
+        labels["labels over time"] = sample["time"]["point"]
     if "point" in sample["truth"]:
         labels["truth"] = sample["truth"]["point"]
     if "instance_labels" in sample.groups:

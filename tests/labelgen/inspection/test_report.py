@@ -38,6 +38,7 @@ KEYS = [
     "outliers",
     "classes",
     "instances",
+    "over_time",
     "bytes",
     "verdict",
 ]
