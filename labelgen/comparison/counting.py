@@ -78,8 +78,9 @@ class TargetCounts:
 class ComparedCache:
     """The labels of one cache: `targets` has pixels ("image") and, in caches with points, points ("point").
 
-    `preset` is what the settings of its last run are. `labels` is the group of the labels. `label_bytes` and `bytes` are
-    those on disk of this group and of all groups, for each sample. `stage_seconds` is what `seconds_per_sample` returns.
+    `preset` is what the settings of its last run are. `labels` is the group that holds the labels. `label_bytes` and
+    `bytes` are those on disk of this group and of all groups, for each sample. `stage_seconds` is what
+    `seconds_per_sample` returns.
     """
 
     url: str
