@@ -17,9 +17,9 @@ from typing import Any
 
 from cache_schemas.errors import CacheLockedError
 from cache_schemas.group_path import LOCKS
-from cache_schemas.location import StoreError, canonical, file_system, is_packed, is_url
+from cache_schemas.location import StoreError, canonical, file_system, is_url
 from cache_schemas.lock_files import LockFile, hold_alone, open_lock, remove_unused_folder
-from cache_schemas.packed_file import packed_error
+from cache_schemas.packed_file import refuse_packed
 
 LEASE_SECONDS = 60.0
 """A lease that was not renewed for this long counts as abandoned."""
@@ -41,8 +41,7 @@ def run_lock(cache: str) -> Iterator[str]:
         CacheLockedError: if another run holds it, or workers of a killed run are still writing.
         CacheError: if the lock file cannot be written, or the cache is packed.
     """
-    if is_packed(cache):
-        raise packed_error(cache)
+    refuse_packed(cache)
     holder = f"run {uuid.uuid4().hex[:8]} (process {os.getpid()} on {socket.gethostname()})"
     with _lease(cache, holder) if is_url(cache) else _file_lock(cache, holder):
         yield holder

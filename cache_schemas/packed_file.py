@@ -19,7 +19,7 @@ from typing import Any
 from cache_schemas.errors import CacheError
 from cache_schemas.group_path import NO_FOLDER_NAMES
 from cache_schemas.local_files import NoFileError, read_at
-from cache_schemas.location import disk_error
+from cache_schemas.location import disk_error, is_packed
 
 LARGEST_DIRECTORY_BYTES = 2**28
 """The directory of a zip is held in memory. Nothing larger is read; that of nuScenes' caches takes 6 MB."""
@@ -121,6 +121,16 @@ def packed_error(path: str) -> CacheError:
         f"{path}: a file, as a packed cache is, and only a folder or an object store can be written; unpack it with "
         f"`unzip -d FOLDER {path}`, and give that folder"
     )
+
+
+def refuse_packed(location: str) -> None:
+    """Check that a location is not that of a packed cache, before it is written.
+
+    Raises:
+        CacheError: if it is.
+    """
+    if is_packed(location):
+        raise packed_error(location)
 
 
 def open_packed(path: str) -> PackedFile:

@@ -10,6 +10,7 @@ from cache_schemas.errors import ConfigError
 from cache_schemas.group_path import SUMMARY
 from cache_schemas.location import canonical
 from cache_schemas.lock import run_lock, writing
+from cache_schemas.packed_file import refuse_packed
 from cache_schemas.store import Cache
 from labelgen.datasets.adapter import Adapter
 from labelgen.file_warnings import describe
@@ -77,6 +78,7 @@ def generate_labels(request: RunRequest, say: Callable[[str], None]) -> RunSumma
         LabelgenError, CacheError: if the run cannot start or continue; sealed groups are kept.
     """
     start = time.monotonic()
+    refuse_packed(request.cache)
     ensure_user_name()
     sweep_dead_clusters()
     adapter, resolved, scenes = read_dataset(request)

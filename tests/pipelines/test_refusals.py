@@ -41,6 +41,14 @@ def test_no_cache_is_made_in_a_folder_with_other_files(data: Path, tmp_path: Pat
     assert checksums(mine) == before
 
 
+def test_a_packed_cache_is_refused_before_the_data_set_is_read(tmp_path: Path, labelgen_here) -> None:
+    packed = tmp_path / "packed.zarr"
+    packed.write_bytes(b"a file")
+    done = labelgen_here.run(tmp_path / "no data set here", packed)
+    assert done.returncode == 1
+    assert "only a folder or an object store can be written; unpack it with" in done.stderr
+
+
 def test_an_object_store_without_its_package_is_one_error(labelgen_here) -> None:
     done = labelgen_here("inspect", "gs://bucket/cache.zarr")
     assert done.returncode == 1
