@@ -54,9 +54,9 @@ def shard_keys(report: Report) -> set[str]:
 
 
 def _settings(report: Report) -> dict[str, Setting]:
-    names = ("dataset", "split", "taxonomy", "prompts", "config_digest")
+    names = ("dataset", "split", "taxonomy", "prompts", "preset", "config_digest")
     teachers = report.teachers
-    return {**{name: getattr(report, name) for name in names}, "preset": teachers.preset, **teachers.networks}
+    return {**{name: getattr(report, name) for name in names}, "teachers": teachers.preset, **teachers.networks}
 
 
 def _changed_settings(ours: Report, theirs: Report) -> dict[str, HereThere[Setting]]:

@@ -1,5 +1,6 @@
 """The comparison of two caches: `--against`."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,16 @@ def test_a_cache_compared_with_itself_has_not_changed(ten_shards: str, report) -
     assert against["settings"] == {}
     assert against["moved"]["image"] == {"share": 0, "moves": []}
     assert {entry["image"] for entry in against["by_shard"]} == {0}
+
+
+def test_a_changed_preset_is_a_changed_setting(tmp_path: Path, make_cache, sample, report) -> None:
+    paper, better = (make_cache(tmp_path / name, {"s": [sample()]}) for name in ("paper.zarr", "better.zarr"))
+    read_better = {"clip": {"size": [8, 12], "window": 224}, "images": {"height": 4, "width": 6}}
+    for cache, config in ((paper, {"clip": {}}), (better, {**read_better, "labels": {"vote": "mean"}})):
+        document = json.loads(Path(cache, "zarr.json").read_text())
+        document["attributes"]["config"] = config
+        Path(cache, "zarr.json").write_text(json.dumps(document))
+    assert report(better, "--against", paper)["against"]["settings"] == {"preset": {"here": "better", "there": "paper"}}
 
 
 def test_changes_are_given_by_class_and_by_shard(ten_shards: str, tmp_path: Path, make_cache, sample, report) -> None:
