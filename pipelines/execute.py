@@ -203,8 +203,8 @@ class _Execution:
                 if labelled_before := {token: why for token, why in bad.items() if token in shard.labelled}:
                     self.unusable |= labelled_before
                     break
+                self.progress.leave_out(len(bad), shard.todo)
                 shard = await asyncio.to_thread(self.planner.without, shard, bad)
-                self.progress.quarantined += len(bad)
                 self.tally.setbacks.retries[BAD_SAMPLES] += 1
             self.tally.records[shard.key] = shard.record
             self.progress.shard_done()
@@ -220,7 +220,10 @@ class _Execution:
         async def run_when_ready(step: Step) -> Bad:
             await asyncio.gather(*(asyncio.shield(self.roots[name]) for name in step.roots if name in self.roots))
             bad = _merge(await asyncio.gather(*(running[name] for name in step.after)))
-            return bad or await self._make_step(step, shard)  # with bad samples, the shard is replanned anyway
+            if bad:  # the shard is replanned anyway
+                return bad
+            with self.progress.working(stage.name for stage in step.stages):
+                return await self._make_step(step, shard)
 
         for step in steps:
             running[step.name] = asyncio.create_task(run_when_ready(step))

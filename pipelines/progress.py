@@ -3,7 +3,8 @@
 import asyncio
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from typing import TextIO
 
 from rich.console import Console, Group
@@ -23,8 +24,8 @@ class Progress:
     """Counts what is done, and prints it to `stream`.
 
     All stages run at the same time, so the stage that needs most time for the rest of its samples determines the
-    estimate of the time left. The rate of a stage is that since its first samples: starting the run and loading the
-    teachers are not counted, unless there is no other measurement yet.
+    estimate of the time left. The rate of a stage is that of the time in which it had work: a stage that waits for
+    another one most of the time, as labels wait for SAM, follows it at once.
     """
 
     def __init__(self, shards: int, samples: dict[str, int], stream: TextIO | None = None) -> None:
@@ -33,7 +34,9 @@ class Progress:
         self._start = time.monotonic()
         self._expected = {stage: count for stage, count in samples.items() if count}
         self._done = dict.fromkeys(self._expected, 0)
-        self._first: dict[str, tuple[float, int]] = {}
+        self._at_work = dict.fromkeys(self._expected, 0)
+        self._worked = dict.fromkeys(self._expected, 0.0)
+        self._since: dict[str, float] = {}
         self._shards, self._shards_done = shards, 0
         self.quarantined = 0
         self._rows = _Rows(self._stream, shards, self._expected) if self._stream.isatty() else None
@@ -42,8 +45,30 @@ class Progress:
         """Count samples that a stage has worked on."""
         if stage in self._done:
             self._done[stage] = min(self._done[stage] + samples, self._expected[stage])
-            if samples:
-                self._first.setdefault(stage, (time.monotonic(), self._done[stage]))
+
+    @contextmanager
+    def working(self, stages: Iterable[str]) -> Iterator[None]:
+        """Count the time in which stages work on some shard."""
+        stages = [stage for stage in stages if stage in self._expected]
+        for stage in stages:
+            if not self._at_work[stage]:
+                self._since[stage] = time.monotonic()
+            self._at_work[stage] += 1
+        try:
+            yield
+        finally:
+            for stage in stages:
+                self._at_work[stage] -= 1
+                if not self._at_work[stage]:
+                    self._worked[stage] += time.monotonic() - self._since[stage]
+
+    def leave_out(self, samples: int, stages: Iterable[str]) -> None:
+        """Count samples that are quarantined: these stages do not work on them."""
+        self.quarantined += samples
+        for stage in stages:
+            if stage in self._expected:
+                self._expected[stage] = max(0, self._expected[stage] - samples)
+                self._done[stage] = min(self._done[stage], self._expected[stage])
 
     @property
     def samples_done(self) -> dict[str, int]:
@@ -110,10 +135,8 @@ class Progress:
             return 0.0
         if not done:
             return None
-        now, (first_time, first_count) = time.monotonic(), self._first[stage]
-        if done > first_count and now > first_time:
-            return rest * (now - first_time) / (done - first_count)
-        return rest * (now - self._start) / done
+        working = time.monotonic() - self._since[stage] if self._at_work[stage] else 0.0
+        return rest * (self._worked[stage] + working) / done
 
     def _run_seconds_left(self, elapsed: float) -> float | None:
         """Return the time left of the slowest stage; without teachers, that of the shards. None: not known yet."""
@@ -129,7 +152,7 @@ class Progress:
     def _print(self) -> None:
         if self._rows:
             left = {stage: self.seconds_left(stage) for stage in self._expected}
-            self._rows.show(self._done, left, self._shards_done, " | ".join(self._state()))
+            self._rows.show(self._done, self._expected, left, self._shards_done, " | ".join(self._state()))
         else:
             print(self.line(), file=self._stream, flush=True)
 
@@ -154,10 +177,13 @@ class _Rows:
         self._live = Live(self._rows, console=console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False)
         self._live.start()
 
-    def show(self, done: dict[str, int], left: dict[str, float | None], shards: int, state: str) -> None:
-        for stage, count in done.items():
+    def show(
+        self, done: dict[str, int], expected: dict[str, int], left: dict[str, float | None], shards: int, state: str
+    ) -> None:
+        for stage, task in self._tasks.items():
             seconds = left[stage]
-            self._rows.update(self._tasks[stage], completed=count, left=f"{_clock(seconds)} left" if seconds else "")
+            more = f"{_clock(seconds)} left" if seconds else ""
+            self._rows.update(task, completed=done[stage], total=expected[stage], left=more)
         self._rows.update(self._shards, completed=shards)
         self._live.update(Group(self._rows, Text(state, style="dim")), refresh=True)
 

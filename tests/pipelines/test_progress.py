@@ -25,10 +25,11 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 def test_the_slower_teacher_decides_the_estimate(clock: list[float]) -> None:
     shown = Progress(10, {"images": 400, "clip": 400, "sam": 400}, io.StringIO())
-    clock[0] = 60
-    shown.add("clip", 400)
-    assert shown.line().endswith("ETA unknown yet")
-    shown.add("sam", 10)
+    with shown.working(["images", "clip", "sam"]):
+        clock[0] = 60
+        shown.add("clip", 400)
+        assert shown.line().endswith("ETA unknown yet")
+        shown.add("sam", 10)
     shown.shard_done()
     assert shown.line() == (
         "labels: 1/10 shards | clip 400/400 samples | sam 10/400 samples, 39 min 00 s left"
@@ -39,26 +40,57 @@ def test_the_slower_teacher_decides_the_estimate(clock: list[float]) -> None:
 def test_the_rate_of_a_stage_does_not_count_the_start(clock: list[float]) -> None:
     shown = Progress(10, {"sam": 100}, io.StringIO())
     clock[0] = 600  # a cluster that starts, and a network that is loaded
-    shown.add("sam", 10)
-    clock[0] = 620
-    shown.add("sam", 20)
-    assert shown.seconds_left("sam") == 70  # 20 samples in 20 s, and 70 are left
+    with shown.working(["sam"]):
+        clock[0] = 610
+        with shown.working(["sam"]):  # two shards at once
+            clock[0] = 620
+            shown.add("sam", 20)
+        assert shown.seconds_left("sam") == 80  # 20 samples in 20 s, and 80 are left
 
 
 def test_a_stage_without_a_teacher_can_be_the_slowest(clock: list[float]) -> None:
     shown = Progress(10, {"images": 100, "sam": 100}, io.StringIO())
-    for second, (images, sam) in {10: (1, 10), 20: (1, 10)}.items():
-        clock[0] = second
-        shown.add("images", images)
-        shown.add("sam", sam)
+    with shown.working(["images", "sam"]):
+        clock[0] = 20
+        shown.add("images", 2)
+        shown.add("sam", 20)
     assert shown.line().endswith("sam 20/100 samples, 1 min 20 s left | 20 s elapsed | ETA 16 min 20 s")
+
+
+def test_stages_that_wait_for_a_teacher_do_not_make_the_estimate_longer(clock: list[float]) -> None:
+    """Shards of 10 samples: SAM takes 250 s for each, and labels one second after SAM."""
+    shown = Progress(12, {"sam": 120, "labels": 120}, io.StringIO())
+    with shown.working(["sam"]):
+        for _ in range(11):
+            clock[0] += 250
+            shown.add("sam", 10)
+            with shown.working(["labels"]):
+                clock[0] += 1
+                shown.add("labels", 10)
+            shown.shard_done()
+        clock[0] += 225
+        shown.add("sam", 9)
+        assert shown.line().endswith("sam 119/120 samples, 25 s left | 49 min 46 s elapsed | ETA 25 s")
+
+
+def test_samples_that_are_quarantined_are_not_waited_for(clock: list[float]) -> None:
+    shown = Progress(4, {"clip": 4, "sam": 4}, io.StringIO())
+    with shown.working(["clip", "sam"]):
+        clock[0] = 30
+        shown.add("clip", 4)
+        shown.add("sam", 3)
+        shown.leave_out(1, ["sam", "labels"])
+    assert shown.line() == (
+        "labels: 0/4 shards | clip 4/4 samples | sam 3/3 samples | 1 quarantined | 30 s elapsed | ETA 0 s"
+    )
+    assert shown.samples_due == {"clip": 0, "sam": 0}
 
 
 def test_without_teachers_shards_decide_the_estimate(clock: list[float]) -> None:
     shown = Progress(4, {"labels": 8, "clip": 0}, io.StringIO())
     clock[0] = 3600
     shown.shard_done()
-    shown.quarantined = 2
+    shown.leave_out(2, [])
     assert shown.line() == "labels: 1/4 shards | 2 quarantined | 1 h 00 min elapsed | ETA 3 h 00 min"
 
 
@@ -70,8 +102,9 @@ def watch(shown: Progress) -> None:
         await asyncio.sleep(0.1)
         printing.cancel()
 
-    asyncio.run(work())
-    shown.add("clip", 1)
+    with shown.working(["clip"]):
+        asyncio.run(work())
+        shown.add("clip", 1)
     shown.shard_done()
     shown.finish()
 
