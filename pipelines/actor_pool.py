@@ -4,12 +4,14 @@ Each actor has up to two calls, so that it is never idle. When an actor dies, it
 alone on an actor, so that the next death is charged to the call that caused it. A call is given up after a bounded
 number of tries. Actors that are lost with their node are replaced too, and no call is charged.
 
+Ray's memory monitor kills actors while their node is short of memory. They are replaced after a pause, which grows from
+kill to kill. A call is only charged with that if its actor had taken more memory than any that answered a call.
+
 Calls go to actors that are ready. An actor that Ray cannot place, because a GPU is busy or a node is lost, only makes
 the pool smaller until it can be placed.
 """
 
 import asyncio
-import re
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -23,8 +25,17 @@ from cache_schemas.errors import CacheError
 from cache_schemas.plurals import counted
 from labelgen.errors import LabelgenError
 from pipelines.errors import PipelineError
-from pipelines.node_loss import MOST_LOSSES, is_node_loss, origin
-from pipelines.setbacks import TEACHER_FAILURES, Setbacks
+from pipelines.failures import CallFailures, StartFailures, cannot_start
+from pipelines.memory_shortage import (
+    MOST_KILLS,
+    MemoryOfSuccess,
+    describe_shortage,
+    is_memory_kill,
+    pause_seconds,
+    shortage_error,
+)
+from pipelines.node_loss import origin
+from pipelines.setbacks import MEMORY_KILLS, Setbacks
 
 IN_FLIGHT = 2
 REMINDER_SECONDS = 60.0
@@ -35,13 +46,20 @@ BROKEN_AFTER_CALLS = 5
 """After this number of given-up calls without one success, the pool itself counts as broken."""
 
 
+Submit = Callable[[Any], "Sequence[ray.ObjectRef[Any]]"]
+"""Starts a call on an actor."""
+
+
 class CallFailedError(Exception):
     """A call was given up; the message is the reason of its last failure."""
 
 
 @dataclass(eq=False)
 class _Worker:
+    """A place for an actor, and the actor there; `kills` are those by the memory monitor since its last success."""
+
     actor: Any
+    kills: int = 0
     waiting: int = 0
     ready: bool = False
     leaving: bool = False
@@ -83,6 +101,7 @@ class ActorPool:
         self._successes = 0
         self._given_up = 0
         self._last_failure = ""
+        self._memory = MemoryOfSuccess()
 
     @property
     def size(self) -> int:
@@ -111,7 +130,7 @@ class ActorPool:
                 f"{self._last_failure}; fix the cause, then run the same command again"
             )
 
-    async def call(self, submit: Callable[[Any], "Sequence[ray.ObjectRef[Any]]"]) -> "tuple[Any, ray.ObjectRef[Any]]":
+    async def call(self, submit: Submit) -> "tuple[Any, ray.ObjectRef[Any]]":
         """Run one call: `submit(actor)` starts it and returns two references, to a small report and to the result.
 
         Returns the report's value and the reference to the result.
@@ -119,7 +138,7 @@ class ActorPool:
         Raises:
             CallFailedError: if the call keeps failing or keeps killing its actor.
             LabelgenError, CacheError: if the call raised one, since a retry would raise it again.
-            PipelineError: if the pool is broken.
+            PipelineError: if the pool is broken, or a node stays short of memory.
         """
         self._calls += 1
         self._load_all()
@@ -130,40 +149,34 @@ class ActorPool:
             async with self._changed:
                 self._changed.notify_all()
 
-    async def _try(self, submit: Callable[[Any], "Sequence[ray.ObjectRef[Any]]"]) -> "tuple[Any, ray.ObjectRef[Any]]":
-        failures: list[str] = []
-        suspect, losses = False, 0
-        while len(failures) <= self._retries:
-            async with self._worker(alone=suspect) as worker:
+    async def _try(self, submit: Submit) -> "tuple[Any, ray.ObjectRef[Any]]":
+        failures = CallFailures(self.name, self._memory, self._setbacks)
+        while len(failures.charged) <= self._retries:
+            await asyncio.sleep(failures.pause)
+            async with self._worker(alone=failures.suspect) as worker:
                 actor = worker.actor
                 try:
                     report, result = submit(actor)
                     value = await report
-                    self._successes += 1
+                    self._count_success(worker, value)
                     return value, result
                 except (LabelgenError, CacheError) as error:
                     raise origin(error) from None
                 except Exception as error:
                     if worker.leaving:
                         continue
-                    died = isinstance(error, RayActorError)
-                    if died:
-                        self._replace(worker, actor, error)
-                    if is_node_loss(error) and losses < MOST_LOSSES:
-                        losses += 1
-                        self._setbacks.node_losses += 1
-                        continue
-                    self._setbacks.retries[TEACHER_FAILURES] += 1
-                    if died and not suspect:
-                        suspect = True
-                        continue
-                    cause = origin(error)
-                    what = "its worker died" if died else type(cause).__name__
-                    failures.append(f"{what}: {_first_line(cause)}")
-        self._last_failure = failures[-1]
+                    self._replace_if_dead(worker, actor, error)
+                    failures.add(error)
+        tries, reason = len(failures.charged), failures.charged[-1]
+        self._last_failure = reason
         await self._count_given_up()
         self.check()
-        raise CallFailedError(f"{failures[-1]} ({len(failures)} tries)")
+        raise CallFailedError(f"{reason} ({tries} tries)")
+
+    def _count_success(self, worker: _Worker, report: Any) -> None:
+        self._successes += 1
+        worker.kills = 0
+        self._memory.add(report)
 
     async def wait_until_ready(self) -> None:
         """Wait until all actors are ready, or one is and the others are late.
@@ -256,31 +269,29 @@ class ActorPool:
         for worker in self._workers:
             worker.loading = worker.loading or asyncio.create_task(self._load(worker))
 
-    async def _load(self, worker: _Worker) -> None:
-        """Wait until the actor of a worker is ready; replace one that dies while it loads."""
-        deaths = losses = 0
-        while True:
+    async def _load(self, worker: _Worker, pause: float | None = None) -> None:
+        """Wait until the actor of a worker is ready; replace one that dies while it loads.
+
+        With a `pause`, in seconds, the actor is dead, and is replaced after it.
+        """
+        failures = StartFailures(self.name, self._retries, self._setbacks)
+        while not self._failure:
             try:
+                if pause is not None:
+                    await asyncio.sleep(pause)
+                    worker.actor = self._spawn()
+                    self._setbacks.actor_restarts += 1
                 await worker.actor.__ray_ready__.remote()
                 worker.ready = True
                 break
             except Exception as error:
-                if not isinstance(error, RayActorError) or "creation task" in str(error):
-                    self._failure = self._cannot_start(error)
-                    break
-                if is_node_loss(error) and losses < MOST_LOSSES:
-                    losses += 1
-                    self._setbacks.node_losses += 1
-                else:
-                    deaths += 1
-                if deaths > self._retries:
-                    self._failure = PipelineError(
-                        f"the {self.name} teacher cannot start: its worker died {deaths} times while loading it; "
-                        "free some memory, then run the same command again"
-                    )
-                    break
-                worker.actor = self._spawn()
-                self._setbacks.actor_restarts += 1
+                if not is_memory_kill(error):
+                    pause = 0.0
+                    self._failure = self._failure or failures.add(error)
+                    continue
+                pause = self._count_kill(worker, error)
+                if worker.kills >= MOST_KILLS and not self.ready:
+                    self._failure = shortage_error(f"the {self.name} actor", error)
         async with self._changed:
             self._changed.notify_all()
 
@@ -313,30 +324,27 @@ class ActorPool:
         if self._failure:
             raise self._failure
 
-    def _replace(self, worker: _Worker, dead: Any, error: Exception) -> None:
-        if "creation task" in str(error):
-            raise self._cannot_start(error) from None
-        if worker.actor is dead:
-            ray.kill(dead)  # one that is only unreachable would keep its share of a GPU
+    def _replace_if_dead(self, worker: _Worker, actor: Any, error: Exception) -> None:
+        """Replace the actor of a worker, once for all of its calls, if the error of a call says that it died."""
+        killed = is_memory_kill(error)
+        if not killed and not isinstance(error, RayActorError):
+            return
+        if not killed and "creation task" in str(error):
+            raise cannot_start(self.name, error) from None
+        if worker.actor is actor and worker.ready:
+            ray.kill(actor)  # one that is only unreachable would keep its share of a GPU
             worker.ready = False
-            worker.actor = self._spawn()
-            self._setbacks.actor_restarts += 1
-            worker.loading = asyncio.create_task(self._load(worker))
+            worker.loading = asyncio.create_task(self._load(worker, self._count_kill(worker, error) if killed else 0.0))
+
+    def _count_kill(self, worker: _Worker, error: Exception) -> float:
+        """Count and report a kill by the memory monitor; returns how long to wait, in seconds."""
+        worker.kills += 1
+        self._setbacks.retries[MEMORY_KILLS] += 1
+        pause = pause_seconds(worker.kills)
+        self._say(f"{describe_shortage(error)}: Ray killed a {self.name} actor; starting it again in {pause:g} s")
+        return pause
 
     def _end(self, worker: _Worker) -> None:
         if worker.loading:
             worker.loading.cancel()
         ray.kill(worker.actor)
-
-    def _cannot_start(self, error: Exception) -> PipelineError:
-        return PipelineError(f"the {self.name} teacher cannot start: {_last_line(error)}")
-
-
-def _first_line(error: BaseException) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-
-
-def _last_line(error: BaseException) -> str:
-    """Return the last line of a remote traceback, which is the exception, without the name of its class."""
-    last = next((line.strip() for line in reversed(str(error).splitlines()) if line.strip()), type(error).__name__)
-    return re.sub(r"^[\w.]+Error: ", "", last)

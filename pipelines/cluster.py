@@ -66,6 +66,8 @@ def cluster(address: str | None, *, num_cpus: int | None = None, log_to_driver: 
     given = _given_address(address)
     # A call has two references. After a failure only one is awaited, and Ray would report the other as unhandled.
     os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
+    # Ray would retry a task that its memory monitor kills for ever. `CpuTasks` decides how often.
+    os.environ.setdefault("RAY_task_oom_retries", "0")
     joined = _remote(given, log_to_driver) if given else local_cluster(num_cpus, log_to_driver)
     # Ray prints messages about dead workers to standard output, where only the summary of the run belongs.
     with redirect_stdout(sys.stderr if log_to_driver else _FirstLines()), joined:

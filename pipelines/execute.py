@@ -27,6 +27,7 @@ from pipelines.config import RaySettings
 from pipelines.cpu_tasks import DEATHS, CpuTasks
 from pipelines.errors import PipelineError
 from pipelines.in_flight import ShardGate, most_shards, shard_bytes
+from pipelines.memory_shortage import describe_shortage, is_memory_kill
 from pipelines.metrics import MetricsPublisher
 from pipelines.node_loss import MOST_LOSSES, is_node_loss, origin
 from pipelines.order import Step, steps_of
@@ -84,6 +85,11 @@ def execute(
     except OSError as error:
         raise PipelineError(_disk_error(job.cache_url, origin(error))) from None
     except DEATHS as error:
+        if is_memory_kill(error):
+            raise PipelineError(
+                f"{describe_shortage(error)}: Ray killed a task that took more memory than those of other shards; free "
+                "memory, or make a new cache with a lower shard_samples; then run the same command again"
+            ) from None
         raise PipelineError(f"a worker died while writing ({error}); run the same command again") from None
     except RayError as error:
         reason = str(error).strip().splitlines()[-1]
@@ -101,7 +107,7 @@ class _Execution:
         self.pools = TeacherPools(settings, self.job_ref, cluster, progress, self.tally.setbacks)
         self.teaching = Teaching(self.pools, settings, self.tally.add, progress.add)
         self.metrics = MetricsPublisher(job.resolved.settings.dataset, self.tally, progress)
-        self.cpu = CpuTasks(self.job_ref, settings.retries, self.tally.add)
+        self.cpu = CpuTasks(self.job_ref, settings.retries, self.tally.add, progress.note)
         self.gate = ShardGate(self._most_shards)
         self.roots: dict[str, asyncio.Task[None]] = {}
         self.unusable: dict[str, BadSample] = {}

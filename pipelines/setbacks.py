@@ -3,10 +3,11 @@
 from collections import Counter
 from dataclasses import dataclass, field
 
-TEACHER_FAILURES, WORKER_DEATHS = "teacher_failures", "worker_deaths"
+TEACHER_FAILURES, WORKER_DEATHS, MEMORY_KILLS = "teacher_failures", "worker_deaths", "memory_kills"
 STORE_REQUESTS, BAD_SAMPLES = "store_requests", "bad_samples"
-"""Reasons of retries: a call that raised, or killed the actor of its teacher; a task whose worker died; a request that
-the object store failed; a shard whose work was planned again without samples that turned out to be bad."""
+"""Reasons of retries: a call that raised, or killed the actor of its teacher; a task whose worker died; an actor or a
+task that Ray's memory monitor killed; a request that the object store failed; a shard whose work was planned again
+without samples that turned out to be bad."""
 
 
 @dataclass

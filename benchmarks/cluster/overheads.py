@@ -50,7 +50,7 @@ def main() -> None:
 
 
 async def _measure(job: "ray.ObjectRef[Job]", cores: int, samples: tuple[Any, ...]) -> dict[str, float]:
-    cpu = CpuTasks(job, 0, lambda report: None)
+    cpu = CpuTasks(job, 0, lambda report: None, print)
     sample = samples[0]
 
     def empty_task() -> Awaitable[Any]:
