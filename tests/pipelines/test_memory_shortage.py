@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import subprocess
 import sys
 from typing import Any
@@ -110,13 +111,13 @@ def test_pauses_grow_up_to_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 SCRIPT = """
-import asyncio, time
+import asyncio, sys, time
 import ray
 from pipelines import cpu_tasks, memory_shortage
 from pipelines.cluster import cluster
 
 memory_shortage.FIRST_PAUSE_SECONDS = 0.01
-cpu_tasks.MOST_KILLS = 2
+memory_shortage.MOST_KILLS = cpu_tasks.MOST_KILLS = 2
 
 @ray.remote
 def wait(job):
@@ -124,13 +125,14 @@ def wait(job):
 
 with cluster(None, num_cpus=1):
     for most_mib in (1e9, 1.0):
-        reports = []
-        cpu = cpu_tasks.CpuTasks(ray.put(None), 1, reports.append, lambda text: print("said", text))
+        reports, said = [], []
+        cpu = cpu_tasks.CpuTasks(ray.put(None), 1, reports.append, said.append)
         cpu._memory.most_mib = most_mib
         try:
             asyncio.run(cpu.run(wait))
         except Exception as error:
-            print(type(error).__name__, str(error).splitlines()[0], len(reports))
+            print("END", type(error).__name__, str(error).splitlines()[0], file=sys.stderr)
+        print("END", len(reports), said[0], file=sys.stderr)
 """
 
 
@@ -142,5 +144,10 @@ def test_tasks_that_the_memory_monitor_kills_are_not_tried_for_ever() -> None:
     done = subprocess.run(
         command, env={**os.environ, **settings}, capture_output=True, text=True, timeout=120, check=True
     )
-    print(done.stderr)
-    assert done.stdout == ""
+    stopped, kills, charged, charged_kills = [line for line in done.stderr.splitlines() if line.startswith("END")]
+    why = r"END PipelineError node \S+ is short of memory \(\S+ used / \S+ limit\): Ray killed the same task 2 times"
+    assert re.match(why, stopped)
+    assert kills.startswith("END 2 node ")
+    assert kills.endswith("Ray killed a task; trying it again in 0.01 s")
+    assert charged.startswith("END OutOfMemoryError"), "the task took more than 1 MiB, as Ray's error tells"
+    assert charged_kills.startswith("END 2 ")
