@@ -28,7 +28,7 @@ def is_memory_kill(error: BaseException) -> bool:
 def pause_seconds(kills: int) -> float:
     """Return how long to wait after so many kills in a row: each pause is twice as long as the one before."""
     doublings = min(kills - 1, 10)
-    return min(FIRST_PAUSE_SECONDS * 2**doublings, LONGEST_PAUSE_SECONDS)
+    return min(FIRST_PAUSE_SECONDS * 2.0**doublings, LONGEST_PAUSE_SECONDS)
 
 
 def killed_mib(error: BaseException) -> float | None:
