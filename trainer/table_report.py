@@ -98,8 +98,8 @@ def write(table: Table, out: Path) -> None:
 
 
 def _document(table: Table) -> dict[str, Any]:
-    """Return the table as one object: that of the first cache, and those of further ones in `more_caches`."""
-    first, *more = (
+    """Return the table as one object, JSON-ready."""
+    caches = [
         {
             "cache": block.cache,
             "scenes": block.scenes or None,
@@ -107,8 +107,8 @@ def _document(table: Table) -> dict[str, Any]:
             "rows": [_row_document(result, number) for result in table.rows],
         }
         for number, block in enumerate(table.caches)
-    )
-    return first | {"seeds": list(table.seeds), "settings": list(table.overrides), "more_caches": more}
+    ]
+    return {"caches": caches, "seeds": list(table.seeds), "settings": list(table.overrides)}
 
 
 def _row_document(result: RowResult, cache: int) -> dict[str, Any]:
