@@ -39,8 +39,8 @@ class LocalCopy:
         """
         self._folder = Path(os.path.abspath(folder))  # noqa: PTH100  # `resolve` would follow a link
         self._source, self._seals = source, seals
-        self._reader = RowReader(str(self._folder))
         self._make_private_folder()
+        self._reader = RowReader(str(self._folder))
 
     def open(
         self, files: Mapping[str, ArrayFile], whole: Collection[str] = ()
