@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from trainer.data.stream import CacheStream
 
 OPTIONAL = ("clip/features", "sweeps", "instance_labels")
-"""What a cache may lack; rows that need it are left out then."""
+"""Groups and arrays that a cache may lack. Rows that need them are left out then."""
 
 NOT_SCORED = float("nan")
 

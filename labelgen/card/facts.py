@@ -166,18 +166,18 @@ def _sources(cache: Cache, manifest: CacheManifest, own_licence: str | None) -> 
         if record.samples:
             place = record.dataset or manifest.dataset, manifest.split_of(record)
             records.setdefault(place, []).append(record)
+    own = Licence(own_licence, "") if own_licence else None
     for source in manifest.sources:
         found = records.get((source.dataset, source.split), [])
-        declared = _declared(source.dataset)
-        own = Licence(own_licence, "") if own_licence else None
+        licence, citation = _declared(source.dataset)
         yield Source(
             dataset=source.dataset,
             version=source.version or "",
             split=source.split,
             scenes=len({record.scene for record in found}),
             samples=sum(len(record.samples) for record in found),
-            licence=declared[0] or own,
-            citation=declared[1],
+            licence=licence or own,
+            citation=citation,
         )
 
 
