@@ -140,7 +140,7 @@ def collect_facts(report: Report, own_licence: str | None) -> CardFacts:
     if own_licence and all(source.licence and source.licence.name != own_licence for source in sources):
         raise CacheError(
             f"--licence {own_licence!r}: {', '.join(manifest.datasets)} has a licence of its own "
-            f"({', '.join(source.licence.name for source in sources if source.licence)}); leave the option away"
+            f"({', '.join(source.licence.name for source in sources if source.licence)}); omit the option"
         )
     return CardFacts(
         report=report,
