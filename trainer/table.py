@@ -124,8 +124,8 @@ def _reasons_to_leave_out(
             reasons[row.name] = lacking
         elif row.overrides and settings[row.name].stream.images > most:
             reasons[row.name] = f"samples have {counted(most, 'image')}"
-    for row in [row for row in rows if row.name not in reasons][:1]:
-        open_training_caches(settings[row.name], request.caches)
+    if possible := next((row for row in rows if row.name not in reasons), None):
+        open_training_caches(settings[possible.name], request.caches)
     return reasons
 
 
