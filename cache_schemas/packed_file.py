@@ -136,7 +136,7 @@ class PackedFile:
 def packed_error(path: str) -> CacheError:
     """Return the error of a file that was to be changed."""
     return CacheError(
-        f"{path}: is a packed cache, and only a folder or an object store can be written; unpack it with "
+        f"{path}: is a file, and only a folder or an object store can be written; unpack a packed cache with "
         f"`unzip -d FOLDER {path}`, and give that folder"
     )
 

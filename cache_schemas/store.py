@@ -55,8 +55,8 @@ class Cache:
         Raises:
             CacheError: if it cannot be written there.
         """
-        cache = cls(url, "a")
         try:
+            cache = cls(url, "a")
             cache._attributes([""])
         except CacheError as error:
             raise CacheError(f"{url}: cannot write the cache here ({error}); choose another cache folder") from error
