@@ -73,9 +73,10 @@ def write_card(cache: Cache, readme: str, croissant: str) -> tuple[str, ...]:
     files = files_at(cache.url)
     for name in CARD:
         files.refuse_links(name)
-    if README in cache.top_names() and _described_content(cache.url) is None:
+    present = [name for name in CARD if name in cache.top_names()]
+    if present and _described_content(cache.url) is None:
         raise CacheError(
-            f"{cache.url}/{README}: not a card that `labelgen card` wrote, so it is kept; move this file away"
+            f"{cache.url}/{present[0]}: not a card that `labelgen card` wrote, so it is kept; move this file away"
         )
     files.put({README: readme.encode(), CROISSANT: croissant.encode()})
     return CARD

@@ -34,6 +34,7 @@ def card(cache: str, stdout: bool, as_json: bool, licence: str | None) -> None:
 
     from cache_schemas.card_files import write_card
     from cache_schemas.lock import run_lock
+    from cache_schemas.names import is_plain
     from cache_schemas.store import Cache
     from labelgen.card.croissant import render_croissant
     from labelgen.card.facts import collect_facts
@@ -42,6 +43,8 @@ def card(cache: str, stdout: bool, as_json: bool, licence: str | None) -> None:
 
     if stdout and as_json:
         raise click.UsageError("--stdout and --json exclude each other")
+    if licence is not None and (not licence.strip() or not is_plain(licence)):
+        raise click.UsageError(f"--licence {licence!r}: give its name in one line, such as 'CC BY 4.0'")
     opened, _ = Cache.open(cache)
     with nullcontext() if stdout or as_json else run_lock(cache):
         with TqdmCallback(desc="reading shards", unit="task", delay=2, leave=False, disable=None, file=sys.stderr):

@@ -279,3 +279,27 @@ def test_names_in_the_cache_are_no_markup(make_cache: MakeCache, sample: MakeSam
     text = text_of(labelgen("card", url, "--stdout"))
     assert r"| 0 | a\|b | 50.0% |" in text and "| 1 | &lt;script> | 50.0% |" in text and "| 2 | ''' | 0.0% |" in text
     assert np.isin([line.count("```") for line in text.splitlines()], [0, 1]).all() and text.count("```") == 4
+
+
+def test_texts_of_the_manifest_are_no_markup(own: Path) -> None:
+    cache, manifest = Cache.open(str(own))
+    config = {"prompts": "a\n```\n# H\n````", "other": "long " * 20 + "```"}
+    software = {"[x](http://x)": "1\n# H\x1b[31m", "![i](http://i)": "*2*"}
+    Cache.create(cache.url, manifest.model_copy(update={"config": config, "software": software}))
+    text = text_of(labelgen("card", own, "--stdout"))
+    settings = text[text.index("`````yaml\n") :]
+    assert settings.endswith("\n`````\n") and settings.count("`````") == 2
+    assert r"\[x\](http://x) 1 # H\\x1b\[31m, !\[i\](http://i) \*2\*." in text and "\x1b" not in text
+
+
+def test_a_users_own_croissant_is_kept(own: Path) -> None:
+    (own / "croissant.json").write_text("mine")
+    result = labelgen("card", own)
+    assert result.exit_code == 1 and "croissant.json: not a card" in result.stderr
+    assert (own / "croissant.json").read_text() == "mine"
+
+
+@pytest.mark.parametrize("licence", ["", " ", "CC\n# BY", "CC \x1b[31m", "CC \udcff"])
+def test_a_licence_is_one_line_of_text(own: Path, licence: str) -> None:
+    result = labelgen("card", own, "--stdout", "--licence", licence)
+    assert result.exit_code == 2 and "give its name in one line" in result.stderr
