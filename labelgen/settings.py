@@ -263,7 +263,7 @@ class TimeSettings(Settings):
     """
 
     enabled: bool = False
-    voxel_m: float = Field(0.3, ge=0.01)
+    voxel_m: float = Field(0.3, ge=0.01, le=100)
     rounds: int = Field(4, ge=0, le=20)
 
 

@@ -131,6 +131,7 @@ def test_scientific_notation_is_a_number() -> None:
         ("shard_samples=1001", "shard_samples = 1001"),
         ("sam.features=int4", "sam.features = 'int4'"),
         ("clip.size=.inf", "clip.size = inf: input should be a valid tuple"),
+        ("time.voxel_m=.inf", "time.voxel_m = inf: input should be less than or equal to 100"),
         ("clip.size=-1", "clip.size.0 = -224: input should be greater than or equal to 14"),
         ("preset=better", "--set preset=better: write --preset better"),
         ("images.height", "--set 'images.height': write key=value"),
