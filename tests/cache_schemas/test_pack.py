@@ -22,6 +22,7 @@ from cache_schemas.group_path import GroupPath
 from cache_schemas.lock import run_lock
 from cache_schemas.merge import merge
 from cache_schemas.pack import pack
+from cache_schemas.packed_file import PackedFile
 from cache_schemas.store import Cache
 from tests.cache_schemas.editing import assert_same, chunk_of, edit_chunk, flip, problems_of
 
@@ -126,6 +127,22 @@ def test_a_file_that_is_replaced_is_read_anew(packed: Path, sound_folder: Path, 
     (tmp_path / "new.zip").replace(packed)
     assert before[0:3].any(), "what was opened stays as it was"
     assert not Cache(str(packed)).read(CLIP)["logits"].any()
+
+
+def test_the_directory_is_that_of_the_file_that_was_opened(
+    packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with zipfile.ZipFile(tmp_path / "other.zip", "w") as archive:
+        archive.writestr("other", b"")
+    real = os.fstat
+
+    def replace_it_first(descriptor: int) -> os.stat_result:
+        if (tmp_path / "other.zip").exists():
+            (tmp_path / "other.zip").replace(packed)
+        return real(descriptor)
+
+    monkeypatch.setattr(os, "fstat", replace_it_first)
+    assert "zarr.json" in PackedFile(str(packed)).names
 
 
 def test_packed_caches_merge_into_a_folder(packed: Path, tmp_path: Path) -> None:
