@@ -303,3 +303,14 @@ def test_a_users_own_croissant_is_kept(own: Path) -> None:
 def test_a_licence_is_one_line_of_text(own: Path, licence: str) -> None:
     result = labelgen("card", own, "--stdout", "--licence", licence)
     assert result.exit_code == 2 and "give its name in one line" in result.stderr
+
+
+def test_a_report_does_not_replace_a_packed_cache(own: Path, tmp_path: Path) -> None:
+    packed = tmp_path / "own.zip"
+    text_of(labelgen("pack", own, packed))
+    content = packed.read_bytes()
+    (tmp_path / "link.html").symlink_to(packed)
+    for arguments in ([packed, "--html", packed], [own, "--against", packed, "--html", tmp_path / "link.html"]):
+        result = labelgen("inspect", *arguments)
+        assert result.exit_code == 1 and "is the cache that is read" in result.stderr
+    assert packed.read_bytes() == content
