@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from rich.filesize import decimal as file_size
 
 from cache_schemas.card_files import MARKER
 from cache_schemas.names import printable
@@ -27,7 +28,7 @@ def render_readme(facts: CardFacts) -> str:
         keep_trailing_newline=True,
     )
     settings = yaml.safe_dump(facts.settings, sort_keys=False, allow_unicode=True)
-    environment.filters |= {"cell": _cell, "percent": percent, "size": _size}
+    environment.filters |= {"cell": _cell, "percent": percent, "size": file_size}
     return environment.get_template("card.md.jinja").render(
         facts=facts,
         report=facts.report,
@@ -72,11 +73,3 @@ def _cell(text: object) -> str:
     """Return a text as it can stand in a cell of a table: names of a cache must not become markup."""
     escaped = re.sub(r"([\\|\[\]*])", r"\\\1", printable(" ".join(str(text).split())))
     return escaped.replace("<", "&lt;").replace("`", "'")
-
-
-def _size(count: int) -> str:
-    """Return bytes with a unit."""
-    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= factor:
-            return f"{count / factor:,.1f} {unit}"
-    return f"{count} B"

@@ -1,4 +1,4 @@
-"""A copy of the arrays that a training reads, on a disk of its node, so that a store is read once and not every epoch.
+"""Copies the arrays that a training reads to a disk of its node, so that it reads the store only once.
 
 An array's file is `<folder>/<shard>/<group>-<digest of its seal>/<array>`. A group that is made again has another
 seal, and so another place: old and new content never mix, and trainings on several caches may share the folder.

@@ -255,6 +255,9 @@ def test_a_users_own_readme_is_kept(own: Path, tmp_path: Path) -> None:
         result = labelgen(*command)
         assert result.exit_code == 1 and "not a card" in result.stderr
     assert (own / "README.md").read_text() == "my notes"
+    (own / "README.md").rename(own / "croissant.json")
+    assert "croissant.json: not a card" in labelgen("card", own).stderr
+    (own / "croissant.json").unlink()
     (tmp_path / "project").mkdir()
     (tmp_path / "project" / "README.md").write_text("a project")
     with pytest.raises(CacheError, match="not empty"):
@@ -290,13 +293,6 @@ def test_texts_of_the_manifest_are_no_markup(own: Path) -> None:
     settings = text[text.index("`````yaml\n") :]
     assert settings.endswith("\n`````\n") and settings.count("`````") == 2
     assert r"\[x\](http://x) 1 # H\\x1b\[31m, !\[i\](http://i) \*2\*." in text and "\x1b" not in text
-
-
-def test_a_users_own_croissant_is_kept(own: Path) -> None:
-    (own / "croissant.json").write_text("mine")
-    result = labelgen("card", own)
-    assert result.exit_code == 1 and "croissant.json: not a card" in result.stderr
-    assert (own / "croissant.json").read_text() == "mine"
 
 
 @pytest.mark.parametrize("licence", ["", " ", "CC\n# BY", "CC \x1b[31m", "CC \udcff"])
