@@ -47,11 +47,11 @@ def pack(url: str, file: Path, progress: Progress = lambda *_: None) -> int:
     cache, manifest = Cache.open(url)
     if is_packed(url):
         raise CacheError(f"{url}: is packed already; copy this file")
-    _refuse_place(file, url)
-    _refuse_incomplete(cache, manifest)
-    refuse_old_card(cache, manifest)
-    part = file.with_name(f"{file.name}.part")
     try:
+        _refuse_place(file, url)
+        _refuse_incomplete(cache, manifest)
+        refuse_old_card(cache, manifest)
+        part = file.with_name(f"{file.name}.part")
         with _opened_alone(part) as opened:
             _write(cache, files_at(url), opened, progress)
             _check(str(part), url, progress)

@@ -186,12 +186,14 @@ def test_an_incomplete_or_damaged_cache_is_refused(
 
 def test_nothing_is_overwritten_and_no_file_is_packed_twice(packed: Path, sound_folder: Path) -> None:
     content = packed.read_bytes()
-    with pytest.raises(CacheError, match="exists"):
-        pack(str(sound_folder), packed)
+    for place in (packed, Path(), Path("/")):
+        with pytest.raises(CacheError, match="exists"):
+            pack(str(sound_folder), place)
     with pytest.raises(CacheError, match="packed already"):
         pack(str(packed), packed.with_name("twice.zip"))
-    with pytest.raises(CacheError, match="cannot be written"):
-        pack(str(sound_folder), packed / "inside.zip")
+    for place in (packed / "inside.zip", packed.with_name("x" * 300)):
+        with pytest.raises(CacheError, match="cannot be written"):
+            pack(str(sound_folder), place)
     assert packed.read_bytes() == content
 
 
