@@ -8,6 +8,7 @@ import math
 import posixpath
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -171,6 +172,10 @@ class RowReader:
             OSError: if one cannot be written.
             CacheError: if one does not exist.
         """
+        if self._packed:
+            for source, target in copies.items():
+                Path(target).write_bytes(self._fetch([(source, 0, None)])[0])
+            return
         try:
             self._fs.get(list(copies), list(copies.values()))
         except FileNotFoundError as error:
