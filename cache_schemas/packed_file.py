@@ -118,7 +118,7 @@ class PackedFile:
 def packed_error(path: str) -> CacheError:
     """Return the error of a file that was to be changed."""
     return CacheError(
-        f"{path}: a file, as a packed cache is, and only a folder or an object store can be written; unpack it with "
+        f"{path}: this is a file, such as a packed cache, and cannot be changed; unpack it with "
         f"`unzip -d FOLDER {path}`, and give that folder"
     )
 
