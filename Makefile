@@ -11,6 +11,8 @@ CACHE   ?= $(if $(filter demo,$(DATASET)),$(WORLD),out/$(DATASET)).zarr
 RUN     ?= out/$(basename $(notdir $(CACHE)))-run
 # More streets than those of the quick demo need fewer epochs.
 CONFIG  ?= $(if $(filter demo,$(DATASET)),$(shell test "$(SCENES)" -gt 40 && echo demo/configs/trainer-full.yaml))
+# The table of the demo trains each row for a quarter of the demo's epochs, unless ARGS says otherwise.
+FEW_EPOCHS := --set optimiser.epochs=12 --set schedule.stage2_epoch=8
 UV_PIN  := uv==0.13.9
 BIN     := .venv/bin
 PARITY  ?= $(WORLD)
@@ -21,7 +23,7 @@ SCANNET ?= $(MADE)/ScanNet
 PYTEST  := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup labels fit table demo-world demo-teachers inspect bench test test-all crashtest check reference parity parity-scores clean
+.PHONY: help setup labels fit table demo-world demo-labels demo-teachers inspect bench test test-all crashtest check reference parity parity-scores clean
 
 help:
 	@echo "make labels [SEED=1] [SCENES=120]    the demo: render street scenes, label them, score the labels"
@@ -29,8 +31,9 @@ help:
 	@echo "make fit [SCENES=120] [CACHE=..] [RUN=<folder>] [CONFIG=<file>] [ARGS=--resume]"
 	@echo "                                     co-train a 2D and a 3D network from a cache, and score them; more than 40"
 	@echo "                                     scenes of the demo take the settings of demo/configs/trainer-full.yaml"
-	@echo "make table [CACHE=..] [ARGS='--rows baseline,cns --set optimiser.epochs=12']"
-	@echo "                                     train and score the rows of the paper's tables"
+	@echo "make table [CACHE=..] [ARGS='--rows baseline,cns']"
+	@echo "                                     train and score the rows of the paper's tables; on the demo with few"
+	@echo "                                     epochs, unless ARGS are given"
 	@echo "make inspect CACHE=<folder or URL>   what is in a cache"
 	@echo "make bench [NUSCENES=<folder>]       our code against the obvious ways, on this machine"
 	@echo "make test                            the fast tests: no cluster, server or kill, and one whole run"
@@ -63,13 +66,17 @@ ifeq ($(DATASET),demo)
 	@$(BIN)/labelgen inspect "$(CACHE)" --html "$(DATA).html" --pictures "$(DATA)-pictures"
 endif
 
-fit: setup
+# Makes the labels of the demo if CACHE is to hold them and does not exist.
+demo-labels: setup
 	@test "$(CACHE)" != "$(WORLD).zarr" -o -e "$(CACHE)/zarr.json" || $(MAKE) labels ARGS=
+
+fit: demo-labels
 	@$(BIN)/trainer fit "$(CACHE)" --out "$(RUN)" $(if $(CONFIG),--config "$(CONFIG)") $(ARGS)
 	@$(BIN)/trainer evaluate "$(RUN)" "$(CACHE)"
 
-table: setup
-	@$(BIN)/trainer table "$(CACHE)" --out "$(basename $(RUN))-table" $(ARGS)
+table: demo-labels
+	@$(BIN)/trainer table "$(CACHE)" --out "$(basename $(RUN))-table" \
+	  $(or $(ARGS),$(if $(filter $(WORLD).zarr,$(CACHE)),$(FEW_EPOCHS)))
 
 demo-world: setup
 	@test -e "$(DATA)/v1.0-mini" || $(BIN)/labelgen demo make --out "$(DATA)" --seed $(SEED) --scenes $(SCENES)

@@ -1,4 +1,4 @@
-"""What int8 does to CLIP's features, beside float16: error, labels after new prompts, bytes, reading, and a loss.
+"""Compare CLIP's features as int8 with float16: error, labels after new prompts, bytes, time to read, and a loss.
 
 Two caches of the same data that differ in `clip.features_dtype`, both with the same prompts from `labelgen reprompt`:
 
@@ -29,7 +29,7 @@ BATCH_SAMPLES = 4
 
 
 def changes(exact: Cache, compact: Cache, key: str) -> tuple[float, ...]:
-    """Return of a shard the lowest cosine, the largest change of a score, and the changed shares of pixels and points.
+    """Return the lowest cosine of a shard, the largest change of a score, and the shares of changed pixels and points.
 
     Features are compared with features, and scores and labels with those of the other cache.
     """

@@ -1,7 +1,7 @@
 """A small S3 server in a process of its own, which answers each request after a latency from the files of a folder.
 
-Only what reading a cache asks for: objects, ranges of them, and lists of them. moto's server needs several ms of CPU
-for a request, so that a benchmark through it would measure the server.
+It knows only the requests that reading a cache makes: objects, ranges of them, and lists of them. moto's server needs
+several ms of CPU for a request, so a benchmark through it would measure the server.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from aiohttp import web
 BUCKET = "bench"
 KEYS_PER_PAGE = 1000
 AFTER_ALL = chr(0x10FFFF)
-"""Sorts after all that follows in a key."""
+"""Sorts after every character of a key."""
 
 CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "a",

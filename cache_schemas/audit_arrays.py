@@ -9,7 +9,8 @@ from cache_schemas.documents import ArraySeal, CacheManifest, GroupSeal
 from cache_schemas.errors import CacheError
 from cache_schemas.file_checks import wrong_size
 from cache_schemas.group_path import GroupPath
-from cache_schemas.layout import ArraySpec, group_spec, missing_scale
+from cache_schemas.layout import ArraySpec, group_spec
+from cache_schemas.layout_checks import missing_scale
 from cache_schemas.problems import Problem, ProblemKind
 from cache_schemas.store import Cache
 from cache_schemas.zarr_documents import Document, Documents

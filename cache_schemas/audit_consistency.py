@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from cache_schemas.audit_part import Part
 from cache_schemas.documents import CacheManifest, GroupSeal, ShardRecord
 from cache_schemas.group_path import GroupPath, shard_path
-from cache_schemas.layout import ROOT_GROUPS, bind_axes, group_spec, shard_group
+from cache_schemas.layout import ROOT_GROUPS, group_spec, shard_group
+from cache_schemas.layout_checks import bind_axes
 from cache_schemas.problems import ProblemKind
 
 

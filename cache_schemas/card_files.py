@@ -67,15 +67,16 @@ def write_card(cache: Cache, readme: str, croissant: str) -> tuple[str, ...]:
     The caller holds `run_lock`.
 
     Raises:
-        CacheError: if a file of another kind has the name of one, or one is a link.
+        CacheError: if there are files of these names that are no card, or links.
         OSError: if one cannot be written.
     """
     files = files_at(cache.url)
     for name in CARD:
         files.refuse_links(name)
-    if README in cache.top_names() and _described_content(cache.url) is None:
+    present = sorted({*CARD} & {*cache.top_names()})
+    if present and _described_content(cache.url) is None:
         raise CacheError(
-            f"{cache.url}/{README}: not a card that `labelgen card` wrote, so it is kept; move this file away"
+            f"{cache.url}/{present[0]}: not a card that `labelgen card` wrote, so it is kept; move this file away"
         )
     files.put({README: readme.encode(), CROISSANT: croissant.encode()})
     return CARD

@@ -52,7 +52,7 @@ def is_url(location: str) -> bool:
 
 
 def is_packed(location: str) -> bool:
-    """Return whether the location is a file, as a packed cache is, and not a folder or the URL of an object store."""
+    """Return whether the location is a file, which stands for a packed cache; false for folders and URLs."""
     return not is_url(location) and Path(_local_path(location)).is_file()
 
 

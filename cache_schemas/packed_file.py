@@ -27,6 +27,9 @@ LARGEST_DIRECTORY_BYTES = 2**28
 LOCAL_HEADER = struct.Struct("<4s22xHH")
 """The header before the bytes of a member: its signature, and the lengths of the name and extra field behind it."""
 
+COPIED_AT_ONCE = 2**24
+"""So many bytes of a member are in memory while it is copied."""
+
 OPEN_FILES = 8
 """The directories of so many packed caches are kept in memory."""
 
@@ -92,8 +95,23 @@ class PackedFile:
             raise disk_error(self.path, error) from error
 
     def read_ranges(self, ranges: Sequence[tuple[str, int, int | None]]) -> list[bytearray | Exception]:
-        """Return the bytes of many ranges of members, given as full paths `<file>/<member>`, or their errors."""
-        return [self._read_or_error(path.removeprefix(f"{self.path}/"), start, stop) for path, start, stop in ranges]
+        """Return the bytes of many ranges, or their errors. Members are given as `<member>` or `<file>/<member>`."""
+        return [self._read_or_error(self._member(path), start, stop) for path, start, stop in ranges]
+
+    def copy(self, path: str, target: str) -> None:
+        """Copy a member, given as the full path `<file>/<member>`, to a file on the local disk.
+
+        Raises:
+            NoFileError, ValueError, StoreError: as `read` does.
+            OSError: if the target cannot be written.
+        """
+        name = self._member(path)
+        with Path(target).open("wb") as file:
+            for start in range(0, self.size(name), COPIED_AT_ONCE):
+                file.write(self.read(name, start, start + COPIED_AT_ONCE))
+
+    def _member(self, path: str) -> str:
+        return path.removeprefix(f"{self.path}/")
 
     def _read_or_error(self, name: str, start: int, stop: int | None) -> bytearray | Exception:
         try:
@@ -118,7 +136,7 @@ class PackedFile:
 def packed_error(path: str) -> CacheError:
     """Return the error of a file that was to be changed."""
     return CacheError(
-        f"{path}: this is a file, such as a packed cache, and cannot be changed; unpack it with "
+        f"{path}: is a file, and only a folder or an object store can be written; unpack a packed cache with "
         f"`unzip -d FOLDER {path}`, and give that folder"
     )
 

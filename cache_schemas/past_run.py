@@ -1,4 +1,4 @@
-"""What the summary of the last run in a cache, `summary.json`, says of its work. Readers need it for nothing else."""
+"""Reads what `summary.json`, the summary of the last run in a cache, says about the work of that run."""
 
 from collections.abc import Collection
 from typing import Self

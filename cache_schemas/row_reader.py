@@ -170,16 +170,22 @@ class RowReader:
         Raises:
             StoreError: if one cannot be read, or, caused by an OSError, not be written.
             OSError: if one cannot be written.
-            CacheError: if one does not exist.
+            CacheError: if one does not exist, or is not where the directory of a packed cache says.
         """
         if self._packed:
             for source, target in copies.items():
                 Path(target).write_bytes(self._fetch([(source, 0, None)])[0])
             return
         try:
-            self._fs.get(list(copies), list(copies.values()))
+            if self._packed:
+                for file, copy in copies.items():
+                    self._packed.copy(file, copy)
+            else:
+                self._fs.get(list(copies), list(copies.values()))
         except FileNotFoundError as error:
             raise CacheError(f"{self.url}: lacks a file that it had before ({error}); run `labelgen verify`") from error
+        except ValueError as error:
+            raise CacheError(f"{self.url}: damaged ({error}); `labelgen verify` lists all damage") from error
 
     def _decode(self, span: Span, data: Stored, origin: int) -> AnyArray:
         """Return the rows of a span from the bytes of its file that begin at offset `origin`."""

@@ -12,7 +12,8 @@ from cache_schemas.documents import ArraySeal, CacheManifest, GroupSeal, Provena
 from cache_schemas.errors import CacheError, DamagedGroupError, NoCacheError, UnsealedGroupError
 from cache_schemas.file_checks import has_whole_files, wrong_size
 from cache_schemas.group_path import SHARDS, GroupPath, is_folder_name, shard_path
-from cache_schemas.layout import SHARD_GROUPS, AnyArray, check_arrays, group_spec
+from cache_schemas.layout import SHARD_GROUPS, AnyArray, group_spec
+from cache_schemas.layout_checks import check_arrays
 from cache_schemas.location import StoreError, disk_error, file_system, zarr_store
 from cache_schemas.row_reader import RowReader, StoredArray, StoredRows
 from cache_schemas.zarr_documents import Document, group_attributes, parse_document
@@ -54,8 +55,8 @@ class Cache:
         Raises:
             CacheError: if it cannot be written there.
         """
-        cache = cls(url, "a")
         try:
+            cache = cls(url, "a")
             cache._attributes([""])
         except CacheError as error:
             raise CacheError(f"{url}: cannot write the cache here ({error}); choose another cache folder") from error

@@ -11,7 +11,7 @@ class Licence:
         name: what it is called.
         url: where its text is.
         hub_id: its identifier in the front matter of cards of the Hub; `other` where the Hub has none.
-        condition: what it asks for besides, as a sentence; empty if nothing.
+        condition: a further condition, as a sentence; empty if there is none.
     """
 
     name: str
@@ -26,7 +26,7 @@ NUSCENES = Licence(
     "cc-by-nc-sa-4.0",
     "The terms of use of nuScenes apply too.",
 )
-"""Of nuScenes and nuImages."""
+"""The licence of nuScenes and nuImages."""
 
 SEMANTIC_KITTI = Licence(
     "CC BY-NC-SA 4.0",

@@ -62,7 +62,7 @@ def values_of(tally: "Tally", progress: "Progress") -> Values:
 
 
 class MetricsPublisher:
-    """Gives Ray the counts of a run from time to time. An error here is none of the run: it ends the publishing."""
+    """Gives Ray the counts of a run from time to time. An error here ends the publishing, and the run goes on."""
 
     def __init__(self, dataset: str, tally: "Tally", progress: "Progress") -> None:
         """Publish what `tally` and `progress` hold."""

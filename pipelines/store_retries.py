@@ -1,4 +1,4 @@
-"""How often a process sent a request to an object store again. Only the logs of the clients tell it."""
+"""Counts how often a process sends a request to an object store again. Only log messages of the clients show it."""
 
 import logging
 import threading
@@ -15,7 +15,7 @@ ANNOUNCEMENTS = {
 
 
 class _RetryCounter(logging.Filter):
-    """Counts these messages. They go on to the handlers of the process only where they would have gone before."""
+    """Counts these messages. A message reaches the handlers of the process only if its level was enabled before."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -51,8 +51,8 @@ class Chunk:
 class Report:
     """What a task did: seconds of work and peak resident MiB of its process by kind of work, groups, bad samples.
 
-    `warnings` are those about raw files that were used all the same. `retries` are the
-    failed requests of this process since its last report and the failed tries of the task, by reason.
+    `warnings` are those about raw files that were used all the same. `retries` are the failed requests of this process
+    since its last report, and the failed tries of the task, by reason.
     """
 
     seconds: dict[str, float] = field(default_factory=dict)

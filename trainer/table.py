@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from trainer.data.stream import CacheStream
 
 OPTIONAL = ("clip/features", "sweeps", "instance_labels")
-"""What a cache may lack; rows that need it are left out then."""
+"""Groups and arrays that a cache may lack. Rows that need them are left out then."""
 
 NOT_SCORED = float("nan")
 
@@ -124,8 +124,8 @@ def _reasons_to_leave_out(
             reasons[row.name] = lacking
         elif row.overrides and settings[row.name].stream.images > most:
             reasons[row.name] = f"samples have {counted(most, 'image')}"
-    for row in [row for row in rows if row.name not in reasons][:1]:
-        open_training_caches(settings[row.name], request.caches)
+    if possible := next((row for row in rows if row.name not in reasons), None):
+        open_training_caches(settings[possible.name], request.caches)
     return reasons
 
 

@@ -32,12 +32,12 @@ class Scores:
 
 @dataclass(frozen=True)
 class RowResult:
-    """A row of the table.
+    """A row of the table and its results.
 
     Attributes:
-        row: what it is.
-        scores: on each cache; empty if the row was left out, or labels were not scored.
-        settings: those of its training that are others than in CNS (full), by their full keys.
+        row: its definition.
+        scores: its scores on each cache; empty if the row was left out, or labels were not scored.
+        settings: those of its training that differ from CNS (full), by their full keys.
         left_out: why it was left out, or an empty text.
     """
 
@@ -98,8 +98,8 @@ def write(table: Table, out: Path) -> None:
 
 
 def _document(table: Table) -> dict[str, Any]:
-    """Return the table as one object: that of the first cache, and those of further ones in `more_caches`."""
-    first, *more = (
+    """Return the table as one object, JSON-ready."""
+    caches = [
         {
             "cache": block.cache,
             "scenes": block.scenes or None,
@@ -107,8 +107,8 @@ def _document(table: Table) -> dict[str, Any]:
             "rows": [_row_document(result, number) for result in table.rows],
         }
         for number, block in enumerate(table.caches)
-    )
-    return first | {"seeds": list(table.seeds), "settings": list(table.overrides), "more_caches": more}
+    ]
+    return {"caches": caches, "seeds": list(table.seeds), "settings": list(table.overrides)}
 
 
 def _row_document(result: RowResult, cache: int) -> dict[str, Any]:
@@ -182,7 +182,7 @@ def _notes(table: Table) -> Iterator[str]:
     for result in table.rows:
         if result.left_out:
             yield f"left out: {result.row.title}, since {result.left_out}"
-    yield "Below, in brackets: settings that are others than in CNS (full)."
+    yield "Below, in brackets: settings that differ from CNS (full)."
 
 
 def _rows_made(table: Table) -> Iterator[tuple[str, str]]:

@@ -132,7 +132,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--shard-samples", type=int, default=40)
     parser.add_argument("--limit", type=int, help="shards to make; all without it")
     parser.add_argument("--cpu-seconds", help="replace CPU stages: JSON of seconds a sample by stage")
-    parser.add_argument("--every", type=int, default=0, help="look at the memory after each so many shards")
+    parser.add_argument("--every", type=int, default=0, help="measure the memory each time so many shards have ended")
     parser.add_argument("--cores", type=int, help="cores that Ray gives to tasks; without it, those of the machine")
     parser.add_argument("--counts", help="URL of the counting store")
     return parser

@@ -1,4 +1,4 @@
-"""The memory of the driver and of the object store while a run goes on."""
+"""Measure the memory of the driver and of the object store while a run goes on."""
 
 import sys
 import threading
@@ -11,10 +11,10 @@ MIB = 2**20
 
 
 class Marks:
-    """Looks at the memory after each so many shards, and once when the plan is made."""
+    """Measures memory and CPU time each time some shards have ended, and notes when the plan was made."""
 
     def __init__(self, every: int, longest_block_s: Callable[[], float]) -> None:
-        """Look after `every` shards; 0 for never. `longest_block_s` returns the longest block since the last call."""
+        """Measure after `every` shards, 0 for never; `longest_block_s` gives the longest block since its last call."""
         self._every, self._longest_block_s = every, longest_block_s
         self.planned = 0.0
         self.taken: list[dict[str, float]] = []

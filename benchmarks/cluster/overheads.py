@@ -2,10 +2,9 @@
 
     python -m benchmarks.cluster.overheads [--cores 4]
 
-prints one JSON object. `worker_start_s` is the time until as many empty tasks as there are cores have ended, each in a
-worker process that starts for it; `worker_start_cpu_s` is the CPU time of one such process, which a machine with a
-core for each takes; `task_s` and `call_s` are the median times of one empty task and of one call to an
-actor, from the submission to the report.
+prints one JSON object. For `worker_start_s`, one empty task for each core is submitted, and each starts a worker
+process; it is the time until all have ended. `worker_start_cpu_s` is the CPU time of one such process. `task_s` and
+`call_s` are the median times of one empty task and of one call to an actor, from the submission to the report.
 """
 
 import argparse

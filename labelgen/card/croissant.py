@@ -43,7 +43,7 @@ def render_croissant(facts: CardFacts) -> str:
 
 
 def describe(facts: CardFacts) -> dict[str, Any]:
-    """Return the card as a JSON-LD object: the data set, its files, and its classes, arrays and sources as records."""
+    """Return the card as a JSON-LD object: the data set, its files, and records of classes, arrays and sources."""
     licences = [f"{own.name} ({own.url})" if own.url else own.name for own in facts.licences if own]
     citations = [source.citation for source in facts.sources if source.citation]
     return {

@@ -140,7 +140,7 @@ def collect_facts(report: Report, own_licence: str | None) -> CardFacts:
     if own_licence and all(source.licence and source.licence.name != own_licence for source in sources):
         raise CacheError(
             f"--licence {own_licence!r}: {', '.join(manifest.datasets)} has a licence of its own "
-            f"({', '.join(source.licence.name for source in sources if source.licence)}); leave the option away"
+            f"({', '.join(source.licence.name for source in sources if source.licence)}); omit the option"
         )
     return CardFacts(
         report=report,
@@ -166,18 +166,18 @@ def _sources(cache: Cache, manifest: CacheManifest, own_licence: str | None) -> 
         if record.samples:
             place = record.dataset or manifest.dataset, manifest.split_of(record)
             records.setdefault(place, []).append(record)
+    own = Licence(own_licence, "") if own_licence else None
     for source in manifest.sources:
         found = records.get((source.dataset, source.split), [])
-        declared = _declared(source.dataset)
-        own = Licence(own_licence, "") if own_licence else None
+        licence, citation = _declared(source.dataset)
         yield Source(
             dataset=source.dataset,
             version=source.version or "",
             split=source.split,
             scenes=len({record.scene for record in found}),
             samples=sum(len(record.samples) for record in found),
-            licence=declared[0] or own,
-            citation=declared[1],
+            licence=licence or own,
+            citation=citation,
         )
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from rich.filesize import decimal as file_size
 
 from cache_schemas.card_files import MARKER
 from labelgen.card.facts import CardFacts
@@ -24,7 +25,7 @@ def render_readme(facts: CardFacts) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"cell": _cell, "percent": percent, "size": _size}
+    environment.filters |= {"cell": _cell, "percent": percent, "size": file_size}
     return environment.get_template("card.md.jinja").render(
         facts=facts,
         report=facts.report,
@@ -68,11 +69,3 @@ def _cell(text: object) -> str:
     """Return a text as it can stand in a cell of a table: names of a cache must not become markup."""
     escaped = str(text).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("`", "'")
     return " ".join(escaped.split())
-
-
-def _size(count: int) -> str:
-    """Return bytes with a unit."""
-    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= factor:
-            return f"{count / factor:,.1f} {unit}"
-    return f"{count} B"

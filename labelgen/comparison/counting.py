@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache_schemas.errors import CacheError
-from cache_schemas.group_path import GroupPath
+from cache_schemas.group_path import SHARDS, GroupPath
 from cache_schemas.plurals import counted
 from cache_schemas.scoring import Scores, confusion_matrix, json_number, score
 from cache_schemas.store import Cache
@@ -78,7 +78,7 @@ class TargetCounts:
 class ComparedCache:
     """The labels of one cache: `targets` has pixels ("image") and, in caches with points, points ("point").
 
-    `preset` is what the settings of its last run are. `labels` is the group that holds the labels. `label_bytes` and
+    `preset` is the name of the settings of its last run. `labels` is the group that holds the labels. `label_bytes` and
     `bytes` are those on disk of this group and of all groups, for each sample. `stage_seconds` is what
     `seconds_per_sample` returns.
     """
@@ -205,9 +205,13 @@ def _read(
 
 def _stored_bytes(cache: Cache, group: str, keys: Sequence[str]) -> tuple[int, int]:
     """Return the bytes on disk of one group of some shards, and of all their groups."""
-    sizes = {file: size or 0 for file, size in cache.file_sizes().items()}
-    of_shards = {file: size for file, size in sizes.items() if file.startswith(tuple(f"shards/{key}/" for key in keys))}
-    return sum(size for file, size in of_shards.items() if file.split("/")[2] == group), sum(of_shards.values())
+    wanted, of_group, of_all = set(keys), 0, 0
+    for file, size in cache.file_sizes().items():
+        steps = file.split("/")
+        if steps[0] == SHARDS and steps[1] in wanted:
+            of_all += size or 0
+            of_group += (size or 0) if steps[2] == group else 0
+    return of_group, of_all
 
 
 def scores_of(confusion: NDArray[np.int64] | None) -> Scores | None:

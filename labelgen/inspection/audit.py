@@ -23,7 +23,6 @@ from labelgen.inspection.judging.verdict import judge_completeness, judge_plausi
 from labelgen.inspection.report import (
     Comparison,
     DamagedShard,
-    InstanceReport,
     ProblemEntry,
     Report,
     Scoring,
@@ -31,6 +30,7 @@ from labelgen.inspection.report import (
     TeacherNetworks,
     Verdict,
 )
+from labelgen.inspection.report_instances import InstanceReport
 from labelgen.inspection.report_over_time import OverTimeReport
 from labelgen.inspection.selection import count_selection
 from labelgen.presets import preset_of

@@ -1,8 +1,8 @@
 """Presets: how CLIP reads the pictures and how masks vote, as one name.
 
 A preset is a YAML file of settings in this folder. It lies under the settings of a data set, so that each of these
-overrides it. `paper` names every setting that a preset may choose. Which preset a cache was made with is not stored:
-`preset_of` finds it from the settings, so that the name is never wrong.
+overrides it. `paper` names every setting that a preset may choose. A cache does not store the name of its preset:
+`preset_of` finds it from the settings, so that it is never wrong.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ PAPER = "paper"
 """The preset of data sets whose settings name none."""
 
 CUSTOM = "custom"
-"""What settings are called that are no preset."""
+"""The name for settings that agree with no preset."""
 
 
 def read_preset(name: str) -> dict[str, Any]:
@@ -31,8 +31,8 @@ def preset_of(config: Mapping[str, Any]) -> str:
     """Return the name of the preset that settings agree with, or `custom`.
 
     Args:
-        config: all settings, JSON-ready, as the manifest of a cache holds them. One of an older version may lack
-            settings, which count as those of the paper.
+        config: all settings, JSON-ready, as the manifest of a cache holds them. Settings that an older manifest lacks
+            count as those of the paper.
     """
     if "clip" not in config:
         return CUSTOM

@@ -52,7 +52,7 @@ def _cells(inputs: ShardInputs) -> NDArray[np.int64]:
     points = inputs.read("points", "xyz", "offsets", "world_from_cloud")
     poses = points["world_from_cloud"]
     clouds = [points["xyz"][start:stop] for start, stop in itertools.pairwise(points["offsets"])]
-    # Counted from the first cloud, coordinates are small, and float32 is exact enough.
+    # Coordinates relative to the first cloud are small, so float32 is exact enough.
     return cells_of_points(clouds, invert_rigid(poses[0]) @ poses, inputs.settings.time.voxel_m)
 
 

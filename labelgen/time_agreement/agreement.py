@@ -16,7 +16,7 @@ class Agreement:
 
     Attributes:
         cells: (K, C) f32 of the cells of points; NaN for a cell that no picture sees.
-        masks: (M, C) f32 of the masks; NaN for a mask without a point. The masks that stand for no mask mean nothing.
+        masks: (M, C) f32 of the masks; NaN for a mask without a point. Those of pixels in no mask have no meaning.
     """
 
     cells: Floats
@@ -32,7 +32,7 @@ def agree(views: Views, cell: NDArray[np.int64], rounds: int) -> Agreement:
     Args:
         views: what the pictures say.
         cell: (P,) the cell of each point, from 0.
-        rounds: how far scores spread; 0: only within cells.
+        rounds: how often scores spread over masks; 0: they stay within cells.
     """
     of_view = cell[views.point]
     cells = _means(of_view, views.scores, int(cell.max(initial=-1)) + 1)

@@ -1,4 +1,4 @@
-"""Where the rays of a lidar passed: what lies clearly nearer than the points around its direction was free space."""
+"""The free space that a lidar saw: its rays passed through places that lie clearly in front of its points."""
 
 import math
 from dataclasses import dataclass

@@ -22,9 +22,8 @@ def confidence_of_cells(labels: Labels, views: Views, cell: NDArray[np.int64]) -
     """
     of_view = cell[views.point]
     agreeing = np.bincount(of_view, views.scores.argmax(axis=1) == labels[of_view], len(labels))
-    share: NDArray[np.float32] = (agreeing / np.maximum(np.bincount(of_view, minlength=len(labels)), 1)).astype(
-        np.float32
-    )
+    counts = np.bincount(of_view, minlength=len(labels))
+    share: NDArray[np.float32] = (agreeing / np.maximum(counts, 1)).astype(np.float32)
     return share
 
 
@@ -33,8 +32,8 @@ def label_pictures(
 ) -> Labels:
     """Return labels (I, H, W) of pixels.
 
-    The pixels of a mask that sees points get its best class. A pixel in no mask that sees a point gets the label of the
-    point, or of the last one. All others keep their label.
+    The pixels of a mask that sees points get the best class of the mask. A pixel that is in no mask and sees a point
+    gets the label of the point; of several points, that of the last one. All other pixels keep their label.
 
     Args:
         agreement: scores of masks.

@@ -14,7 +14,8 @@ Cells = NDArray[np.int64]
 def cells_of_points(clouds: Sequence[NDArray[np.float32]], poses: NDArray[np.float64], voxel_m: float) -> Cells:
     """Return the cell (P,) of each point of all clouds, end to end, numbered from 0.
 
-    The points of a voxel share a cell. In a voxel that another cloud saw as free space, only those of one cloud do.
+    The points of a voxel share a cell. If a further cloud saw the voxel as free space, each cloud has a cell of its own
+    there.
 
     Args:
         clouds: (P_s, 3) points of each sample in the frame of its lidar, metres; none for a sample without a cloud.

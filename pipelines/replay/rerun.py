@@ -142,8 +142,8 @@ def _settings(manifest: CacheManifest, place: Place, teachers: str | None, overr
             f"run `labelgen run --dataset {dataset}` on it once more, which leaves the settings of {dataset}"
         )
     split = manifest.split_of(place.record)
-    versions = [s.version for s in manifest.sources if (s.dataset, s.split) == (dataset, split)]
-    values |= {"split": split, "version": (versions or [None])[0]}
+    versions = (own.version for own in manifest.sources if (own.dataset, own.split) == (dataset, split))
+    values |= {"split": split, "version": next(versions, None)}
     if teachers is not None:
         values["teachers"] = teachers
         merge(values, read_shipped("pipelines", "configs/teachers", teachers, "teachers preset"))

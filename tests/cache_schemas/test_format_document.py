@@ -8,7 +8,7 @@ import pytest
 from pydantic import BaseModel
 
 from cache_schemas import documents, lock
-from cache_schemas.documents import Document
+from cache_schemas.json_document import Document
 from cache_schemas.layout import OPTIONAL_GROUPS, ROOT_GROUPS, SCHEMA_VERSION, SHARD_GROUPS, TEACHERS, ArraySpec
 from cache_schemas.problems import ProblemKind
 from cache_schemas.store import Cache

@@ -186,7 +186,7 @@ def test_a_packed_cache_cannot_be_changed(packed: Path) -> None:
         lambda: cache.remove_group(CLIP),
         lambda: cache.write_group(CLIP, cache.read(CLIP), seal.provenance),
     ):
-        with pytest.raises(CacheError, match=r"cannot be changed; unpack it with `unzip -d FOLDER .*cache\.zip`"):
+        with pytest.raises(CacheError, match=r"written; unpack a packed cache with `unzip -d FOLDER .*cache\.zip`"):
             change()
     assert packed.read_bytes() == content
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from cache_schemas.documents import Provenance
 from cache_schemas.group_path import GroupPath
-from cache_schemas.layout import check_arrays
+from cache_schemas.layout_checks import check_arrays
 from cache_schemas.store import Cache
 from labelgen.datasets.adapter import Adapter
 from labelgen.errors import DatasetError

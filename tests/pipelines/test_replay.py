@@ -9,9 +9,10 @@ import pytest
 
 from cache_schemas.documents import Provenance
 from cache_schemas.group_path import GroupPath
+from cache_schemas.layout import SHARD_GROUPS
 from cache_schemas.store import Cache
 from labelgen.stages import STAGES
-from pipelines.replay.compare import Tolerance, compare_array
+from pipelines.replay.compare import Tolerance, compare_array, compare_arrays
 
 
 @pytest.fixture
@@ -90,3 +91,12 @@ def test_arrays_are_compared_element_by_element() -> None:
     assert not compare_array(ids, moved, Tolerance(share=0.01)).within_tolerance
     assert compare_array(ids, moved).largest == 60_000
     assert "sealed as uint16 (100,)" in compare_array(ids, ids.astype(np.int64)).misfit
+
+
+def test_int8_features_of_clip_may_differ_by_one_step() -> None:
+    scale = np.full((1, 2), 0.002, np.float32)
+    sealed = {"features": np.array([[[[3]], [[-5]]]], np.int8), "features_scale": scale}
+    for steps, within in ((1, True), (2, False)):
+        replayed = {"features": sealed["features"] + np.int8(steps), "features_scale": scale * np.float32(1.001)}
+        found = compare_arrays("clip", SHARD_GROUPS["clip"], sealed, replayed, alone=True)
+        assert found["features"].within_tolerance is within and found["features_scale"].within_tolerance

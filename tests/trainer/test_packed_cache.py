@@ -21,8 +21,10 @@ def packed(toy: str, tmp_path: Path) -> str:
     return str(tmp_path / "toy.zip")
 
 
-def test_samples_of_the_file_are_those_of_the_folder(toy: str, packed: str) -> None:
-    folder, file = CacheStream(toy, ARRAYS), CacheStream(packed, ARRAYS)
+@pytest.mark.parametrize("copied", [False, True])
+def test_samples_of_the_file_are_those_of_the_folder(toy: str, packed: str, tmp_path: Path, copied: bool) -> None:
+    local_copy = tmp_path / "copy" if copied else None
+    folder, file = CacheStream(toy, ARRAYS), CacheStream(packed, ARRAYS, local_copy=local_copy)
     assert file.samples == folder.samples
     assert file.fingerprints == folder.fingerprints and file.scene_contents() == folder.scene_contents()
     np.testing.assert_array_equal(file.text_embeddings(), folder.text_embeddings())

@@ -66,7 +66,8 @@ def test_rows_are_trained_once_and_scored_beside_the_labels(toy: str, tmp_path: 
     names = [*ROW_NAMES.split(","), *LACKING]
     arguments = ("table", toy, "--out", tmp_path, "--rows", ",".join(names), *short, "--json")
     first = json.loads(run_cli(*arguments).stdout)
-    rows = {row["name"]: row for row in first["rows"]}
+    (block,) = first["caches"]
+    rows = {row["name"]: row for row in block["rows"]}
     assert list(rows) == [row.name for row in ROWS if row.name in names]
     assert rows["images-8"]["left_out"] == "samples have 2 images" and not rows["images-8"]["image"]
     assert {name: rows[name]["left_out"] for name in LACKING} == {
@@ -102,7 +103,7 @@ def test_rows_are_trained_once_and_scored_beside_the_labels(toy: str, tmp_path: 
     assert rows["cns"]["settings"] == rows["baseline"]["settings"] == {} and rows["images-8"]["settings"] == {
         "stream.images": 8
     }
-    assert first["labels"] == {"teachers": "toy", "prompts": "toy"}
+    assert block["labels"] == {"teachers": "toy", "prompts": "toy"}
     for written_text in (text, markdown):
         assert "recipe maskclip++ (" in written_text and "schedule.stage2.image={clip-2d: 1}" in written_text
         assert "teachers toy, prompts toy." in written_text and "optimiser.epochs=1" in written_text
@@ -120,11 +121,11 @@ def test_rows_are_trained_on_all_caches_and_scored_on_the_held_out_scenes_of_eac
     names = ("baseline", "openscene", "openscene-fused-2d", "openscene-ensemble")
     words = overrides("optimiser.epochs=1", "schedule.stage2_epoch=1")
     done = run_cli("table", rich_toy, other, "--out", tmp_path, "--rows", ",".join(names), *words, "--json")
-    first = json.loads(done.stdout)
+    blocks = json.loads(done.stdout)["caches"]
     run = tmp_path / "runs/openscene-seed-0"
     assert [cache["share"] for cache in json.loads((run / "run.json").read_text())["caches"]] == [1, 1]
     assert [path.name for path in run.parent.iterdir()] == [run.name]
-    for block, cache in zip([first, *first["more_caches"]], (rich_toy, other), strict=True):
+    for block, cache in zip(blocks, (rich_toy, other), strict=True):
         found = json.loads(run_cli("evaluate", run, cache, "--ensemble", "--json").stdout)
         assert (block["cache"], block["scenes"], found["scenes"], found["samples"]) == (
             cache,
@@ -139,8 +140,8 @@ def test_rows_are_trained_on_all_caches_and_scored_on_the_held_out_scenes_of_eac
         assert (fused["image"], fused["point"]) == ([None], [found["fused_2d"]["miou"]])
         assert (ensemble["image"], ensemble["point"]) == ([None], [found["ensemble"]["miou"]])
         assert fused["point"] != plain["point"]
-    (second,) = first["more_caches"]
-    assert second["labels"]["clip.attention"] == "sclip" and "clip.key_smoothing" not in second["labels"]
+    labels = blocks[1]["labels"]
+    assert labels["clip.attention"] == "sclip" and "clip.key_smoothing" not in labels
     text = (tmp_path / "table.txt").read_text()
     assert "2: 3D mIoU" in text and f"Labels of 1: {rich_toy}, held-out scenes" in text
     assert f"{other}, held-out scenes: teachers toy, prompts toy, clip.attention sclip, labels.vote mean." in text
@@ -166,7 +167,7 @@ def test_a_damaged_group_is_not_taken_for_an_absent_one(rich_toy: str, tmp_path:
 def test_mean_and_spread_are_over_seeds(toy: str, tmp_path: Path) -> None:
     short = overrides("optimiser.epochs=1", "schedule.stage2_epoch=1")
     found = run_cli("table", toy, "--out", tmp_path, "--rows", "cns", "--seeds", "1,2", *short, "--json")
-    (row,) = json.loads(found.stdout)["rows"]
+    ((row,),) = [block["rows"] for block in json.loads(found.stdout)["caches"]]
     assert len(row["image"]) == 2 and row["image"][0] != row["image"][1]
     mean, half = 50 * sum(row["image"]), abs(row["image"][0] - row["image"][1]) * 100 / 2**0.5
     assert f"{mean:.1f} ± {half:.1f}" in (tmp_path / "table.txt").read_text()

@@ -1,4 +1,4 @@
-"""A copy of the arrays that a training reads, on a disk of its node, so that a store is read once and not every epoch.
+"""Copies the arrays that a training reads to a disk of its node, so that it reads the store only once.
 
 An array's file is `<folder>/<shard>/<group>-<digest of its seal>/<array>`. A group that is made again has another
 seal, and so another place: old and new content never mix, and trainings on several caches may share the folder.
@@ -39,8 +39,8 @@ class LocalCopy:
         """
         self._folder = Path(os.path.abspath(folder))  # noqa: PTH100  # `resolve` would follow a link
         self._source, self._seals = source, seals
-        self._reader = RowReader(str(self._folder))
         self._make_private_folder()
+        self._reader = RowReader(str(self._folder))
 
     def open(
         self, files: Mapping[str, ArrayFile], whole: Collection[str] = ()

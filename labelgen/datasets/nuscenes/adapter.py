@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from cache_schemas.names import is_file_name
 from cache_schemas.taxonomy import IGNORE, load_taxonomy
 from labelgen.datasets.adapter import Adapter, stays_inside
+from labelgen.datasets.nuscenes.calibrations import Calibrations
 from labelgen.datasets.nuscenes.clouds import MAX_INTENSITY, points_of
 from labelgen.datasets.nuscenes.layout import (
     archives,
@@ -26,19 +27,17 @@ from labelgen.datasets.nuscenes.splits import ALL, split_names, split_scenes
 from labelgen.datasets.nuscenes.tables import (
     CalibratedSensorRow,
     CategoryRow,
-    EgoPoseRow,
     LidarsegRow,
     SampleDataRow,
     SampleRow,
     SceneRow,
     SensorRow,
-    read_ego_poses,
     read_keyframe_data,
     read_sensor_data,
     read_table,
 )
 from labelgen.errors import DatasetError, SampleError
-from labelgen.geometry import check_intrinsics, invert_rigid, rigid_from_quaternion
+from labelgen.geometry import invert_rigid
 from labelgen.samples import Camera, Cloud, Sample, Scene, Sweep, unreadable
 
 CAMERAS = ("CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_BACK_RIGHT", "CAM_BACK", "CAM_BACK_LEFT", "CAM_FRONT_LEFT")
@@ -179,7 +178,7 @@ def _assemble_samples(folder: Path, scene_names: dict[str, str], sweeps: int) ->
             readings[reading.sample_token].append(reading)
     earlier = _EarlierReadings(folder, sweeps)
     used = {r.ego_pose_token for group in readings.values() for r in group}
-    calibrations = _Calibrations(folder, used | earlier.ego_pose_tokens)
+    calibrations = Calibrations(folder, used | earlier.ego_pose_tokens)
     truth = _lidarseg_files(folder)
     return [
         _assemble_sample(row.token, scene_names[row.scene_token], readings[row.token], calibrations, truth, earlier)
@@ -203,7 +202,7 @@ class _EarlierReadings:
     def ego_pose_tokens(self) -> set[str]:
         return {row.ego_pose_token for row in self._by_token.values()}
 
-    def before(self, keyframe: SampleDataRow, calibrations: "_Calibrations") -> tuple[Sweep, ...]:
+    def before(self, keyframe: SampleDataRow, calibrations: Calibrations) -> tuple[Sweep, ...]:
         """Return the sweeps before a keyframe, latest first, as many as are asked for and exist.
 
         Raises:
@@ -234,7 +233,7 @@ def _assemble_sample(
     token: str,
     scene: str,
     readings: list[SampleDataRow],
-    calibrations: "_Calibrations",
+    calibrations: Calibrations,
     truth: dict[str, str],
     earlier: _EarlierReadings,
 ) -> Sample:
@@ -288,84 +287,6 @@ def _check_names(folder: Path, table: str, names: Iterable[str]) -> None:
     """Raise DatasetError for names that cannot be part of a file name."""
     if bad := [name for name in names if not is_file_name(name)]:
         raise DatasetError(f"{folder / table}.json: {bad[0]!r} cannot name a file; extract the table again")
-
-
-class _Calibrations:
-    """Extrinsics (sensor to ego), ego poses (ego to global) and intrinsics; a bad row is reported when it is used."""
-
-    def __init__(self, folder: Path, ego_pose_tokens: set[str]) -> None:
-        self.folder = folder
-        self._channels = {row.token: row.channel for row in read_table(folder, "sensor", SensorRow)}
-        self._sensors = {row.token: row for row in read_table(folder, "calibrated_sensor", CalibratedSensorRow)}
-        self._ego_from_sensor = _rigid_by_token(list(self._sensors.values()))
-        self._global_from_ego = _rigid_by_token(list(read_ego_poses(folder, ego_pose_tokens).values()))
-        self._intrinsics: dict[str, NDArray[np.float64]] = {}
-
-    def channel(self, reading: SampleDataRow) -> str:
-        sensor_token = self._sensor(reading).sensor_token
-        if sensor_token not in self._channels:
-            raise self._dangling("sensor", sensor_token)
-        return self._channels[sensor_token]
-
-    def intrinsics(self, reading: SampleDataRow) -> NDArray[np.float64]:
-        row = self._sensor(reading)
-        if row.token not in self._intrinsics:
-            try:
-                matrix = np.array(row.camera_intrinsic, np.float64)
-                check_intrinsics(matrix)
-            except ValueError as error:
-                raise self._bad("calibrated_sensor", row.token, error) from None
-            self._intrinsics[row.token] = matrix
-        return self._intrinsics[row.token]
-
-    def global_from_sensor(self, reading: SampleDataRow) -> NDArray[np.float64]:
-        global_from_ego = self._rigid("ego_pose", self._global_from_ego, reading.ego_pose_token)
-        return global_from_ego @ self._rigid("calibrated_sensor", self._ego_from_sensor, self._sensor(reading).token)
-
-    def _sensor(self, reading: SampleDataRow) -> CalibratedSensorRow:
-        row = self._sensors.get(reading.calibrated_sensor_token)
-        if row is None:
-            raise self._dangling("calibrated_sensor", reading.calibrated_sensor_token)
-        return row
-
-    def _rigid(self, table: str, transforms: "dict[str, Rigid]", token: str) -> NDArray[np.float64]:
-        transform = transforms.get(token)
-        if transform is None:
-            raise self._dangling(table, token)
-        if isinstance(transform, ValueError):
-            raise self._bad(table, token, transform)
-        return transform
-
-    def _dangling(self, table: str, token: str) -> SampleError:
-        return SampleError(
-            f"{self.folder / table}.json: token {token!r} is used but not in the table; "
-            "the tables are incomplete or of two versions, extract them again"
-        )
-
-    def _bad(self, table: str, token: str, error: ValueError) -> SampleError:
-        return SampleError(f"{self.folder / table}.json: {token}: {error}; extract the table again")
-
-
-Rigid = NDArray[np.float64] | ValueError
-"""A rigid transform (4, 4), or the error in its row."""
-
-
-def _rigid_by_token(rows: Sequence[CalibratedSensorRow] | Sequence[EgoPoseRow]) -> dict[str, Rigid]:
-    """Return the transforms of all rows, computed at once; one by one if that fails, to find the bad rows."""
-    try:
-        rigid = rigid_from_quaternion(np.array([r.rotation for r in rows]), np.array([r.translation for r in rows]))
-        return dict(zip((row.token for row in rows), rigid, strict=True))
-    except ValueError:
-        return {row.token: _rigid_or_error(row) for row in rows}
-
-
-def _rigid_or_error(row: CalibratedSensorRow | EgoPoseRow) -> Rigid:
-    try:
-        if (len(row.rotation), len(row.translation)) != (4, 3):
-            raise ValueError(f"rotation {row.rotation} and translation {row.translation} should have 4 and 3 numbers")
-        return rigid_from_quaternion(np.array(row.rotation), np.array(row.translation))
-    except ValueError as error:
-        return error
 
 
 def _check_any_usable(folder: Path, samples: list[Sample]) -> None:

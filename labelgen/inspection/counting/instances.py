@@ -14,7 +14,8 @@ from cache_schemas.layout import SOURCE_PREFIX
 from cache_schemas.scoring import ScoringRule, confusion_with_unlabelled, json_number
 from cache_schemas.store import Cache
 from cache_schemas.taxonomy import IGNORE
-from labelgen.inspection.report import InstanceReport, InstanceTruth, Scoring
+from labelgen.inspection.report import Scoring
+from labelgen.inspection.report_instances import InstanceReport, InstanceTruth
 from labelgen.instances.affinity import classify
 
 STEPS = tuple(range(1, 8))

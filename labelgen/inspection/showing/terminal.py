@@ -12,7 +12,8 @@ from cache_schemas.names import printable
 from cache_schemas.plurals import counted
 from labelgen.inspection.formatting import decimal, percent
 from labelgen.inspection.judging.verdict import STALE
-from labelgen.inspection.report import InstanceReport, Report, Verdict
+from labelgen.inspection.report import Report, Verdict
+from labelgen.inspection.report_instances import InstanceReport
 from labelgen.inspection.report_over_time import OverTimeReport
 from labelgen.inspection.report_statistics import LabelStatistics
 from labelgen.inspection.showing import tables

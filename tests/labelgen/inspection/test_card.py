@@ -256,6 +256,9 @@ def test_a_users_own_readme_is_kept(own: Path, tmp_path: Path) -> None:
         result = labelgen(*command)
         assert result.exit_code == 1 and "not a card" in result.stderr
     assert (own / "README.md").read_text() == "my notes"
+    (own / "README.md").rename(own / "croissant.json")
+    assert "croissant.json: not a card" in labelgen("card", own).stderr
+    (own / "croissant.json").unlink()
     (tmp_path / "project").mkdir()
     (tmp_path / "project" / "README.md").write_text("a project")
     with pytest.raises(CacheError, match="not empty"):
