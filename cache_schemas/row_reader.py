@@ -8,7 +8,6 @@ import math
 import posixpath
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -172,10 +171,6 @@ class RowReader:
             OSError: if one cannot be written.
             CacheError: if one does not exist, or is not where the directory of a packed cache says.
         """
-        if self._packed:
-            for source, target in copies.items():
-                Path(target).write_bytes(self._fetch([(source, 0, None)])[0])
-            return
         try:
             if self._packed:
                 for file, copy in copies.items():

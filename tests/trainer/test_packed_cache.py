@@ -35,16 +35,6 @@ def test_samples_of_the_file_are_those_of_the_folder(toy: str, packed: str, tmp_
             np.testing.assert_array_equal(found[name], values, strict=True)
 
 
-def test_arrays_of_the_file_are_copied_to_the_node(packed: str, tmp_path: Path) -> None:
-    file, copy = CacheStream(packed, ARRAYS), CacheStream(packed, ARRAYS, local_copy=tmp_path / "copy")
-    for ref in file.samples:
-        expected, found = file.read(ref), copy.read(ref)
-        assert found.keys() == expected.keys()
-        for name, values in expected.items():
-            np.testing.assert_array_equal(found[name], values, strict=True)
-    assert list((tmp_path / "copy").rglob("rgb"))
-
-
 def test_a_worker_gets_the_file_and_makes_the_same_batches(packed: str) -> None:
     settings = load_settings("demo", overrides=["augment.images=false", "augment.clouds=false"])
     needed, optional = training_arrays(settings)
