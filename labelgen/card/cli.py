@@ -8,7 +8,7 @@ import click
 from cache_schemas.command_line import fail, reports_errors
 
 
-@click.command(short_help="Write what a cache is, how good, and its licences.")
+@click.command(short_help="Describe a cache for others: content, accuracy, licences.")
 @click.argument("cache")
 @click.option("--stdout", is_flag=True, help="Print the card as Markdown; write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the card as Croissant JSON-LD; write nothing.")
@@ -17,9 +17,9 @@ from cache_schemas.command_line import fail, reports_errors
 def card(cache: str, stdout: bool, as_json: bool, licence: str | None) -> None:
     """Write the card of CACHE into it: README.md for people and the Hub, croissant.json for programs.
 
-    The card says what the cache holds, which networks made the labels, how good they are, what is wrong with them, and
-    which licences apply. It reads all labels, as `labelgen inspect` does. A run leaves the card as it is, so write it
-    again afterwards; `labelgen pack` refuses a card of an earlier state.
+    The card says what the cache holds, which networks made the labels, how accurate they are, what is wrong with them,
+    and which licences apply. It reads all labels, as `labelgen inspect` does. A run leaves the card as it is, so write
+    it again afterwards; `labelgen pack` refuses a card of an earlier state.
 
     \b
     Examples:
