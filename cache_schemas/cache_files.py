@@ -125,7 +125,7 @@ class LocalFiles(CacheFiles):
 
     @override
     def content(self, path: str) -> bytes:
-        return Path(self._path(path)).read_bytes()
+        return bytes(local_files.read_range(self._path(path)))
 
     @override
     def take(self, path: str, source: CacheFiles) -> None:

@@ -52,7 +52,10 @@ def parse_yaml(text: str) -> Any:
         yaml.YAMLError: if it is not such text.
         RecursionError: if it is nested too deeply.
     """
-    return yaml.load(text, _UniqueKeysLoader)  # a safe loader
+    try:
+        return yaml.load(text, _UniqueKeysLoader)  # a safe loader
+    except ValueError as error:  # a number of thousands of digits, or a date that is none
+        raise yaml.YAMLError(f"{error}") from None
 
 
 def shipped_names(package: str, folder: str) -> list[str]:

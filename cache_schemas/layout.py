@@ -246,7 +246,9 @@ SHARD_GROUPS: dict[str, GroupSpec] = {
             "point_confidence": _per_point(
                 "P", dtype="uint8", meaning="255 times the confidence of point", compressed=True
             ),
-            "image": _per_image("H", "W", dtypes=("uint8",), meaning="the same of pixels", compressed=True),
+            "image": _per_image(
+                "H", "W", dtypes=("uint8",), meaning="label on which the keyframes agree", compressed=True
+            ),
         },
         optional=True,
         of_points=True,

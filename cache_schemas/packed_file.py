@@ -49,7 +49,7 @@ class PackedFile:
             self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             weakref.finalize(self, os.close, self._descriptor)
             self._bytes = os.fstat(self._descriptor).st_size
-            self._place_of = _read_directory(path, self._bytes)
+            self._place_of = _read_directory(path, self._descriptor, self._bytes)
         except OSError as error:
             raise disk_error(path, error) from error
         self.names = sorted(self._place_of)
@@ -172,10 +172,10 @@ def _open(path: str, *_state: int) -> PackedFile:
     return PackedFile(path)
 
 
-def _read_directory(path: str, file_bytes: int) -> dict[str, tuple[int, int]]:
+def _read_directory(path: str, descriptor: int, file_bytes: int) -> dict[str, tuple[int, int]]:
     """Return where the header of each member is, and the bytes of the member, by name."""
     try:
-        with _BoundedReads(path) as file, zipfile.ZipFile(file) as archive:
+        with _BoundedReads(descriptor, closefd=False) as file, zipfile.ZipFile(file) as archive:
             members = archive.infolist()
     except (zipfile.BadZipFile, NotImplementedError, struct.error, ValueError, EOFError) as error:
         raise CacheError(
@@ -197,6 +197,8 @@ def _unfit(member: zipfile.ZipInfo, file_bytes: int) -> str:
     name = member.orig_filename
     if not NO_FOLDER_NAMES.isdisjoint(name.split("/")) or "\\" in name or "\0" in name:
         return "its name is not the path of a file in a folder"
+    if stat.S_ISLNK(member.external_attr >> 16):
+        return "it is a link"
     if member.flag_bits & 1:
         return "it is encrypted"
     if member.compress_type != zipfile.ZIP_STORED or member.compress_size != member.file_size:

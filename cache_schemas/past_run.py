@@ -1,12 +1,17 @@
 """Reads what `summary.json`, the summary of the last run in a cache, says about the work of that run."""
 
 from collections.abc import Collection
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cache_schemas.cache_files import files_at
 from cache_schemas.group_path import SUMMARY
+from cache_schemas.names import PlainText
+
+Measure = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=0, le=10**12)]
+"""Numbers of a summary. One with others was not written by a run, and nothing is forecast from it."""
 
 
 class PastRun(BaseModel):
@@ -14,13 +19,13 @@ class PastRun(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    finished: str
-    gpus: float
+    finished: Annotated[PlainText, Field(max_length=64)]
+    gpus: Measure
     teacher_recipes: dict[str, str]
-    stage_seconds: dict[str, float]
-    stage_pictures: dict[str, int]
-    wall_over_teachers: float | None
-    stage_samples: dict[str, int] = {}
+    stage_seconds: dict[str, Measure]
+    stage_pictures: dict[str, Count]
+    wall_over_teachers: Measure | None
+    stage_samples: dict[str, Count] = {}
 
     def seconds_per_picture(self, stage: str, recipe: str) -> float | None:
         """Return the work of a teacher's stage for one picture; None if it was not done under these settings."""

@@ -185,7 +185,7 @@ def merge(caches: tuple[str, ...], out: str) -> None:
         Cache.open(cache)
     with run_lock(out):
         shards = merge_caches(caches, out)
-    click.echo(f"{out}: {shards} shards of {len(caches)} caches")
+    click.echo(f"{out}: {counted(shards, 'shard')} of {counted(len(caches), 'cache')}")
 
 
 @main.group()

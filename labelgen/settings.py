@@ -1,6 +1,5 @@
 """The settings that decide what is in a cache. A change of one redoes the groups whose stage names it."""
 
-import math
 from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Literal, Self
 
@@ -264,21 +263,24 @@ class TimeSettings(Settings):
     """
 
     enabled: bool = False
-    voxel_m: float = Field(0.3, ge=0.01)
+    voxel_m: float = Field(0.3, ge=0.01, le=100)
     rounds: int = Field(4, ge=0, le=20)
 
 
 def in_pixels(size: Any, images: Any) -> Any:
     """Return `clip.size` as (height, width), in pixels, where it is a multiple of the training size `images`.
 
-    What is no number, or belongs to a training size that is none, is returned as it is.
+    What is no number, gives none, or belongs to a training size that is none, is returned as it is.
     """
-    if not isinstance(size, int | float) or isinstance(size, bool) or not math.isfinite(size):
+    if not isinstance(size, int | float) or isinstance(size, bool) or size != size:
         return size
     height, width = (images.get("height"), images.get("width")) if isinstance(images, Mapping) else (None, None)
     if not isinstance(height, int) or not isinstance(width, int):
         return size
-    return [round(size * height), round(size * width)]
+    try:
+        return [round(size * height), round(size * width)]
+    except OverflowError:
+        return size
 
 
 class LabelSettings(Settings):

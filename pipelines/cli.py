@@ -32,7 +32,7 @@ class _Part(click.ParamType[tuple[int, int]]):
 
 @click.command(short_help="Compute what is missing or changed in a cache.")
 @click.option("--dataset", required=True, help=f"Data set: {', '.join(dataset_names())}; files means your own.")
-@click.option("--data", required=True, type=click.Path(path_type=Path), help="Folder of the raw dataset.")
+@click.option("--data", required=True, type=click.Path(path_type=Path), help="Folder of the raw data set.")
 @click.option("--cache", required=True, help="The cache, new or existing: a folder, or a URL such as s3://...")
 @click.option("--split", help="Scenes: an official split, or all (the default).")
 @click.option(
@@ -41,7 +41,8 @@ class _Part(click.ParamType[tuple[int, int]]):
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="One setting; may be repeated.")
 @click.option(
     "--preset",
-    help="How CLIP reads pictures and masks vote: paper or better (default: the data set's own, see the guide).",
+    help="How CLIP reads pictures and how masks vote: paper or better. The default is the data set's: better for demo, "
+    "paper for all others.",
 )
 @click.option(
     "--teachers",
@@ -65,7 +66,7 @@ class _Part(click.ParamType[tuple[int, int]]):
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="At most N shards.")
 @click.option("--retry-quarantined", is_flag=True, help="Retry samples that earlier runs quarantined.")
 @click.option("--only-complete", is_flag=True, help="Leave out samples whose files are missing, however many.")
-@click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 @stops_like_ctrl_c()  # while the code loads, too
 @reports_errors(HOW_TO_RESUME)
 @stops_like_ctrl_c()
@@ -123,7 +124,7 @@ PLAN_OPTIONS = [option for option in run.params if option.name in _CHOOSES_WORK]
 """The options of `labelgen run` that decide what there is to do."""
 
 
-@click.command(short_help="Say what a run would do and take; write nothing.", params=PLAN_OPTIONS)
+@click.command(short_help="Forecast the work, the hours and the bytes of a run.", params=PLAN_OPTIONS)
 @reports_errors("nothing was written")
 def plan(
     dataset: str,

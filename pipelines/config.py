@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field, create_model
 
-from cache_schemas.config_files import Settings, check, merge, override, read_shipped, read_yaml
+from cache_schemas.config_files import Settings, check, merge, override, quote, read_shipped, read_yaml
 from cache_schemas.errors import ConfigError
 from labelgen.datasets import find_dataset
 from labelgen.presets import PAPER, read_preset
@@ -81,7 +81,9 @@ def load_config(
     """
     of_dataset = read_yaml(file or find_dataset(dataset).settings, EXAMPLE)
     named = of_dataset.pop("preset", PAPER)
-    preset = preset or str(named)
+    if not isinstance(named, str):
+        raise ConfigError(f"{file or dataset + '.yaml'}: preset = {quote(named)}: give a name, such as {PAPER}")
+    preset = preset or named
     settings = read_preset(preset)
     merge(settings, of_dataset)
     settings["dataset"] = dataset

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cache_schemas.documents import CacheManifest
+from cache_schemas.errors import ConfigError
+from cache_schemas.location import canonical
 from cache_schemas.plurals import counted
 from cache_schemas.store import Cache
 from trainer.settings import RunSettings, differences, load_settings
@@ -44,11 +46,14 @@ def make_table(request: TableRequest, say: Callable[[str], None]) -> Table:
     A run that was stopped goes on from its last checkpoint, and a finished one is only scored.
 
     Raises:
-        ConfigError: if a row is unknown, no row is trained, or a setting is wrong.
+        ConfigError: if a row is unknown, no row is trained, a cache is given twice, or a setting is wrong.
         TrainerError, CacheError: as `trainer.fit.fit` and `trainer.evaluate.evaluate`; caches that cannot be trained on
             together are refused before the first training.
     """
     chosen = choose_rows(request.rows)
+    places = [canonical(cache) for cache in request.caches]
+    if twice := [cache for cache, place in zip(request.caches, places, strict=True) if places.count(place) > 1]:
+        raise ConfigError(f"{' and '.join(twice)} are the same cache; give each cache once")
     manifests = [Cache.open(cache)[1] for cache in request.caches]
     trained = [row for row in chosen if row.recipe]
     settings = {row.name: _settings(row, manifests[0], request, request.seeds[0]) for row in trained}

@@ -8,7 +8,7 @@ import click
 from cache_schemas.command_line import fail, reports_errors
 
 
-@click.command(short_help="Write what a cache is, how good, and its licences.")
+@click.command(short_help="Describe a cache for others: content, accuracy, licences.")
 @click.argument("cache")
 @click.option("--stdout", is_flag=True, help="Print the card as Markdown; write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the card as Croissant JSON-LD; write nothing.")
@@ -17,9 +17,9 @@ from cache_schemas.command_line import fail, reports_errors
 def card(cache: str, stdout: bool, as_json: bool, licence: str | None) -> None:
     """Write the card of CACHE into it: README.md for people and the Hub, croissant.json for programs.
 
-    The card says what the cache holds, which networks made the labels, how good they are, what is wrong with them, and
-    which licences apply. It reads all labels, as `labelgen inspect` does. A run leaves the card as it is, so write it
-    again afterwards; `labelgen pack` refuses a card of an earlier state.
+    The card says what the cache holds, which networks made the labels, how accurate they are, what is wrong with them,
+    and which licences apply. It reads all labels, as `labelgen inspect` does. A run leaves the card as it is, so write
+    it again afterwards; `labelgen pack` refuses a card of an earlier state.
 
     \b
     Examples:
@@ -34,6 +34,7 @@ def card(cache: str, stdout: bool, as_json: bool, licence: str | None) -> None:
 
     from cache_schemas.card_files import write_card
     from cache_schemas.lock import run_lock
+    from cache_schemas.names import is_plain
     from cache_schemas.store import Cache
     from labelgen.card.croissant import render_croissant
     from labelgen.card.facts import collect_facts
@@ -42,6 +43,8 @@ def card(cache: str, stdout: bool, as_json: bool, licence: str | None) -> None:
 
     if stdout and as_json:
         raise click.UsageError("--stdout and --json exclude each other")
+    if licence is not None and (not licence.strip() or not is_plain(licence)):
+        raise click.UsageError(f"--licence {licence!r}: give its name in one line, such as 'CC BY 4.0'")
     opened, _ = Cache.open(cache)
     with nullcontext() if stdout or as_json else run_lock(cache):
         with TqdmCallback(desc="reading shards", unit="task", delay=2, leave=False, disable=None, file=sys.stderr):

@@ -1,5 +1,6 @@
 """The card of a cache for people: Markdown with the front matter that the Hub reads."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,6 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from rich.filesize import decimal as file_size
 
 from cache_schemas.card_files import MARKER
+from cache_schemas.names import printable
 from labelgen.card.facts import CardFacts
 from labelgen.inspection.formatting import percent
 
@@ -25,6 +27,7 @@ def render_readme(facts: CardFacts) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    settings = yaml.safe_dump(facts.settings, sort_keys=False, allow_unicode=True)
     environment.filters |= {"cell": _cell, "percent": percent, "size": file_size}
     return environment.get_template("card.md.jinja").render(
         facts=facts,
@@ -32,7 +35,8 @@ def render_readme(facts: CardFacts) -> str:
         statistics=facts.statistics,
         front_matter=yaml.safe_dump(_front_matter(facts), sort_keys=False, allow_unicode=True),
         marker=MARKER.format(digest=facts.digest),
-        settings=yaml.safe_dump(facts.settings, sort_keys=False, allow_unicode=True),
+        settings=settings,
+        fence="`" * max(3, 1 + max(map(len, re.findall("`+", settings)), default=0)),
         software=", ".join(f"{name} {version}" for name, version in facts.manifest.software.items()),
     )
 
@@ -67,5 +71,5 @@ def _licence_fields(facts: CardFacts) -> Iterator[tuple[str, str]]:
 
 def _cell(text: object) -> str:
     """Return a text as it can stand in a cell of a table: names of a cache must not become markup."""
-    escaped = str(text).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("`", "'")
-    return " ".join(escaped.split())
+    escaped = re.sub(r"([\\|\[\]*])", r"\\\1", printable(" ".join(str(text).split())))
+    return escaped.replace("<", "&lt;").replace("`", "'")

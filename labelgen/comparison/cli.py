@@ -16,16 +16,16 @@ from cache_schemas.command_line import reports_errors, text_width
     multiple=True,
     default=("labels",),
     show_default=True,
-    help="The group of labels: those of each keyframe, or those on which keyframes agree. If repeated, a row for each.",
+    help="labels: those of each keyframe alone; time: those on which keyframes agree. May be repeated: a row for each.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, with the IoU of classes and confidences.")
 @reports_errors("run the same command again")
 def compare_labels(caches: tuple[str, ...], groups: tuple[str, ...], as_json: bool) -> None:
-    """Score the labels of CACHES, made of the same data, against truth: one row a cache and group of labels.
+    """Score the labels of CACHES, made of the same data, against truth: one row for each cache and group of labels.
 
     Each cache is scored on all its labels, and on the pixels and points that have a label in all of them. The
     calibration error tells how far confidence is from accuracy, where it is stored (--set labels.confidence=true).
-    Work is that of all stages that labels follow from, if the last run of the cache did all of them.
+    Work is seconds of all stages that the labels are made from; it is known if the last run of the cache did them all.
 
     \b
     Examples:

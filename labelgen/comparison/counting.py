@@ -222,5 +222,6 @@ def scores_of(confusion: NDArray[np.int64] | None) -> Scores | None:
 def describe(found: ComparedLabels) -> str:
     """Return a sentence on what was compared."""
     rest = f"; {counted(found.left_out, 'shard')} not in all caches left out" if found.left_out else ""
-    caches = counted(len({cache.url for cache in found.caches}), "cache")
-    return f"{counted(found.samples, 'sample')} in all {caches}{rest}"
+    caches = len({cache.url for cache in found.caches})
+    every = "all " if caches > 1 else ""
+    return f"{counted(found.samples, 'sample')} in {every}{counted(caches, 'cache')}{rest}"

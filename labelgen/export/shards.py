@@ -40,9 +40,9 @@ def find_finished(cache: Cache, groups: Sequence[str], pattern: str = "*") -> Fi
     }
     if not finished:
         where = "no shard" if pattern == "*" else f"no shard that matches {pattern!r}"
+        wanted = f"the group {groups[0]}" if len(groups) == 1 else f"all of the groups {', '.join(groups)}"
         raise CacheError(
-            f"{cache.url}: {where} has the groups {', '.join(groups)}; finish the cache with the same `labelgen run`, "
-            "or choose a format for what it holds"
+            f"{cache.url}: {where} has {wanted}; make it with `labelgen run`, or ask for what the cache has"
         )
     quarantined = sum(len(record.quarantined) for record in records.values())
     empty = sum(bool(record.quarantined) and not record.samples for record in records.values())

@@ -76,9 +76,13 @@ def inspect(
     """
     from tqdm.dask import TqdmCallback
 
+    from cache_schemas.location import canonical
     from labelgen.inspection.command import draw_samples, make_report, report_as_json, report_as_text
     from labelgen.inspection.report import Scoring
 
+    read = {canonical(place) for place in (cache, against) if place}
+    if replaced := [file for file in (html, recording) if file and canonical(str(file)) in read]:
+        fail(f"{replaced[0]}: is the cache that is read, and would be replaced; choose another file")
     scoring = Scoring(source=source, unlabelled=unlabelled, absent=absent)
     with TqdmCallback(desc="reading shards", unit="task", delay=2, leave=False, disable=None, file=sys.stderr):
         report = make_report(cache, samples, class_name, worst, against, scoring)

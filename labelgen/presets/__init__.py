@@ -34,9 +34,9 @@ def preset_of(config: Mapping[str, Any]) -> str:
         config: all settings, JSON-ready, as the manifest of a cache holds them. Settings that an older manifest lacks
             count as those of the paper.
     """
-    if "clip" not in config:
-        return CUSTOM
     paper = read_preset(PAPER)
+    if "clip" not in config or not all(isinstance(config.get(section, {}), Mapping) for section in paper):
+        return CUSTOM
     for name in shipped_names("labelgen", "presets"):
         preset = read_preset(name)
         if all(

@@ -8,18 +8,18 @@ import click
 from cache_schemas.command_line import fail, reports_errors
 
 
-@click.command(short_help="Find what fits a sentence best.")
+@click.command(short_help="Find the masks and pictures that fit a sentence best.")
 @click.argument("cache")
 @click.argument("sentence")
-@click.option("--top", default=20, show_default=True, type=click.IntRange(1, 1000), help="So many of each kind.")
+@click.option("--top", default=20, show_default=True, type=click.IntRange(1, 1000), help="Number of hits of each kind.")
 @click.option("--html", type=click.Path(path_type=Path), metavar="FILE", help="Also show them on one page.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object with masks, pictures and samples.")
 @reports_errors("run the same command again")
 def query(cache: str, sentence: str, top: int, html: Path | None, as_json: bool) -> None:
     """Rank the masks, pictures and samples of a cache by how well they fit a sentence.
 
-    The cache must hold `clip/features` (--set clip.store_features=true). CLIP's text encoder runs on the CPU; neither a
-    GPU nor the raw data are needed.
+    The cache must hold `clip/features` (--set clip.store_features=true). CLIP's text encoder runs on the CPU. It
+    needs no GPU and no raw data.
 
     \b
     Examples:

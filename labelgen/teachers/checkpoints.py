@@ -45,11 +45,13 @@ def untrained_seed(weights: str) -> int:
     """Return the seed in `untrained:<seed>`.
 
     Raises:
-        ConfigError: if it is not a whole number.
+        ConfigError: if it is not a whole number, or has more than 18 digits.
     """
     seed = weights.removeprefix(UNTRAINED)
-    if not seed.isdecimal():
-        raise ConfigError(f"weights {weights!r}: write {UNTRAINED}<seed> with a whole number, such as {UNTRAINED}0")
+    if not seed.isdecimal() or len(seed) > 18:  # torch takes 64 bits
+        raise ConfigError(
+            f"weights {weights[:60]!r}: write {UNTRAINED}<seed> with a whole number below 10^18, such as {UNTRAINED}0"
+        )
     return int(seed)
 
 

@@ -19,7 +19,7 @@ BAD_INPUT = 2
 @click.command(short_help="Make one sample again, and compare it with the cache.")
 @click.argument("cache")
 @click.argument("sample")
-@click.option("--data", required=True, type=click.Path(path_type=Path), help="Folder of the raw dataset now.")
+@click.option("--data", required=True, type=click.Path(path_type=Path), help="Folder where the raw data set is now.")
 @click.option("--stage", metavar="NAME", help="Only this stage, such as sam (default: all that are sealed).")
 @click.option("--teachers", help="Teacher preset, as in `labelgen run` (default: the teachers of the cache).")
 @click.option(

@@ -100,7 +100,7 @@ def replay(
     sealed = _sealed_groups(place, stage)
     config = _settings(manifest, place, teachers, overrides)
     adapter = open_dataset(config.dataset, data.absolute(), config.sweeps.count)
-    resolved = _resolve(manifest, config, sealed)
+    resolved = _resolve(url, manifest, config, sealed)
     rerun = _Rerun(place, _find_raw(place, config, adapter), adapter, resolved)
     return Replay(url, place.key, token, rerun.device, {name: rerun.compare(name, sealed[name]) for name in sealed})
 
@@ -151,16 +151,19 @@ def _settings(manifest: CacheManifest, place: Place, teachers: str | None, overr
     return check(RunConfig, values, f"{place.cache.url}, --teachers, --set")
 
 
-def _resolve(manifest: CacheManifest, config: RunConfig, stages: Collection[str]) -> ResolvedSettings:
+def _resolve(url: str, manifest: CacheManifest, config: RunConfig, stages: Collection[str]) -> ResolvedSettings:
     """Return what the settings name. Prompts and classes are those in the manifest, so that no file is needed.
 
     Raises:
+        CacheError: if the manifest lacks prompts that a stage needs.
         WeightsError: if the weights of a teacher of these stages are absent.
     """
     networks = dict(manifest.teachers.networks)
     for teacher in {made_by.name for name in stages if (made_by := STAGES[name].teacher)}:
         networks[teacher] = identify(config.of_teacher(teacher))
     recorded = manifest.prompts
+    if "text" in stages and not (recorded.templates and all(recorded.class_names.values())):
+        raise CacheError(f"{url}: its manifest has no template or a class without names; make it with `labelgen run`")
     prompts = PromptSet(recorded.name, recorded.class_names, recorded.templates)
     teachers = Teachers(preset=config.teachers, networks=networks)
     return ResolvedSettings(config, manifest.taxonomy, prompts, teachers, manifest.modalities)

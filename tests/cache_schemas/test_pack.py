@@ -1,9 +1,11 @@
 """Packed caches: one file with the same content, read in place; all else is refused with one sentence."""
 
+import fcntl
 import multiprocessing
 import os
 import pickle
 import shutil
+import stat
 import struct
 import zipfile
 from collections.abc import Callable
@@ -20,6 +22,7 @@ from cache_schemas.group_path import GroupPath
 from cache_schemas.lock import run_lock
 from cache_schemas.merge import merge
 from cache_schemas.pack import pack
+from cache_schemas.packed_file import PackedFile
 from cache_schemas.store import Cache
 from tests.cache_schemas.editing import assert_same, chunk_of, edit_chunk, flip, problems_of
 
@@ -126,6 +129,22 @@ def test_a_file_that_is_replaced_is_read_anew(packed: Path, sound_folder: Path, 
     assert not Cache(str(packed)).read(CLIP)["logits"].any()
 
 
+def test_the_directory_is_that_of_the_file_that_was_opened(
+    packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with zipfile.ZipFile(tmp_path / "other.zip", "w") as archive:
+        archive.writestr("other", b"")
+    real = os.fstat
+
+    def replace_it_first(descriptor: int) -> os.stat_result:
+        if (tmp_path / "other.zip").exists():
+            (tmp_path / "other.zip").replace(packed)
+        return real(descriptor)
+
+    monkeypatch.setattr(os, "fstat", replace_it_first)
+    assert "zarr.json" in PackedFile(str(packed)).names
+
+
 def test_packed_caches_merge_into_a_folder(packed: Path, tmp_path: Path) -> None:
     assert merge([str(packed)], str(tmp_path / "merged")) == 2
     assert problems_of(tmp_path / "merged") == []
@@ -167,13 +186,53 @@ def test_an_incomplete_or_damaged_cache_is_refused(
 
 def test_nothing_is_overwritten_and_no_file_is_packed_twice(packed: Path, sound_folder: Path) -> None:
     content = packed.read_bytes()
-    with pytest.raises(CacheError, match="exists"):
-        pack(str(sound_folder), packed)
+    for place in (packed, Path(), Path("/")):
+        with pytest.raises(CacheError, match="exists"):
+            pack(str(sound_folder), place)
     with pytest.raises(CacheError, match="packed already"):
         pack(str(packed), packed.with_name("twice.zip"))
-    with pytest.raises(CacheError, match="cannot be written"):
-        pack(str(sound_folder), packed / "inside.zip")
+    for place in (packed / "inside.zip", packed.with_name("x" * 300)):
+        with pytest.raises(CacheError, match="cannot be written"):
+            pack(str(sound_folder), place)
     assert packed.read_bytes() == content
+
+
+def test_a_place_in_the_cache_is_refused(sound_folder: Path) -> None:
+    for place in (sound_folder / "cache.zip", sound_folder / "shards/toy-000/images/../cache.zip"):
+        with pytest.raises(CacheError, match="lies in the cache that is packed"):
+            pack(str(sound_folder), place)
+    assert problems_of(sound_folder) == []
+
+
+def test_a_part_that_is_not_ours_is_neither_followed_nor_overwritten(sound_folder: Path, tmp_path: Path) -> None:
+    precious, part = tmp_path / "precious", tmp_path / "cache.zip.part"
+    precious.write_text("a text")
+    part.symlink_to(precious)
+    with pytest.raises(CacheError, match=r"cache\.zip\.part: a link; remove it"):
+        pack(str(sound_folder), tmp_path / "cache.zip")
+    part.unlink()
+    part.hardlink_to(precious)
+    with pytest.raises(CacheError, match=r"cache\.zip\.part: not a file that is yours alone"):
+        pack(str(sound_folder), tmp_path / "cache.zip")
+    assert precious.read_text() == "a text"
+    part.unlink()
+    with part.open("wb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(CacheError, match="another `labelgen pack` writes it"):
+            pack(str(sound_folder), tmp_path / "cache.zip")
+    part.write_text("what a killed run left")
+    pack(str(sound_folder), tmp_path / "cache.zip")
+    assert problems_of(tmp_path / "cache.zip") == [] and not part.exists()
+
+
+def test_a_file_that_vanishes_or_appears_meanwhile_is_told(sound_folder: Path, tmp_path: Path) -> None:
+    copy, file = Path(shutil.copytree(sound_folder, tmp_path / "copy")), tmp_path / "cache.zip"
+    with pytest.raises(CacheError, match=r"changed while it was packed.* text/.*: No such file.* wait for its"):
+        pack(str(copy), file, lambda *_: shutil.rmtree(copy / "text", ignore_errors=True))
+    assert not list(tmp_path.glob("*.zip*"))
+    with pytest.raises(CacheError, match="exists"):
+        pack(str(sound_folder), file, lambda *_: file.touch())
+    assert file.read_bytes() == b""
 
 
 def test_a_packed_cache_cannot_be_changed(packed: Path) -> None:
@@ -208,6 +267,13 @@ def twice(packed: Path) -> None:
         rewrite(packed, "zarr.json")
 
 
+def with_a_link(packed: Path) -> None:
+    with zipfile.ZipFile(packed, "a") as archive:
+        member = zipfile.ZipInfo("shards/x")
+        member.external_attr = (stat.S_IFLNK | 0o777) << 16
+        archive.writestr(member, "/etc/passwd")
+
+
 def with_bytes_outside(packed: Path) -> None:
     content = bytearray(packed.read_bytes())
     entry = content.rindex(b"PK\1\2")
@@ -231,6 +297,7 @@ def with_a_huge_directory(packed: Path) -> None:
         (lambda file: rewrite(file, "shards\\x"), "not the path of a file in a folder"),
         (lambda file: rewrite(file, "shards/x", compression=zipfile.ZIP_DEFLATED), "it is compressed"),
         (encrypted, "it is encrypted"),
+        (with_a_link, "'shards/x' does not fit, since it is a link"),
         (twice, "'zarr.json' does not fit, since it is there twice"),
         (with_bytes_outside, "outside the file"),
         (with_a_huge_directory, "its directory has 268,435,457 bytes"),

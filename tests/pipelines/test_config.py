@@ -77,6 +77,27 @@ def test_settings_of_older_caches_without_a_choice_are_those_of_the_paper() -> N
     assert preset_of({"clip": {"key_smoothing": None}, "images": {"height": 224, "width": 416}}) == "paper"
     assert preset_of({"clip": {"key_smoothing": 1.0}}) == CUSTOM
     assert preset_of({}) == CUSTOM
+    assert preset_of({"clip": None}) == preset_of({"clip": {}, "labels": [3]}) == CUSTOM
+
+
+@pytest.mark.parametrize("value", ["null", "3", "[better]"])
+def test_a_preset_that_is_no_name_is_told_with_its_file(tmp_path: Path, value: str) -> None:
+    file = tmp_path / "mine.yaml"
+    text = Path("labelgen/datasets/nuscenes/settings.yaml").read_text()
+    file.write_text(text.replace("preset: paper", f"preset: {value}"))
+    with pytest.raises(ConfigError, match=r"mine\.yaml: preset = .*: give a name"):
+        load_config("nuscenes", file=file)
+
+
+@pytest.mark.parametrize("size", ["1.0e+308", "1" + 400 * "0"])
+def test_a_size_that_gives_no_pixels_is_refused(size: str) -> None:
+    with pytest.raises(ConfigError, match=r"clip\.size"):
+        load_config("nuscenes", overrides=[f"clip.size={size}"])
+
+
+def test_a_number_of_too_many_digits_is_no_value() -> None:
+    with pytest.raises(ConfigError, match="is not a YAML value"):
+        load_config("nuscenes", overrides=["images.height=" + 5000 * "1"])
 
 
 def test_overrides_beat_the_preset_which_beats_the_file(tmp_path: Path) -> None:
@@ -110,6 +131,7 @@ def test_scientific_notation_is_a_number() -> None:
         ("shard_samples=1001", "shard_samples = 1001"),
         ("sam.features=int4", "sam.features = 'int4'"),
         ("clip.size=.inf", "clip.size = inf: input should be a valid tuple"),
+        ("time.voxel_m=.inf", "time.voxel_m = inf: input should be less than or equal to 100"),
         ("clip.size=-1", "clip.size.0 = -224: input should be greater than or equal to 14"),
         ("preset=better", "--set preset=better: write --preset better"),
         ("images.height", "--set 'images.height': write key=value"),

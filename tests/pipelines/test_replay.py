@@ -77,6 +77,16 @@ def test_bad_input_is_one_error(
     assert "split mini_val has no sample" in error(second, "--set", "split=mini_val")
 
 
+@pytest.mark.parametrize("prompts", [{"templates": ()}, {"class_names": {"car": ()}}])
+def test_a_manifest_without_prompts_is_one_error(
+    made: Path, cache: Path, second: str, labelgen_here: Any, prompts: dict[str, Any]
+) -> None:
+    store, manifest = Cache.open(str(cache), "a")
+    Cache.create(store.url, manifest.model_copy(update={"prompts": manifest.prompts.model_copy(update=prompts)}))
+    done = labelgen_here("replay", str(cache), second, "--data", str(made / "nuscenes"), "--stage", "text")
+    assert done.returncode == 2 and "no template or a class without names" in done.stderr
+
+
 def test_arrays_are_compared_element_by_element() -> None:
     sealed = np.array([[1.0, np.nan, 3.0, 4.0]], np.float32)
     other = np.array([[1.0, np.nan, 3.5, np.nan]], np.float32)

@@ -1,5 +1,6 @@
 """`summary.json` in a cache: written as part of a run, and read by a forecast, on a disk and in a store."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,27 @@ def test_a_summary_is_read_as_it_was_written_and_the_cache_is_sound(url: str) ->
     assert past.seconds_per_picture("sam", "other settings") is None
     assert past.wall_over_teachers == pytest.approx(20 / 30)
     assert [str(problem) for problem in validate(*Cache.open(url))] == []
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("gpus", "NaN"),
+        ("finished", '"2026\\u001b[31m"'),
+        ("stage_seconds", '{"sam": Infinity}'),
+        ("stage_seconds", '{"sam": -1}'),
+        ("stage_pictures", '{"sam": 1' + 400 * "0" + "}"),
+    ],
+)
+def test_a_summary_that_no_run_has_written_is_none(tmp_path: Path, field: str, value: str) -> None:
+    url = str(tmp_path / "cache.zarr")
+    create_toy_cache(url, toy_manifest(), embedding_size=5)
+    fields = {name: json.dumps(own) for name, own in (summary(url).to_dict() | {"finished": "now"}).items()}
+    for own, expected in ((fields, True), (fields | {field: value}, False)):
+        (tmp_path / "cache.zarr/summary.json").write_text(
+            "{" + ", ".join(f'"{name}": {text}' for name, text in own.items()) + "}"
+        )
+        assert (PastRun.of(url) is not None) == expected
 
 
 def test_a_run_that_was_followed_writes_nothing(url: str) -> None:

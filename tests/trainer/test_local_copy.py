@@ -1,5 +1,6 @@
 """With `stream.local_copy`, each array is copied once to the node; what is read is what the stream started with."""
 
+import os
 import resource
 import shutil
 import uuid
@@ -130,3 +131,29 @@ def test_a_folder_that_others_may_change_is_refused(url: str, tmp_path: Path, ki
         folder.chmod(0o777)
     with pytest.raises(TrainerError, match=r"local_copy: .*/copy: .*; give a(nother)? folder"):
         CacheStream(url, ARRAYS, local_copy=folder)
+
+
+def test_a_folder_in_the_cache_is_refused(own: str) -> None:
+    for place in (Path(own), Path(own, "copy"), Path(own, "shards/scene-0-000")):
+        with pytest.raises(TrainerError, match="lies in the cache itself"):
+            CacheStream(own, ARRAYS, local_copy=place)
+    assert not Path(own, "copy").exists()
+
+
+def test_what_stands_in_the_way_or_cannot_be_named_is_one_error(url: str, tmp_path: Path) -> None:
+    stream = CacheStream(url, ARRAYS, local_copy=tmp_path / "copy")
+    (tmp_path / "copy/scene-0-000").write_text("a file")
+    for cannot in (lambda: read_all(stream), lambda: CacheStream(url, ARRAYS, local_copy=tmp_path / ("x" * 300))):
+        with pytest.raises(TrainerError, match=r"local_copy: .*nothing can be copied there .*another folder"):
+            cannot()
+
+
+def test_no_one_else_may_write_what_is_copied_whatever_the_umask(url: str, tmp_path: Path) -> None:
+    (tmp_path / "copy").mkdir(mode=0o755)
+    before = os.umask(0)
+    try:
+        read_all(CacheStream(url, ARRAYS, local_copy=tmp_path / "copy"))
+    finally:
+        os.umask(before)
+    folders = [path for path in (tmp_path / "copy").rglob("*") if path.is_dir()]
+    assert folders and not any(path.stat().st_mode & 0o077 for path in folders)

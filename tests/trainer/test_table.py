@@ -155,6 +155,14 @@ def test_caches_that_do_not_fit_together_are_refused_before_any_training(
     assert f"{toy} and {lidarseg}: cannot be trained on together" in refused and not (tmp_path / "runs").exists()
 
 
+def test_a_cache_that_is_given_twice_is_refused(toy: str, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(toy)
+    for again in (toy, f"{toy}/", tmp_path / "link"):
+        done = run_cli("table", toy, again, "--out", tmp_path / "out", "--rows", "cns", *overrides(), exit_code=1)
+        assert f"{toy} and {again} are the same cache; give each cache once" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_damaged_group_is_not_taken_for_an_absent_one(rich_toy: str, tmp_path: Path) -> None:
     cache = shutil.copytree(rich_toy, tmp_path / "cache")
     (data,) = (file for file in (cache / "shards/scene-0-000/sweeps/xyz/c").rglob("*") if file.is_file())

@@ -19,6 +19,7 @@ from cache_schemas.documents import ArraySeal, GroupSeal
 from cache_schemas.errors import CacheError, DamagedGroupError
 from cache_schemas.group_path import GroupPath
 from cache_schemas.layout import AnyArray
+from cache_schemas.location import canonical, is_url
 from cache_schemas.row_reader import ArrayFile, RowReader, Span, StoredArray
 from trainer.errors import TrainerError
 
@@ -35,10 +36,12 @@ class LocalCopy:
         """Copy into `folder` what `source` reads; `seals` are those of all groups.
 
         Raises:
-            TrainerError: if the folder is not private, or cannot be written.
+            TrainerError: if the folder is not private, lies in the cache, or cannot be written.
         """
         self._folder = Path(os.path.abspath(folder))  # noqa: PTH100  # `resolve` would follow a link
         self._source, self._seals = source, seals
+        if not is_url(source.url) and Path(os.path.realpath(folder)).is_relative_to(canonical(source.url)):
+            raise TrainerError(f"stream.local_copy: {folder}: lies in the cache itself; give a folder outside it")
         self._make_private_folder()
         self._reader = RowReader(str(self._folder))
 
@@ -82,7 +85,8 @@ class LocalCopy:
 
     def _missing(self, copies: Mapping[str, ArrayFile]) -> list[str]:
         """Return the keys of arrays whose copy is absent or has another size than the sealed one."""
-        return [key for key, array in copies.items() if not array.is_empty and not self._is_whole(key, array.file)]
+        with self._errors_of_the_disk():
+            return [key for key, array in copies.items() if not array.is_empty and not self._is_whole(key, array.file)]
 
     def _is_whole(self, key: str, file: str) -> bool:
         try:
@@ -95,7 +99,7 @@ class LocalCopy:
         """Copy files at once; each gets its name when it is known to be the one that was sealed."""
         partial = {key: replace(copies[key], file=f"{copies[key].file}.partial") for key in keys}
         for array in partial.values():
-            Path(array.file).parent.mkdir(exist_ok=True)
+            Path(array.file).parent.mkdir(mode=0o700, exist_ok=True)
         try:
             self._source.copy_files({files[key].file: array.file for key, array in partial.items()})
             for key, array in partial.items():
@@ -122,7 +126,7 @@ class LocalCopy:
     @contextmanager
     def _locked(self, shard: str) -> Iterator[None]:
         """Hold the lock of a shard's copies; other processes of the node wait for it."""
-        (self._folder / shard).mkdir(exist_ok=True)
+        (self._folder / shard).mkdir(mode=0o700, exist_ok=True)
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         descriptor = os.open(self._folder / shard / ".lock", flags, 0o600)
         try:

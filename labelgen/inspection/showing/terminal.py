@@ -166,6 +166,9 @@ def _over_time(found: OverTimeReport) -> RenderableType:
             f"{percent(kind.voted)} -> {percent(kind.over_time)}"
             for kind in (labels.labelled, labels.miou, labels.accuracy)
         )
+        if labels.miou.voted is None and labels.miou.over_time is None:
+            rows.add_row("", f"{unit}: {labelled} have a label")
+            continue
         rows.add_row("", f"{unit}: {labelled} have a label, mIoU {miou}, accuracy {accuracy}")
         miou, accuracy = (
             f"{percent(kind.voted)} -> {percent(kind.over_time)}"

@@ -77,7 +77,7 @@ def test_its_numbers_are_those_counted_by_hand(ten_shards: str) -> None:
         "| 0 | car | 45.0% | 90.0% | 60.0% | 90.0% |",
         "| 1 | road | 50.0% | 100.0% | 33.3% | 100.0% |",
         "| 2 | tree | 5.0% | 0.0% | 6.7% | 0.0% |",
-        "- Cameras see 75.0% of the points; the others have no label.",
+        "- Cameras see 75.0% of the points; the others have no label in `labels/point`.",
         "- Masks of SAM cover 90.0% of the pixels. The vote in masks changed 30.0% of the labels of pixels.",
         f"| clip | toy | toy.safetensors | {'ab' * 32} | not stated |",
     ):
@@ -94,9 +94,10 @@ def test_accuracy_is_that_of_inspect(ten_shards: str) -> None:
     truth = json.loads(text_of(labelgen("inspect", ten_shards, "--json")))["truth"]
     card = text_of(labelgen("card", ten_shards, "--stdout"))
     for unit, found in (("pixels", truth["image"]), ("points", truth["point"])):
-        (row,) = (line for line in card.splitlines() if line.startswith(f"| {unit} | ") and line.count("|") == 7)
-        scores = [found["share"], *(found[when][name] for name in ("miou", "accuracy") for when in ("raw", "refined"))]
-        assert row == f"| {unit} | " + " | ".join(f"{100 * score:.1f}%" for score in scores) + " |"
+        for labels, when in (("raw", "raw"), ("after the vote in masks", "refined")):
+            shares = (found["share"], found[when]["miou"], found[when]["accuracy"])
+            with_truth, miou, accuracy = (f"{100 * share:.1f}%" for share in shares)
+            assert f"| {unit} | {with_truth} | {labels} | {miou} | {accuracy} |" in card.splitlines()
 
 
 def test_mlcroissant_reads_it_without_a_complaint(
@@ -282,3 +283,31 @@ def test_names_in_the_cache_are_no_markup(make_cache: MakeCache, sample: MakeSam
     text = text_of(labelgen("card", url, "--stdout"))
     assert r"| 0 | a\|b | 50.0% |" in text and "| 1 | &lt;script> | 50.0% |" in text and "| 2 | ''' | 0.0% |" in text
     assert np.isin([line.count("```") for line in text.splitlines()], [0, 1]).all() and text.count("```") == 4
+
+
+def test_texts_of_the_manifest_are_no_markup(own: Path) -> None:
+    cache, manifest = Cache.open(str(own))
+    config = {"prompts": "a\n```\n# H\n````", "other": "long " * 20 + "```"}
+    software = {"[x](http://x)": "1\n# H\x1b[31m", "![i](http://i)": "*2*"}
+    Cache.create(cache.url, manifest.model_copy(update={"config": config, "software": software}))
+    text = text_of(labelgen("card", own, "--stdout"))
+    settings = text[text.index("`````yaml\n") :]
+    assert settings.endswith("\n`````\n") and settings.count("`````") == 2
+    assert r"\[x\](http://x) 1 # H\\x1b\[31m, !\[i\](http://i) \*2\*." in text and "\x1b" not in text
+
+
+@pytest.mark.parametrize("licence", ["", " ", "CC\n# BY", "CC \x1b[31m", "CC \udcff"])
+def test_a_licence_is_one_line_of_text(own: Path, licence: str) -> None:
+    result = labelgen("card", own, "--stdout", "--licence", licence)
+    assert result.exit_code == 2 and "give its name in one line" in result.stderr
+
+
+def test_a_report_does_not_replace_a_packed_cache(own: Path, tmp_path: Path) -> None:
+    packed = tmp_path / "own.zip"
+    text_of(labelgen("pack", own, packed))
+    content = packed.read_bytes()
+    (tmp_path / "link.html").symlink_to(packed)
+    for arguments in ([packed, "--html", packed], [own, "--against", packed, "--html", tmp_path / "link.html"]):
+        result = labelgen("inspect", *arguments)
+        assert result.exit_code == 1 and "is the cache that is read" in result.stderr
+    assert packed.read_bytes() == content

@@ -70,6 +70,12 @@ def test_an_unknown_architecture_lists_the_known_ones(refused: Refused) -> None:
         SamTeacher(SamSettings(architecture="vit_z", weights="untrained:0"))
 
 
+@pytest.mark.parametrize("digits", [19, 5000])
+def test_a_seed_that_is_too_large_is_told(refused: Refused, digits: int) -> None:
+    with refused(ConfigError, "whole number below 10^18"):
+        SamTeacher(SamSettings(architecture="tiny", weights="untrained:" + digits * "9"))
+
+
 @pytest.mark.parametrize(
     "native, valid",
     [
