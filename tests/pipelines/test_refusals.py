@@ -46,7 +46,7 @@ def test_a_packed_cache_is_refused_before_the_data_set_is_read(tmp_path: Path, l
     packed.write_bytes(b"a file")
     done = labelgen_here.run(tmp_path / "no data set here", packed)
     assert done.returncode == 1
-    assert "only a folder or an object store can be written; unpack it with" in done.stderr
+    assert "only a folder or an object store can be written; unpack a packed cache with" in done.stderr
 
 
 def test_an_object_store_without_its_package_is_one_error(labelgen_here) -> None:
