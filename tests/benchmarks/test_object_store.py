@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from s3fs import S3FileSystem
 
 from benchmarks.object_store_server import BUCKET, requests_so_far, serve
 from cache_schemas.cache_files import files_at
@@ -21,6 +22,7 @@ def test_objects_ranges_and_long_lists_are_those_of_the_folder(tmp_path: Path) -
     with pytest.MonkeyPatch.context() as patch, serve(tmp_path, 0.01) as (address, environment):
         for name, value in environment.items():
             patch.setenv(name, value)
+        S3FileSystem.clear_instance_cache()  # that of an earlier test has the address of its own server
         url = f"s3://{BUCKET}/c.zarr"
         assert files_at(url).sizes() == files_at(str(cache)).sizes()
         assert files_at(url).sizes(["text"]) == {"text/0&1": 10}
@@ -32,3 +34,4 @@ def test_objects_ranges_and_long_lists_are_those_of_the_folder(tmp_path: Path) -
         assert found[:3] == [b"234", b"789", b"0123456789"]
         assert isinstance(found[3], FileNotFoundError)
         assert requests_so_far(address) == before + 4
+    S3FileSystem.clear_instance_cache()

@@ -31,6 +31,7 @@ def test_help_lists_all_commands_with_a_short_help() -> None:
         "pack",
         "plan",
         "query",
+        "replay",
         "reprompt",
         "run",
     ]
@@ -46,6 +47,9 @@ def test_help_lists_all_commands_with_a_short_help() -> None:
         ["inspect"],
         ["query"],
         ["reprompt"],
+        ["replay"],
+        ["card"],
+        ["pack"],
         ["compare-labels"],
         ["verify"],
         ["check"],
