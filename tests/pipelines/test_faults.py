@@ -7,6 +7,7 @@ import importlib.util
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -188,8 +189,10 @@ def test_a_clock_that_jumps_lets_no_second_run_in_and_harms_nothing(
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     cache = tmp_path / "cache.zarr"
     running = labelgen.start(made / "nuscenes", cache, "--shards", ONE_SHARD)
-    wait_for(lambda: len(seals(cache)) > 1)
+    wait_for(lambda: len(seals(cache)) > 0)
+    os.kill(running.pid, signal.SIGSTOP)  # so that it cannot end before the second one starts
     second = labelgen.run(made / "nuscenes", cache, "--shards", ONE_SHARD)
+    os.kill(running.pid, signal.SIGCONT)
     assert second.returncode == 1
     assert "is already writing this cache" in errors_of(second.stderr)[0]
     said = said_by(running)
